@@ -1,0 +1,234 @@
+// Package config reads wstunnel's YAML file into a [Config].
+//
+// A Config is complete and valid or it does not exist: [Load] and [Parse] report every
+// mistake of the file at once as [Errors], each with its line and column. Once returned, a
+// Config is never modified; a reload reads a new one.
+package config
+
+import (
+	"crypto/x509"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config is one configuration file, with every default filled in.
+type Config struct {
+	// File is the name the configuration was read from, as it stands in error messages.
+	File string
+
+	Listen         []Listener
+	TLS            TLS
+	TrustedProxies []netip.Prefix
+
+	// ShutdownTimeout bounds the time from SIGTERM to exit. Default 30s.
+	ShutdownTimeout time.Duration
+
+	Timeouts  Timeouts
+	Sites     []Site
+	Upstreams []Upstream
+}
+
+// Pos is a place in the configuration file. Lines and columns count from 1.
+type Pos struct {
+	Line, Col int
+}
+
+// Listener is one address that is accepted on.
+type Listener struct {
+	Pos
+	// Address is host:port as [net.Listen] takes it; an empty host means all addresses.
+	Address string
+	// TLS says that connections start with a TLS handshake.
+	TLS bool
+}
+
+// TLS holds what the sites' certificates share.
+type TLS struct {
+	// Storage is the directory of certificates, the account key and the local CA.
+	// Default /var/lib/wstunnel/certs.
+	Storage string
+	ACME    ACME
+}
+
+// ACME names the certificate authority of sites with `tls: auto`.
+type ACME struct {
+	// Email is the contact given to the authority; may be empty.
+	Email string
+	// Directory is the URL of the ACME directory. Default Let's Encrypt.
+	Directory string
+	// CA is a PEM file with an extra root for a private ACME server; empty for none.
+	CA string
+}
+
+// Timeouts of HTTP exchanges and tunnels. All are positive.
+type Timeouts struct {
+	RequestHead  time.Duration // first byte to end of a request's head; default 10s
+	KeepAlive    time.Duration // idle client connection between requests; default 75s
+	Connect      time.Duration // TCP connect (and TLS handshake) to a backend; default 5s
+	ResponseHead time.Duration // request sent to end of the backend's response head; default 60s
+	Handshake    time.Duration // upgrade request sent to the backend's 101; default 10s
+	TunnelIdle   time.Duration // no byte in either direction of a tunnel; default 1h
+}
+
+// Site is a set of hosts that share a certificate and locations.
+type Site struct {
+	Pos
+	// Hosts are lower-case ASCII names (IDNs as punycode, no trailing dot): exact,
+	// "*.example.com", or "_" which answers when nothing else does.
+	Hosts         []string
+	TLS           SiteTLS
+	RedirectHTTPS bool
+	Locations     []Location
+}
+
+// TLSMode says where a site's certificate comes from.
+type TLSMode int
+
+// The TLS modes of a site.
+const (
+	TLSOff        TLSMode = iota // the site is not served over TLS (default)
+	TLSAuto                      // ordered from the ACME authority
+	TLSSelfSigned                // signed by the local CA, for each name asked
+	TLSFiles                     // a certificate and key file
+)
+
+func (m TLSMode) String() string {
+	switch m {
+	case TLSAuto:
+		return "auto"
+	case TLSSelfSigned:
+		return "self-signed"
+	case TLSFiles:
+		return "files"
+	}
+	return "off"
+}
+
+// SiteTLS is a site's certificate source.
+type SiteTLS struct {
+	Pos
+	Mode      TLSMode
+	Cert, Key string // PEM files, for TLSFiles
+}
+
+// MatchKind is how a location's path matches.
+type MatchKind int
+
+// The match kinds, written as nginx writes them.
+const (
+	MatchPrefix     MatchKind = iota // /path
+	MatchExact                       // = /path
+	MatchPrefixStop                  // ^~ /path
+	MatchRegex                       // ~ regex
+	MatchRegexFold                   // ~* regex
+)
+
+// String returns the kind as it stands before a path in the configuration.
+func (k MatchKind) String() string {
+	switch k {
+	case MatchExact:
+		return "= "
+	case MatchPrefixStop:
+		return "^~ "
+	case MatchRegex:
+		return "~ "
+	case MatchRegexFold:
+		return "~* "
+	}
+	return ""
+}
+
+// Match is a location's path pattern.
+type Match struct {
+	Kind MatchKind
+	// Path is the literal path, for the kinds that are no regex.
+	Path string
+	// Regexp is the compiled pattern of a regex kind (RE2 syntax); it matches anywhere in the path unless anchored.
+	Regexp *regexp.Regexp
+}
+
+// String returns the pattern as it is written in the configuration.
+func (m Match) String() string {
+	if m.Regexp != nil {
+		return m.Kind.String() + strings.TrimPrefix(m.Regexp.String(), "(?i)")
+	}
+	return m.Kind.String() + m.Path
+}
+
+// Mode is how a location carries WebSocket connections.
+type Mode int
+
+// The WebSocket modes.
+const (
+	ModeTunnel Mode = iota // bytes are spliced (default)
+	ModeRelay              // WebSocket is terminated on both sides, message by message
+)
+
+func (m Mode) String() string {
+	if m == ModeRelay {
+		return "relay"
+	}
+	return "tunnel"
+}
+
+// Location is one routing rule of a site. At least one of WebSocket, HTTP and Static is set;
+// Static excludes HTTP.
+type Location struct {
+	Pos
+	Match     Match
+	WebSocket *Target // upgrade requests; nil if the location has none
+	HTTP      *Target // all other requests; nil if the location has none
+	Static    string  // directory to serve; empty if the location has none
+	Mode      Mode
+	// BackendHost sends the target's own name as Host (`host: backend`); otherwise the
+	// client's Host goes on unchanged (`host: keep`, the default).
+	BackendHost bool
+	// RewriteResponses maps the backend's own URLs in Location, Content-Location, Refresh and
+	// Set-Cookie back to the public ones. It has an effect only where the target has a path that differs from
+	// the location's, or where BackendHost is set. Default true.
+	RewriteResponses bool
+	// Forwarded adds the Forwarded header of RFC 7239. Default false.
+	Forwarded bool
+	Timeouts  Timeouts // the global ones, with the location's own put over them
+}
+
+// Target is where a location sends its requests.
+type Target struct {
+	Pos
+	// URL is the target as it was written, for messages and tables.
+	URL string
+	// Scheme is http, https, ws, wss or unix.
+	Scheme string
+	// Servers are tried in turn, starting with the next one for each request.
+	Servers []Server
+	// Upstream is the name of the upstream that Servers come from; empty if the target names a server itself.
+	Upstream string
+	// Host is the target's authority, for `host: backend` and for TLS server names:
+	// host[:port] as written, the upstream's name, or "localhost" for a unix socket.
+	Host string
+	// Path replaces the matched prefix; empty: the request URI goes on as it came.
+	Path string
+	// TLS says that the backend is spoken to over TLS (https, wss).
+	TLS bool
+	// TLSVerify is false where the backend's certificate is not to be checked. Default true.
+	TLSVerify bool
+	// RootCAs are the roots of `tls_ca`; nil for the system's.
+	RootCAs *x509.CertPool
+	// CAFile is the file RootCAs came from.
+	CAFile string
+}
+
+// Server is one backend address.
+type Server struct {
+	Network string // tcp or unix
+	Address string // host:port or a socket's path
+}
+
+// Upstream is a named set of servers.
+type Upstream struct {
+	Pos
+	Name    string
+	Servers []Server
+}

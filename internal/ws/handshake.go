@@ -1,0 +1,120 @@
+package ws
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// Version is the only protocol version there is (RFC 6455, section 4.1).
+const Version = "13"
+
+// acceptGUID is appended to the key before hashing (RFC 6455, section 1.3).
+const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+// Accept returns the Sec-WebSocket-Accept value that answers key (RFC 6455, section 4.2.2).
+func Accept(key string) string {
+	sum := sha1.Sum([]byte(key + acceptGUID))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// HandshakeError says why a request is no valid upgrade request, and with which status a
+// location that speaks nothing but WebSocket answers it.
+type HandshakeError struct {
+	Status int // 400 or 426
+	Reason string
+}
+
+func (e *HandshakeError) Error() string { return e.Reason }
+
+// WantsUpgrade reports whether the request asks for a WebSocket at all: HTTP/1.1 with the token
+// `upgrade` in Connection and `websocket` in Upgrade. Before HTTP/1.1 an Upgrade is ignored
+// (RFC 9110, section 7.8).
+func WantsUpgrade(r *http.Request) bool {
+	return r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
+		HasToken(r.Header["Connection"], "upgrade") &&
+		HasToken(r.Header["Upgrade"], "websocket")
+}
+
+// CheckRequest checks a request that [WantsUpgrade] against RFC 6455, section 4.2.1. The error
+// is a *[HandshakeError].
+func CheckRequest(r *http.Request) error {
+	bad := func(format string, args ...any) error {
+		return &HandshakeError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	}
+	if r.Method != http.MethodGet {
+		return bad("a WebSocket handshake is a GET, not a %s", r.Method)
+	}
+	if v := r.Header["Sec-Websocket-Version"]; len(v) != 1 || strings.TrimSpace(v[0]) != Version {
+		return &HandshakeError{
+			http.StatusUpgradeRequired,
+			fmt.Sprintf("Sec-WebSocket-Version is %s; only 13 is spoken", quoteList(v)),
+		}
+	}
+	keys := r.Header["Sec-Websocket-Key"]
+	if len(keys) != 1 {
+		return bad("%d Sec-WebSocket-Key headers; exactly one is needed", len(keys))
+	}
+	if !validKey(keys[0]) {
+		return bad("Sec-WebSocket-Key is not 16 bytes in base64")
+	}
+	return nil
+}
+
+// CheckResponse checks that resp is the 101 that answers a handshake with the given key
+// (RFC 6455, section 4.1). The caller has seen the status 101.
+func CheckResponse(resp *http.Response, key string) error {
+	if !HasToken(resp.Header["Upgrade"], "websocket") {
+		return fmt.Errorf("the 101 has Upgrade %s, not websocket", quoteList(resp.Header["Upgrade"]))
+	}
+	if !HasToken(resp.Header["Connection"], "upgrade") {
+		return fmt.Errorf("the 101 has Connection %s, not Upgrade", quoteList(resp.Header["Connection"]))
+	}
+	got := resp.Header["Sec-Websocket-Accept"]
+	if len(got) != 1 || strings.TrimSpace(got[0]) != Accept(key) {
+		return fmt.Errorf("the 101 has Sec-WebSocket-Accept %s; the key asks for %q", quoteList(got), Accept(key))
+	}
+	return nil
+}
+
+// HasToken reports whether a comma-separated header, which may stand on several lines, holds
+// the token in any case.
+func HasToken(values []string, token string) bool {
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(textproto.TrimString(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// HeaderName returns the RFC's spelling of a header name that net/http has canonicalised:
+// Sec-WebSocket-Key for Sec-Websocket-Key. Hand-written servers compare names byte by byte.
+func HeaderName(canonical string) string {
+	if rest, ok := strings.CutPrefix(canonical, "Sec-Websocket-"); ok {
+		return "Sec-WebSocket-" + rest
+	}
+	return canonical
+}
+
+func validKey(key string) bool {
+	raw, err := base64.StdEncoding.DecodeString(textproto.TrimString(key))
+	return err == nil && len(raw) == 16
+}
+
+// quoteList shows a header's values in a message, without letting a peer flood the log.
+func quoteList(values []string) string {
+	if len(values) == 0 {
+		return "missing"
+	}
+	s := strings.Join(values, ", ")
+	if len(s) > 80 {
+		s = s[:80] + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// statusClientGone is logged for an exchange that the client did not wait for. It is never sent.
+const statusClientGone = 499
+
+// log writes the exchange's line of the access log. The query and all headers stay out of it: tokens and
+// passwords travel there. A tunnel has lines of its own.
+func (x *exchange) log(w *responseWriter, r *http.Request) {
+	if x.tunnelled || x.logged {
+		return
+	}
+	status := w.status
+	if status == 0 || x.clientGone {
+		status = statusClientGone
+	}
+	attrs := []slog.Attr{
+		slog.String("client", x.in.client.String()),
+		slog.String("method", r.Method),
+		slog.String("host", r.Host),
+		slog.String("path", x.in.path),
+		slog.String("proto", r.Proto),
+		slog.Bool("tls", x.in.secure),
+		slog.Int("status", status),
+		slog.Int64("bytes", w.written),
+		slog.Duration("duration", time.Since(x.start).Round(time.Microsecond)),
+	}
+	if x.site != nil {
+		attrs = append(attrs, slog.String("site", x.site.name))
+	}
+	if x.location != nil {
+		attrs = append(attrs, slog.String("location", x.location.pattern))
+	}
+	if x.backend != "" {
+		attrs = append(attrs, slog.String("backend", x.backend))
+	}
+	if x.err != nil {
+		attrs = append(attrs, slog.String("error", x.err.Error()))
+	}
+	level := slog.LevelInfo
+	if status >= 500 {
+		level = slog.LevelWarn
+	}
+	x.server.log.LogAttrs(x.ctx, level, "request", attrs...)
+}
+
+// logRefused writes the access-log line of a request whose head was refused, or of an HTTP/2 connection that was cut.
+func (s *Server) logRefused(c *clientConn, err *headError) {
+	s.log.Info("request refused", "client", c.remote.Addr().String(), "tls", c.tls != nil,
+		"status", err.status, "error", err.reason)
+}

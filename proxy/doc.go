@@ -1,0 +1,27 @@
+// Package proxy is everything between the accept and the close of an HTTP exchange or a tunnel.
+//
+// A connection's journey, in the order of the files:
+//
+//	server.go      Server: apply a configuration, stop
+//	listener.go    accept, TLS handshake, ALPN, hand over to net/http
+//	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
+//	h2conn.go      the frames an HTTP/2 client sends, watched for floods
+//	handler.go     request to site, location and what serves it
+//	route.go       which location answers: pure, with path.go
+//	rewrite.go     what the backend is sent and the client is answered: pure
+//	upstream.go    connections to backends
+//	forward.go     an HTTP exchange with a backend, with response.go
+//	websocket.go   a handshake with a backend and the tunnel that follows
+//	relay.go       WebSocket message by message, for `mode: relay`
+//	static.go      a directory
+//	tunnels.go     the live tunnels
+//	accesslog.go   what is logged of an exchange and of a tunnel
+//
+// There are three lifetimes:
+//
+//   - the process: [Server], listeners, live tunnels and the pools of backend connections;
+//   - a generation: the routing table compiled from one configuration. It is immutable and swapped
+//     as one pointer;
+//   - an exchange: one request or one tunnel. It loads the table once and keeps what it was given, so
+//     that a reload never changes its mind half way, and a tunnel outlives every reload.
+package proxy

@@ -1,0 +1,326 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// headError is a request head that is refused, with the status that says so.
+type headError struct {
+	status int
+	reason string
+}
+
+func (e *headError) Error() string { return e.reason }
+
+func badHead(format string, args ...any) *headError {
+	return &headError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+// bodyFraming is how the end of a request's body is found (RFC 9112, section 6).
+type bodyFraming struct {
+	chunked bool
+	length  uint64
+	// upgrade: a WebSocket is asked for. What follows the head may be frames instead of requests.
+	upgrade bool
+}
+
+// checkRequestHead checks a raw HTTP/1.x request head, from the request line to the empty line,
+// more strictly than net/http does: what two parsers could read in two ways is refused. RFC 9112,
+// sections 2.2, 3, 5 and 6.
+func checkRequestHead(head []byte) (bodyFraming, *headError) {
+	var f bodyFraming
+	line, rest, ok := cutLine(head)
+	if !ok {
+		return f, badHead("request line does not end in CRLF")
+	}
+	target, minor, err := checkRequestLine(line)
+	if err != nil {
+		return f, err
+	}
+	var fields headFields
+	for {
+		if line, rest, ok = cutLine(rest); !ok {
+			return f, badHead("header line does not end in CRLF")
+		}
+		if len(line) == 0 {
+			break
+		}
+		if err := fields.add(line); err != nil {
+			return f, err
+		}
+	}
+	if err := fields.checkHost(target, minor); err != nil {
+		return f, err
+	}
+	f, err = fields.framing(minor)
+	f.upgrade = fields.upgrade
+	return f, err
+}
+
+// cutLine splits off a line that ends in CRLF and holds no other CR or LF.
+func cutLine(p []byte) (line, rest []byte, ok bool) {
+	i := bytes.IndexByte(p, '\n')
+	if i < 1 || p[i-1] != '\r' {
+		return nil, nil, false
+	}
+	line = p[:i-1]
+	return line, p[i+1:], bytes.IndexByte(line, '\r') < 0
+}
+
+func checkRequestLine(line []byte) (target string, minor int, err *headError) {
+	parts := strings.Split(string(line), " ")
+	if len(parts) != 3 {
+		return "", 0, badHead("request line is not method, target and version with single spaces")
+	}
+	method, target, version := parts[0], parts[1], parts[2]
+	if !isToken(method) {
+		return "", 0, badHead("method is no token")
+	}
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c == 0x7F || c == '#' {
+			return "", 0, badHead("byte 0x%02x in the request target", c)
+		}
+	}
+	digits, isHTTP := strings.CutPrefix(version, "HTTP/")
+	if !isHTTP || len(digits) != 3 || !isDigit(digits[0]) || digits[1] != '.' || !isDigit(digits[2]) {
+		return "", 0, badHead("malformed HTTP version")
+	}
+	if digits[0] != '1' {
+		return "", 0, &headError{http.StatusHTTPVersionNotSupported, "HTTP version is not 1.x"}
+	}
+	return target, int(digits[2] - '0'), checkTargetForm(method, target)
+}
+
+// checkTargetForm checks the request target's form (RFC 9112, section 3.2). CONNECT is left to the handler.
+func checkTargetForm(method, target string) *headError {
+	switch {
+	case method == http.MethodConnect, target[:min(1, len(target))] == "/":
+		return nil
+	case target == "*":
+		if method != http.MethodOptions {
+			return badHead("request target * is for OPTIONS only")
+		}
+		return nil
+	}
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return badHead("request target is neither a path nor an http URL")
+	}
+	if u.User != nil {
+		return badHead("user name in the request target")
+	}
+	return nil
+}
+
+// headFields are the header fields of a request head that say where it goes and where it ends.
+type headFields struct {
+	hosts, lengths, codings []string
+	upgrade                 bool
+}
+
+func (f *headFields) add(line []byte) *headError {
+	if line[0] == ' ' || line[0] == '\t' {
+		return badHead("folded header line")
+	}
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return badHead("header line without a colon")
+	}
+	name := string(line[:colon])
+	if !isToken(name) {
+		return badHead("header name %s is no token", quoted(name))
+	}
+	for _, c := range line[colon+1:] {
+		if c < ' ' && c != '\t' || c == 0x7F {
+			return badHead("byte 0x%02x in the value of header %s", c, quoted(name))
+		}
+	}
+	value := strings.Trim(string(line[colon+1:]), " \t")
+	switch strings.ToLower(name) {
+	case "host":
+		f.hosts = append(f.hosts, value)
+	case "content-length":
+		f.lengths = append(f.lengths, value)
+	case "transfer-encoding":
+		f.codings = append(f.codings, value)
+	case "upgrade":
+		f.upgrade = f.upgrade || strings.Contains(strings.ToLower(value), "websocket")
+	}
+	return nil
+}
+
+func (f *headFields) checkHost(target string, minor int) *headError {
+	switch {
+	case len(f.hosts) > 1:
+		return badHead("%d Host headers", len(f.hosts))
+	case len(f.hosts) == 0 && minor > 0:
+		return badHead("no Host header")
+	case len(f.hosts) == 1 && !validHost(f.hosts[0]):
+		return badHead("Host %s is no host name or address", quoted(f.hosts[0]))
+	}
+	u, err := url.Parse(target)
+	if err != nil || u.Host == "" || strings.HasPrefix(target, "/") {
+		return nil
+	}
+	if !validHost(u.Host) {
+		return badHead("host %s in the request target is no host name or address", quoted(u.Host))
+	}
+	if len(f.hosts) == 1 && canonicalAuthority(u.Scheme, f.hosts[0]) != canonicalAuthority(u.Scheme, u.Host) {
+		return badHead("Host %s contradicts the request target's %s", quoted(f.hosts[0]), quoted(u.Host))
+	}
+	return nil
+}
+
+// framing reads Content-Length and Transfer-Encoding. Whatever could let two parsers disagree on
+// where the body ends is refused (RFC 9112, section 6.3).
+func (f *headFields) framing(minor int) (bodyFraming, *headError) {
+	switch {
+	case len(f.codings) > 0 && len(f.lengths) > 0:
+		return bodyFraming{}, badHead("both Transfer-Encoding and Content-Length")
+	case len(f.codings) > 0 && minor == 0:
+		return bodyFraming{}, badHead("Transfer-Encoding in an HTTP/1.0 request")
+	case len(f.codings) > 1:
+		return bodyFraming{}, badHead("%d Transfer-Encoding headers", len(f.codings))
+	case len(f.codings) == 1:
+		if !strings.EqualFold(f.codings[0], "chunked") {
+			return bodyFraming{}, &headError{
+				http.StatusNotImplemented,
+				"transfer coding " + quoted(f.codings[0]) + " is not chunked",
+			}
+		}
+		return bodyFraming{chunked: true}, nil
+	case len(f.lengths) > 1:
+		return bodyFraming{}, badHead("%d Content-Length headers", len(f.lengths))
+	case len(f.lengths) == 1:
+		n, err := parseContentLength(f.lengths[0])
+		if err != nil {
+			return bodyFraming{}, badHead("Content-Length %s is no number", quoted(f.lengths[0]))
+		}
+		return bodyFraming{length: n}, nil
+	}
+	return bodyFraming{}, nil
+}
+
+// parseContentLength takes digits only, and no more than fit an int64.
+func parseContentLength(s string) (uint64, error) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseUint(s, 10, 63)
+}
+
+// checkResponseHead checks a backend's raw response head for what a client must never be handed
+// on: control bytes, and lengths that contradict each other. Lines may end in a bare LF, as those of hand-written
+// servers do.
+func checkResponseHead(head []byte) error {
+	var lengths, codings int
+	for i, line := range bytes.Split(bytes.TrimRight(head, "\r\n"), []byte("\n")) {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		for _, c := range line {
+			if c < ' ' && c != '\t' || c == 0x7F {
+				return fmt.Errorf("byte 0x%02x in line %d of the response head", c, i+1)
+			}
+		}
+		if i == 0 {
+			if !bytes.HasPrefix(line, []byte("HTTP/1.")) {
+				return fmt.Errorf("the response begins with %s, not with HTTP/1.x", quoted(string(line)))
+			}
+			continue
+		}
+		name, _, ok := bytes.Cut(line, []byte(":"))
+		if folded := line[:min(1, len(line))]; !ok && !bytes.ContainsAny(folded, " \t") {
+			return fmt.Errorf("line %d of the response head has no colon", i+1)
+		}
+		switch strings.ToLower(string(name)) {
+		case "content-length":
+			lengths++
+		case "transfer-encoding":
+			codings++
+		}
+	}
+	if lengths > 1 || codings > 1 || lengths > 0 && codings > 0 {
+		return fmt.Errorf("the response has %d Content-Length and %d Transfer-Encoding headers", lengths, codings)
+	}
+	return nil
+}
+
+// validHost reports whether s can stand in a Host header (RFC 9110, section 7.2): a name or an
+// address, with or without a port. An empty Host is legal, and belongs to no site but "_".
+func validHost(s string) bool {
+	host, port := splitHostPort(s)
+	if port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strings.Trim(port, "0123456789") != "" {
+			return false
+		}
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, closed := strings.CutSuffix(inner, "]")
+		addr, err := netip.ParseAddr(inner)
+		return closed && err == nil && addr.Is6() && addr.Zone() == ""
+	}
+	if host == "" {
+		return s == ""
+	}
+	for i := range len(host) {
+		c := host[i]
+		if !isAlphanumeric(c) && c != '-' && c != '.' && c != '_' && c < 0x80 {
+			return false
+		}
+	}
+	return !strings.Contains(host, "..") && host[0] != '.' && len(host) <= 254
+}
+
+// splitHostPort splits off what follows the last colon outside brackets. A colon with no port is legal
+// (RFC 3986, section 3.2.3).
+func splitHostPort(s string) (host, port string) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || i < strings.LastIndexByte(s, ']') {
+		return s, ""
+	}
+	return s[:i], s[i+1:]
+}
+
+// canonicalAuthority makes two spellings of one authority equal.
+func canonicalAuthority(scheme, authority string) string {
+	host, port := splitHostPort(authority)
+	if port == "" {
+		port = defaultPort(scheme == "https")
+	}
+	return canonicalHost(host) + ":" + port
+}
+
+func defaultPort(secure bool) string {
+	if secure {
+		return "443"
+	}
+	return "80"
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isAlphanumeric(c byte) bool {
+	return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'z'
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// quoted shows a peer's words in a message without letting them flood the log.
+func quoted(s string) string {
+	if len(s) > 60 {
+		s = s[:60] + "..."
+	}
+	return strconv.Quote(s)
+}

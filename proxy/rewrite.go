@@ -1,0 +1,364 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/ws"
+)
+
+// inbound is a request head as it came, with what is known of the connection.
+type inbound struct {
+	method string
+	target string // the request target as it was sent
+	path   string // its normalised path
+	host   string // Host, with its port, as it was sent
+	header http.Header
+	peer   netip.Addr // who connected
+	client netip.Addr // who asked: the peer, or whom trusted proxies name
+	secure bool       // over TLS
+	port   string     // the port that was connected to
+	// trusted says that the peer is one of trusted_proxies, whose X-Forwarded-* are believed.
+	trusted bool
+}
+
+// outbound is the request head that a backend is sent.
+type outbound struct {
+	method string
+	target string
+	host   string
+	header http.Header
+	// upgrade is the value of the Upgrade header; empty for a plain request.
+	upgrade string
+	// close asks the backend to end the connection after this exchange.
+	close bool
+}
+
+// hopByHop are the headers that end at a proxy (RFC 9110, section 7.6.1), with those that this one
+// answers itself, writes itself or never passes on: Expect, Content-Length, Proxy (httpoxy), h2c's settings.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Transfer-Encoding", "Upgrade",
+	"Expect", "Http2-Settings", "Proxy", "Host", "Content-Length", "Trailer",
+}
+
+// ownHeaders are set by this front end; Connection cannot remove them.
+var ownHeaders = []string{
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip",
+}
+
+// rewriteRequest makes the head that the target of a location is sent. It is pure: in is not modified.
+func rewriteRequest(in *inbound, l *location, target *config.Target) *outbound {
+	out := &outbound{
+		method: in.method,
+		target: rewriteTarget(in, l.Match, target),
+		host:   in.host,
+		header: make(http.Header, len(in.header)+6),
+	}
+	if l.BackendHost {
+		out.host = target.Host
+	}
+	listed := connectionListed(in.header, func(name string) bool {
+		return slices.Contains(ownHeaders, name)
+	})
+	for name, values := range in.header {
+		// CGI turns X_Real_IP and X-Real-IP into one variable.
+		if slices.Contains(hopByHop, name) || slices.Contains(listed, name) || strings.Contains(name, "_") {
+			continue
+		}
+		out.header[name] = values
+	}
+	addForwarding(out.header, in, l.Forwarded)
+	return out
+}
+
+// rewriteTarget maps the request target. Without a path in the location's target it goes on as it came;
+// with one, that replaces the matched prefix of the normalised path, joined with exactly one slash.
+func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
+	raw, query := splitTarget(in.target)
+	if target.Path == "" {
+		if in.target == "*" {
+			return in.target
+		}
+		return raw + query
+	}
+	if match.Kind == config.MatchExact {
+		return target.Path + query
+	}
+	rest := strings.TrimPrefix(in.path, strings.TrimSuffix(match.Path, "/"))
+	if rest == "" {
+		return target.Path + query
+	}
+	return strings.TrimSuffix(target.Path, "/") + escapePath(rest) + query
+}
+
+// connectionListed returns the canonical names of the headers that Connection lists, but those that keep says
+// must stay (RFC 9110, section 7.6.1).
+func connectionListed(h http.Header, keep func(name string) bool) []string {
+	var listed []string
+	for _, value := range h["Connection"] {
+		for token := range strings.SplitSeq(value, ",") {
+			name := textproto.CanonicalMIMEHeaderKey(textproto.TrimString(token))
+			if name != "" && !keep(name) {
+				listed = append(listed, name)
+			}
+		}
+	}
+	return listed
+}
+
+// addForwarding tells the backend who asked and how. What an untrusted peer says of itself is
+// replaced; what a trusted proxy says is kept and added to.
+func addForwarding(h http.Header, in *inbound, forwarded bool) {
+	peer := in.peer.String()
+	chain, host, proto, port := peer, in.host, "http", in.port
+	if in.secure {
+		proto = "https"
+	}
+	if in.trusted {
+		if prior := strings.Join(h["X-Forwarded-For"], ", "); prior != "" {
+			chain = prior + ", " + peer
+		}
+		host = firstOf(h, "X-Forwarded-Host", host)
+		proto = httpScheme(firstOf(h, "X-Forwarded-Proto", proto))
+		port = firstOf(h, "X-Forwarded-Port", port)
+	} else {
+		delete(h, "Forwarded")
+	}
+	h["X-Forwarded-For"] = []string{chain}
+	h["X-Forwarded-Host"] = []string{host}
+	h["X-Forwarded-Proto"] = []string{proto}
+	h["X-Forwarded-Port"] = []string{port}
+	h["X-Real-Ip"] = []string{in.client.String()}
+	if forwarded {
+		element := forwardedElement(in.peer, in.host, in.secure)
+		if prior := strings.Join(h["Forwarded"], ", "); prior != "" {
+			element = prior + ", " + element
+		}
+		h["Forwarded"] = []string{element}
+	}
+}
+
+func firstOf(h http.Header, name, otherwise string) string {
+	if v := h[name]; len(v) > 0 && v[0] != "" {
+		return v[0]
+	}
+	return otherwise
+}
+
+// httpScheme keeps to the words that applications know: never ws or wss.
+func httpScheme(scheme string) string {
+	switch strings.ToLower(scheme) {
+	case "https", "wss":
+		return "https"
+	}
+	return "http"
+}
+
+// forwardedElement is one element of a Forwarded header (RFC 7239, section 4).
+func forwardedElement(peer netip.Addr, host string, secure bool) string {
+	node := peer.String()
+	if peer.Is6() {
+		node = `"[` + node + `]"`
+	}
+	element := "for=" + node
+	if host != "" {
+		element += `;host="` + host + `"`
+	}
+	if secure {
+		return element + ";proto=https"
+	}
+	return element + ";proto=http"
+}
+
+// append writes the head as bytes: Host first, then the headers by name, those of WebSocket spelt as in RFC 6455.
+func (o *outbound) append(dst []byte) []byte {
+	dst = append(dst, o.method+" "+o.target+" HTTP/1.1\r\nHost: "+o.host+"\r\n"...)
+	switch {
+	case o.upgrade != "":
+		dst = append(dst, "Upgrade: "+o.upgrade+"\r\nConnection: Upgrade\r\n"...)
+	case o.close:
+		dst = append(dst, "Connection: close\r\n"...)
+	}
+	dst = appendHeader(dst, o.header)
+	return append(dst, "\r\n"...)
+}
+
+func appendHeader(dst []byte, h http.Header) []byte {
+	names := make([]string, 0, len(h))
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		spelt := ws.HeaderName(name)
+		for _, value := range h[name] {
+			dst = append(dst, spelt...)
+			dst = append(dst, ": "...)
+			dst = append(dst, value...)
+			dst = append(dst, "\r\n"...)
+		}
+	}
+	return dst
+}
+
+// responseHopByHop are the response headers that end at a proxy. Upgrade is among them: a backend's offer of
+// h2c is not for the client.
+var responseHopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Transfer-Encoding", "Upgrade", "Trailer",
+}
+
+// rewriteResponse changes a backend's response header to what the client is answered.
+func rewriteResponse(h http.Header, status int, in *inbound, l *location, target *config.Target) {
+	offersWebSocket := status == http.StatusUpgradeRequired && ws.HasToken(h["Upgrade"], "websocket")
+	for _, name := range connectionListed(h, func(name string) bool { return name == "Content-Length" }) {
+		delete(h, name)
+	}
+	for _, name := range responseHopByHop {
+		delete(h, name)
+	}
+	if status == http.StatusNoContent {
+		delete(h, "Content-Length") // RFC 9110, section 8.6
+	}
+	if offersWebSocket {
+		h["Upgrade"] = []string{"websocket"}
+	}
+	m := newURLMapping(in, l, target)
+	if m == nil {
+		return
+	}
+	for _, name := range []string{"Location", "Content-Location"} {
+		if v := h[name]; len(v) == 1 {
+			h[name] = []string{m.url(v[0])}
+		}
+	}
+	if v := h["Refresh"]; len(v) == 1 {
+		h["Refresh"] = []string{m.refresh(v[0])}
+	}
+	for i, cookie := range h["Set-Cookie"] {
+		h["Set-Cookie"][i] = m.cookie(cookie)
+	}
+}
+
+// urlMapping maps a backend's own URLs back to the public ones.
+type urlMapping struct {
+	hosts                   []string // the backend's authorities, canonical
+	publicScheme            string
+	publicHost              string
+	backendPath, publicPath string // without trailing slash
+}
+
+// newURLMapping returns nil where the backend's URLs are the public ones.
+func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping {
+	if !l.RewriteResponses {
+		return nil
+	}
+	m := &urlMapping{publicScheme: "http", publicHost: in.host}
+	if in.secure {
+		m.publicScheme = "https"
+	}
+	if target.Path != "" && l.Match.Path != "" {
+		m.backendPath = strings.TrimSuffix(target.Path, "/")
+		m.publicPath = strings.TrimSuffix(l.Match.Path, "/")
+	}
+	if m.backendPath == m.publicPath && !l.BackendHost {
+		return nil
+	}
+	scheme := "http"
+	if target.TLS {
+		scheme = "https"
+	}
+	m.hosts = append(m.hosts, canonicalAuthority(scheme, target.Host))
+	for _, server := range target.Servers {
+		if server.Network == "tcp" {
+			m.hosts = append(m.hosts, canonicalAuthority(scheme, server.Address))
+		}
+	}
+	return m
+}
+
+// url maps an absolute URL of the backend (ws counts as http), or a path. Anything else is returned as it is.
+func (m *urlMapping) url(u string) string {
+	if strings.HasPrefix(u, "/") && !strings.HasPrefix(u, "//") {
+		if mapped, ok := m.path(u); ok {
+			return mapped
+		}
+		return u
+	}
+	scheme, rest, ok := strings.Cut(u, "://")
+	if !ok {
+		return u
+	}
+	switch strings.ToLower(scheme) {
+	case "http", "https", "ws", "wss":
+	default:
+		return u
+	}
+	authority, path := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	if !slices.Contains(m.hosts, canonicalAuthority(httpScheme(scheme), authority)) {
+		return u
+	}
+	if mapped, ok := m.path(path); ok {
+		return m.publicScheme + "://" + m.publicHost + mapped
+	}
+	return u
+}
+
+// path maps a path, with whatever query follows it, where it begins with the backend's path on a segment boundary.
+func (m *urlMapping) path(p string) (string, bool) {
+	rest, ok := strings.CutPrefix(p, m.backendPath)
+	if !ok || rest != "" && !strings.ContainsRune("/?#", rune(rest[0])) {
+		return p, false
+	}
+	if m.publicPath == "" && !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest
+	}
+	return m.publicPath + rest, true
+}
+
+// refresh maps the URL of a Refresh header: `5; url=/login`.
+func (m *urlMapping) refresh(v string) string {
+	i := strings.Index(strings.ToLower(v), "url=")
+	if i < 0 {
+		return v
+	}
+	i += len("url=")
+	return v[:i] + m.url(v[i:])
+}
+
+// cookie maps the Path and Domain of a Set-Cookie header.
+func (m *urlMapping) cookie(v string) string {
+	parts := strings.Split(v, ";")
+	for i, part := range parts[1:] {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		switch strings.ToLower(name) {
+		case "path":
+			if mapped, ok := m.path(value); ok {
+				if value == m.backendPath+"/" && m.publicPath != "" {
+					mapped = m.publicPath // without a slash it covers the location itself too
+				}
+				parts[i+1] = " " + name + "=" + mapped
+			}
+		case "domain":
+			if m.ownDomain(value) {
+				host, _ := splitHostPort(m.publicHost)
+				parts[i+1] = " " + name + "=" + host
+			}
+		}
+	}
+	return strings.Join(parts, ";")
+}
+
+func (m *urlMapping) ownDomain(domain string) bool {
+	domain = canonicalHost(strings.TrimPrefix(domain, "."))
+	return slices.ContainsFunc(m.hosts, func(authority string) bool {
+		host, _ := splitHostPort(authority)
+		return host == domain
+	})
+}

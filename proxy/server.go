@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"wstunnel/internal/config"
+)
+
+// Certificates is what a configuration's TLS listeners need.
+type Certificates interface {
+	// Config returns the settings of TLS handshakes. It is not modified.
+	Config() *tls.Config
+	// CACertificate returns the local CA's certificate as PEM, or nil if there is none.
+	CACertificate() []byte
+}
+
+// Server is the front end: it lives as long as the process, while configurations come and go.
+type Server struct {
+	log     *slog.Logger
+	httpLog *log.Logger // for net/http
+
+	ctx    context.Context // ends when Shutdown is over
+	cancel context.CancelFunc
+
+	gen     atomic.Pointer[generation]
+	pools   pools
+	tunnels tunnels
+
+	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
+	listeners map[string]*listener
+	inherited []net.Listener
+	retired   []*webServers
+	retiring  sync.WaitGroup
+	accepting sync.WaitGroup
+	stopped   bool
+}
+
+// generation is what one configuration became. It is immutable.
+type generation struct {
+	cfg     *config.Config
+	table   *table
+	tls     *tls.Config
+	ca      []byte
+	tlsPort string // where redirect_https leads
+	web     *webServers
+}
+
+// New returns a server that listens nowhere yet. Sockets that the process inherited, from systemd for instance, are taken for the
+// listeners whose address they have; the server owns them.
+func New(logger *slog.Logger, inherited []net.Listener) *Server {
+	s := &Server{
+		log: logger, httpLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		listeners: map[string]*listener{}, inherited: inherited,
+	}
+	s.tunnels.log = logger
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Apply makes a configuration the one that answers from now on. It builds all that is new and opens listeners first, then
+// swaps the routing at once, then retires what is gone; an error leaves everything as it was. Exchanges under way
+// and live tunnels keep what they were given.
+func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return errors.New("the server is stopping")
+	}
+	opened, err := s.openListeners(cfg)
+	if err != nil {
+		return err
+	}
+	old := s.gen.Load()
+	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate()}
+	used := map[*pool]bool{}
+	next.table = newTable(cfg, func(_ *config.Location, t *config.Target) *upstream {
+		u := s.pools.open(t)
+		for _, p := range u.pools {
+			used[p] = true
+		}
+		return u
+	})
+	timeouts := webTimeouts{head: cfg.Timeouts.RequestHead, keepAlive: cfg.Timeouts.KeepAlive}
+	if old != nil && old.web.timeouts == timeouts {
+		next.web = old.web
+	} else {
+		next.web = newWebServers(s, timeouts)
+	}
+	for address, l := range opened {
+		s.listeners[address] = l
+	}
+	next.tlsPort = s.tlsPort(cfg)
+	s.gen.Store(next)
+	for _, c := range cfg.Listen {
+		s.listeners[c.Address].secure.Store(c.TLS)
+	}
+	for _, l := range opened {
+		s.accepting.Add(1)
+		go l.accept()
+	}
+	s.retire(old, next, used)
+	return nil
+}
+
+// openListeners opens the addresses that are not listened on yet, all or none.
+func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error) {
+	opened := map[string]*listener{}
+	for _, c := range cfg.Listen {
+		if s.listeners[c.Address] != nil {
+			continue
+		}
+		l := s.takeInherited(c.Address)
+		if l == nil {
+			var err error
+			if l, err = net.Listen("tcp", c.Address); err != nil {
+				for _, other := range opened {
+					other.Close()
+				}
+				return nil, fmt.Errorf("%s:%d:%d: listening on %s: %w", cfg.File, c.Line, c.Col, c.Address, err)
+			}
+		}
+		opened[c.Address] = newListener(l, s, c.TLS)
+	}
+	return opened, nil
+}
+
+// takeInherited returns the inherited socket that listens on an address, or nil.
+func (s *Server) takeInherited(address string) net.Listener {
+	want, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil
+	}
+	for i, l := range s.inherited {
+		have, ok := l.Addr().(*net.TCPAddr)
+		if !ok || have.Port != want.Port {
+			continue
+		}
+		anywhere := (want.IP == nil || want.IP.IsUnspecified()) && have.IP.IsUnspecified()
+		if anywhere || have.IP.Equal(want.IP) {
+			s.inherited = append(s.inherited[:i], s.inherited[i+1:]...)
+			return l
+		}
+	}
+	return nil
+}
+
+// tlsPort returns the port of the first TLS listener.
+func (s *Server) tlsPort(cfg *config.Config) string {
+	for _, c := range cfg.Listen {
+		if c.TLS {
+			return s.listeners[c.Address].port
+		}
+	}
+	return ""
+}
+
+// retire ends what the new generation does not need. Requests under way on old HTTP servers are answered.
+func (s *Server) retire(old, next *generation, used map[*pool]bool) {
+	wanted := map[string]bool{}
+	for _, c := range next.cfg.Listen {
+		wanted[c.Address] = true
+	}
+	for address, l := range s.listeners {
+		if !wanted[address] {
+			l.Close()
+			delete(s.listeners, address)
+		}
+	}
+	for _, l := range s.inherited {
+		s.log.Warn("inherited socket is not in the configuration; closing it", "address", l.Addr().String())
+		l.Close()
+	}
+	s.inherited = nil
+	s.pools.retire(used)
+	if old != nil && old.web != next.web {
+		s.retiring.Go(func() { old.web.shutdown(s.ctx) })
+	}
+}
+
+// Addresses returns where the server listens, in the order of the configuration.
+func (s *Server) Addresses() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var addrs []net.Addr
+	for _, c := range s.gen.Load().cfg.Listen {
+		if l := s.listeners[c.Address]; l != nil {
+			addrs = append(addrs, l.Addr())
+		}
+	}
+	return addrs
+}
+
+// Tunnels returns the number of live tunnels.
+func (s *Server) Tunnels() int { return s.tunnels.count() }
+
+// Shutdown stops accepting, lets requests finish and closes every tunnel with Close frames (1001) to both ends.
+// When ctx is done, what is left is cut; the error says so.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	defer s.cancel()
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.accepting.Wait()
+	gen := s.gen.Load()
+	if gen == nil {
+		return nil
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- s.tunnels.drain(ctx) }()
+	err := gen.web.shutdown(ctx)
+	if tunnels := <-drained; tunnels != nil {
+		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.tunnels.count(), tunnels))
+	}
+	s.cancel()
+	s.retiring.Wait()
+	s.pools.retire(nil)
+	return err
+}

@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+)
+
+// static serves a location's directory, the matched prefix stripped: files with ranges and conditions
+// (RFC 9110, sections 13 and 14), index.html for a directory, no listings, no dot-files, nothing outside.
+func (x *exchange) static(w *responseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		x.answer(w, http.StatusMethodNotAllowed, "only GET and HEAD are served here")
+		return
+	}
+	name := strings.TrimPrefix(x.in.path, strings.TrimSuffix(x.location.Match.Path, "/"))
+	name = strings.TrimPrefix(name, "/")
+	if hidden(name) {
+		x.answer(w, http.StatusNotFound, "no such file")
+		return
+	}
+	// The root is opened anew for each request, so that a deployment may swap a link to it.
+	root, err := os.OpenRoot(x.location.Static)
+	if err != nil {
+		x.err = err
+		x.answer(w, http.StatusNotFound, "no such file")
+		return
+	}
+	defer root.Close()
+	x.serveFile(w, r, root, name)
+}
+
+// hidden reports a path with a segment that begins with a dot. /.well-known/ is meant to be seen (RFC 8615).
+func hidden(name string) bool {
+	for segment := range strings.SplitSeq(name, "/") {
+		if strings.HasPrefix(segment, ".") && segment != ".well-known" {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *exchange) serveFile(w *responseWriter, r *http.Request, root *os.Root, name string) {
+	directory := strings.HasSuffix(x.in.path, "/")
+	if directory {
+		name += "index.html"
+	}
+	info, err := root.Stat(path.Join(".", name)) // before Open, which would wait for a named pipe's other end
+	switch {
+	case err != nil:
+		x.fileError(w, err)
+		return
+	case info.IsDir() && !directory:
+		x.redirectToDirectory(w, r)
+		return
+	case !info.Mode().IsRegular():
+		x.answer(w, http.StatusNotFound, "no such file")
+		return
+	}
+	file, err := root.Open(name)
+	if err != nil {
+		x.fileError(w, err)
+		return
+	}
+	defer file.Close()
+	w.Header().Set("ETag", fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()))
+	http.ServeContent(w, r, path.Base(name), info.ModTime(), file)
+}
+
+// redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.
+func (x *exchange) redirectToDirectory(w *responseWriter, r *http.Request) {
+	_, query := splitTarget(r.RequestURI)
+	w.Header().Set("Location", escapePath(x.in.path)+"/"+query)
+	x.answer(w, http.StatusMovedPermanently, "a directory's name ends in a slash")
+}
+
+// fileError answers for a file that can't be opened. What lies outside the root, or behind a file, does not exist.
+func (x *exchange) fileError(w *responseWriter, err error) {
+	if errors.Is(err, fs.ErrPermission) {
+		x.err = err
+		x.answer(w, http.StatusForbidden, "the file may not be read")
+		return
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		x.err = err
+	}
+	x.answer(w, http.StatusNotFound, "no such file")
+}

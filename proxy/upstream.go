@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wstunnel/internal/config"
+)
+
+// Limits of the pool of idle connections to one server.
+const (
+	maxIdleConns = 128
+	idleConnLife = 60 * time.Second
+	// freshConn is how long a connection may have been idle to carry a request that can't be sent twice: the
+	// backend may be closing it at this moment.
+	freshConn = 2 * time.Second
+)
+
+// upstream is where one target's requests go: its servers, each with its pool.
+type upstream struct {
+	target *config.Target
+	pools  []*pool
+	next   atomic.Uint32
+}
+
+// poolKey is what makes two targets share connections to a server.
+type poolKey struct {
+	network, address string
+	secure, verify   bool
+	serverName       string
+	roots            *x509.CertPool
+}
+
+// pool holds the connections to one server that wait for their next request. It belongs to the process and outlives
+// configurations that keep naming its server.
+type pool struct {
+	poolKey
+	mu      sync.Mutex
+	idle    []*backendConn // oldest first
+	sweeper *time.Timer    // closes what was idle too long; nil while nothing is idle
+	retired bool
+}
+
+// backendConn is one connection to a backend.
+type backendConn struct {
+	net.Conn
+	br        *bufio.Reader
+	pool      *pool
+	reused    bool
+	idleSince time.Time
+}
+
+// pools keeps the process's pools by their key.
+type pools struct {
+	mu    sync.Mutex
+	byKey map[poolKey]*pool
+}
+
+// open returns the upstream of a target on shared pools.
+func (p *pools) open(target *config.Target) *upstream {
+	u := &upstream{target: target}
+	serverName, _ := splitHostPort(target.Host)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byKey == nil {
+		p.byKey = map[poolKey]*pool{}
+	}
+	for _, server := range target.Servers {
+		key := poolKey{network: server.Network, address: server.Address}
+		if target.TLS {
+			key.secure, key.verify, key.roots = true, target.TLSVerify, target.RootCAs
+			key.serverName = canonicalHost(serverName)
+			if target.Upstream != "" && server.Network == "tcp" {
+				host, _ := splitHostPort(server.Address)
+				key.serverName = canonicalHost(host)
+			}
+		}
+		if p.byKey[key] == nil {
+			p.byKey[key] = &pool{poolKey: key}
+		}
+		u.pools = append(u.pools, p.byKey[key])
+	}
+	return u
+}
+
+// retire closes the idle connections of pools that no upstream in use names any more.
+func (p *pools) retire(used map[*pool]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, pool := range p.byKey {
+		if !used[pool] {
+			delete(p.byKey, key)
+			pool.retire()
+		}
+	}
+}
+
+// dialError is a backend that can't be reached, with every address that was tried.
+type dialError struct {
+	errs []error
+}
+
+func (e *dialError) Error() string { return errors.Join(e.errs...).Error() }
+
+func (e *dialError) Unwrap() []error { return e.errs }
+
+// conn returns a connection to one of the servers, beginning with the next in turn: an idle one, if
+// it has been idle for no longer than maxIdle, or a new one. It tries each server once. The caller closes the
+// connection or gives it back with [backendConn.release].
+func (u *upstream) conn(ctx context.Context, timeout, maxIdle time.Duration) (*backendConn, error) {
+	first := int(u.next.Add(1) - 1)
+	failed := &dialError{}
+	for i := range u.pools {
+		p := u.pools[(first+i)%len(u.pools)]
+		if maxIdle > 0 {
+			if c := p.take(maxIdle); c != nil {
+				return c, nil
+			}
+		}
+		c, err := p.dial(ctx, timeout)
+		if err == nil {
+			return c, nil
+		}
+		failed.errs = append(failed.errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failed
+}
+
+// dial opens a new connection; timeout bounds the connect and the TLS handshake together.
+func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, p.network, p.address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", p.address, err)
+	}
+	if p.secure {
+		secure := tls.Client(conn, &tls.Config{
+			ServerName:         p.serverName,
+			RootCAs:            p.roots,
+			InsecureSkipVerify: !p.verify, // `tls_verify: false`
+			MinVersion:         tls.VersionTLS12,
+			NextProtos:         []string{"http/1.1"},
+		})
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("TLS handshake with %s: %w", p.address, err)
+		}
+		conn = secure
+	}
+	return &backendConn{Conn: conn, br: bufio.NewReader(conn), pool: p}, nil
+}
+
+// take returns an idle connection that the backend has not closed, or nil.
+func (p *pool) take(maxIdle time.Duration) *backendConn {
+	for {
+		p.mu.Lock()
+		n := len(p.idle)
+		if n == 0 || time.Since(p.idle[n-1].idleSince) > maxIdle {
+			p.mu.Unlock()
+			return nil
+		}
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		if quiet(c.Conn) {
+			c.reused = true
+			return c
+		}
+		c.Close()
+	}
+}
+
+// release gives a connection back whose exchange was clean: request and response complete, nothing left over.
+func (c *backendConn) release() {
+	p := c.pool
+	c.SetDeadline(time.Time{})
+	c.idleSince = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.retired || len(p.idle) == maxIdleConns || c.br.Buffered() > 0 {
+		c.Close()
+		return
+	}
+	p.idle = append(p.idle, c)
+	if p.sweeper == nil {
+		p.sweeper = time.AfterFunc(idleConnLife, p.sweep)
+	}
+}
+
+// sweep closes the connections that were idle too long, and comes again while any are left.
+func (p *pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.idle) > 0 && time.Since(p.idle[0].idleSince) >= idleConnLife {
+		p.idle[0].Close()
+		p.idle = p.idle[1:]
+	}
+	p.sweeper = nil
+	if len(p.idle) > 0 {
+		p.sweeper = time.AfterFunc(idleConnLife-time.Since(p.idle[0].idleSince), p.sweep)
+	}
+}
+
+func (p *pool) retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = true
+	for _, c := range p.idle {
+		c.Close()
+	}
+	p.idle = nil
+	if p.sweeper != nil {
+		p.sweeper.Stop()
+	}
+}
