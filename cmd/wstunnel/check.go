@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"wstunnel/internal/config"
+)
+
+// defaultConfig is where packages and the systemd unit put the configuration.
+const defaultConfig = "/etc/wstunnel/config.yaml"
+
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", defaultConfig, "the configuration file")
+}
+
+// loadConfig reads a configuration; its mistakes are the caller's.
+func loadConfig(file string) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
+}
+
+func newCheckCommand(stdout io.Writer) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration and print the routing table",
+		Long: `Check reads the configuration. It prints every mistake with its file, line and column, and
+exits with 2; or it prints the routing table as it was understood, and exits with 0.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			return printRoutes(stdout, cfg)
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// printRoutes prints one line for each thing that a location serves.
+func printRoutes(w io.Writer, cfg *config.Config) error {
+	for _, l := range cfg.Listen {
+		scheme := "http"
+		if l.TLS {
+			scheme = "https"
+		}
+		fmt.Fprintf(w, "listen %s (%s)\n", l.Address, scheme)
+	}
+	fmt.Fprintln(w)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SITE\tPATH\tKIND\tTARGET\tTLS")
+	for _, site := range cfg.Sites {
+		hosts, tls := strings.Join(site.Hosts, ","), siteTLS(site)
+		for _, l := range site.Locations {
+			row := func(kind, target string) {
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", hosts, l.Match, kind, target, tls)
+			}
+			if l.WebSocket != nil {
+				kind := "websocket"
+				if l.Mode == config.ModeRelay {
+					kind = "websocket (relay)"
+				}
+				row(kind, describeTarget(l.WebSocket))
+			}
+			if l.HTTP != nil {
+				row("http", describeTarget(l.HTTP))
+			}
+			if l.Static != "" {
+				row("static", l.Static)
+			}
+		}
+	}
+	return table.Flush()
+}
+
+func siteTLS(site config.Site) string {
+	s := site.TLS.Mode.String()
+	if site.TLS.Mode == config.TLSFiles {
+		s = site.TLS.Cert
+	}
+	if site.RedirectHTTPS {
+		s += ", http redirects"
+	}
+	return s
+}
+
+// describeTarget shows a target with the servers behind an upstream's name.
+func describeTarget(t *config.Target) string {
+	if t.Upstream == "" {
+		return t.URL
+	}
+	servers := make([]string, len(t.Servers))
+	for i, s := range t.Servers {
+		servers[i] = s.Address
+		if s.Network == "unix" {
+			servers[i] = "unix:" + s.Address
+		}
+	}
+	return fmt.Sprintf("%s (%s)", t.URL, strings.Join(servers, ", "))
+}

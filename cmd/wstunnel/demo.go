@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/demo"
+)
+
+func newDemoCommand(stdout, stderr io.Writer) *cobra.Command {
+	var o demo.Options
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Serve an example site with a chat on this machine",
+		Long: `Demo runs the ordinary server on 127.0.0.1, in front of a small site with a chat page
+and a chat backend. It prints where to look, and the configuration that it runs.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return runDemo(stdout, newLogger(stderr), o)
+		},
+	}
+	cmd.Flags().IntVar(&o.HTTPPort, "http-port", 8080, "the port for http:// and ws://")
+	cmd.Flags().IntVar(&o.HTTPSPort, "https-port", 8443, "the port for https:// and wss://")
+	return cmd
+}
+
+func runDemo(stdout io.Writer, log *slog.Logger, o demo.Options) error {
+	var err error
+	if o.Storage, err = demoStorage(); err != nil {
+		return err
+	}
+	o.Logger = log
+	d, err := demo.Start(o)
+	if err != nil {
+		return usageError{err}
+	}
+	defer d.Close()
+	text := d.YAML()
+	load := func() (*config.Config, error) { return config.Parse("demo.yaml", []byte(text), os.LookupEnv) }
+	cfg, err := load()
+	if err != nil {
+		return fmt.Errorf("the demo's own configuration: %w", err)
+	}
+	return serve(log, cfg, nil, load, func() {
+		fmt.Fprintf(stdout, "The demo is running:\n\n  http://127.0.0.1:%d/     the chat over ws://\n"+
+			"  https://127.0.0.1:%d/    the chat over wss://, with a certificate of the local CA\n"+
+			"                             %s\n\nIts configuration:\n\n%s\nCtrl-C stops it.\n",
+			o.HTTPPort, o.HTTPSPort, filepath.Join(o.Storage, "ca.pem"), text)
+	})
+}
+
+// demoStorage is a folder that outlives the demo, so that its CA has to be trusted only once.
+func demoStorage() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", errors.Join(errors.New("no folder for the demo's certificates"), err)
+	}
+	return filepath.Join(cache, "wstunnel", "demo"), nil
+}

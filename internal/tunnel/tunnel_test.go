@@ -1,0 +1,431 @@
+package tunnel
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"wstunnel/internal/ws"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// transport makes a connected pair: the tunnel's end and the peer's.
+type transport func(t *testing.T) (ours, peers net.Conn)
+
+func pair(t *testing.T, network, address string) (ours, peers net.Conn) {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peers, err = net.Dial(network, l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peers.Close(); ours.Close() })
+	return ours, peers
+}
+
+func plainTCP(t *testing.T) (net.Conn, net.Conn) { return pair(t, "tcp", "127.0.0.1:0") }
+
+func unixSocket(t *testing.T) (net.Conn, net.Conn) {
+	return pair(t, "unix", filepath.Join(t.TempDir(), "s"))
+}
+
+func overTLS(t *testing.T) (net.Conn, net.Conn) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(crand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)},
+		&x509.Certificate{SerialNumber: big.NewInt(1)}, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, peers := plainTCP(t)
+	server := tls.Server(ours, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	client := tls.Client(peers, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return server, client
+}
+
+// rig is a tunnel with a peer at each end.
+type rig struct {
+	*Tunnel
+	client, backend net.Conn
+	result          chan Result
+}
+
+func newRig(t *testing.T, client, backend transport, opts Options, earlyClient, earlyBackend []byte) *rig {
+	t.Helper()
+	ourClient, peerClient := client(t)
+	ourBackend, peerBackend := backend(t)
+	r := &rig{client: peerClient, backend: peerBackend, result: make(chan Result, 1)}
+	r.Tunnel = New(End{ourClient, earlyClient}, End{ourBackend, earlyBackend}, opts)
+	r.Start(func(res Result) { r.result <- res })
+	return r
+}
+
+func (r *rig) wait(t *testing.T) Result {
+	t.Helper()
+	select {
+	case res := <-r.result:
+		return res
+	case <-time.After(10 * time.Second):
+		t.Fatal("the tunnel did not end")
+		panic("unreachable")
+	}
+}
+
+func frames(random *rand.Rand, masked bool, n int) (stream []byte, messages uint64) {
+	inMessage := false
+	for range n {
+		var mask *[4]byte
+		if masked {
+			mask = &[4]byte{byte(random.Uint32()), 2, 3, 4}
+		}
+		if random.IntN(4) == 0 {
+			stream = ws.AppendFrame(stream, ws.OpPing, payload(random, random.IntN(126)), mask)
+			continue
+		}
+		size := []int{0, 5, 125, 126, 3000, 65535, 65536, 300_000}[random.IntN(8)]
+		op := ws.OpBinary
+		if inMessage {
+			op = ws.OpContinuation
+		}
+		at := len(stream)
+		stream = ws.AppendFrame(stream, op, payload(random, size), mask)
+		if inMessage = random.IntN(3) == 0; inMessage {
+			stream[at] &= 0x7F
+		} else {
+			messages++
+		}
+	}
+	return stream, messages
+}
+
+func payload(random *rand.Rand, n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(random.Uint32())
+	}
+	return p
+}
+
+// send writes p in pieces of random size and ends the stream.
+func send(conn net.Conn, random *rand.Rand, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), 1+random.IntN([]int{3, 500, 100_000}[random.IntN(3)]))
+		if _, err := conn.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
+// receive reads to the end of the stream with buffers of random size.
+func receive(conn net.Conn, random *rand.Rand) ([]byte, error) {
+	var got []byte
+	buf := make([]byte, 100_000)
+	for {
+		n, err := conn.Read(buf[:1+random.IntN(len(buf))])
+		got = append(got, buf[:n]...)
+		if errors.Is(err, io.EOF) {
+			return got, nil
+		}
+		if err != nil {
+			return got, err
+		}
+	}
+}
+
+func TestTunnelIsByteExact(t *testing.T) {
+	transports := []struct {
+		name string
+		make transport
+	}{{"tcp", plainTCP}, {"tls", overTLS}, {"unix", unixSocket}}
+	for _, client := range transports {
+		for _, backend := range transports {
+			t.Run(client.name+" to "+backend.name, func(t *testing.T) {
+				t.Parallel()
+				for seed := range uint64(6) {
+					checkByteExact(t, client.make, backend.make, seed)
+				}
+			})
+		}
+	}
+}
+
+func checkByteExact(t *testing.T, client, backend transport, seed uint64) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 1))
+	up, upMessages := frames(random, true, 12)
+	down, downMessages := frames(random, false, 12)
+	if seed%3 == 2 { // not WebSocket at all: passed on all the same
+		up, down = payload(random, 200_000), payload(random, 300_000)
+	}
+	earlyUp, earlyDown := random.IntN(min(len(up), 3000)), random.IntN(min(len(down), 3000))
+	r := newRig(t, client, backend, Options{}, up[:earlyUp], down[:earlyDown])
+	var wg sync.WaitGroup
+	exchange := func(name string, conn net.Conn, out, want []byte, s uint64) {
+		wg.Go(func() {
+			if err := send(conn, rand.New(rand.NewPCG(seed, s)), out); err != nil {
+				t.Errorf("seed %d, %s sending: %v", seed, name, err)
+			}
+		})
+		wg.Go(func() {
+			got, err := receive(conn, rand.New(rand.NewPCG(seed, s+1)))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("seed %d, %s received %d bytes of %d, equal %v, %v", seed, name, len(got), len(want), bytes.Equal(got, want), err)
+			}
+		})
+	}
+	exchange("client", r.client, up[earlyUp:], down, 10)
+	exchange("backend", r.backend, down[earlyDown:], up, 20)
+	wg.Wait()
+	res := r.wait(t)
+	if res.Cause != CauseEOF || res.Code != ws.CloseAbnormal {
+		t.Errorf("seed %d: ended by %s, %s, code %d", seed, res.By, res.Cause, res.Code)
+	}
+	if res.ToBackend.Bytes != uint64(len(up)) || res.ToClient.Bytes != uint64(len(down)) {
+		t.Errorf("seed %d: counted %d and %d bytes of %d and %d", seed, res.ToBackend.Bytes, res.ToClient.Bytes, len(up), len(down))
+	}
+	if seed%3 == 2 {
+		if !res.ToBackend.Opaque && !res.ToClient.Opaque {
+			t.Errorf("seed %d: random bytes were taken for frames", seed)
+		}
+		return
+	}
+	if res.ToBackend.Messages != upMessages || res.ToClient.Messages != downMessages {
+		t.Errorf("seed %d: counted %d and %d messages of %d and %d", seed,
+			res.ToBackend.Messages, res.ToClient.Messages, upMessages, downMessages)
+	}
+}
+
+func TestTunnelHalfClosePassesThrough(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	r.client.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(r.backend); len(got) != 0 || err != nil {
+		t.Fatalf("backend read %q, %v", got, err)
+	}
+	r.backend.Write([]byte{0x81, 2, 'h', 'i'})
+	r.backend.Close()
+	if got, _ := io.ReadAll(r.client); string(got) != "\x81\x02hi" {
+		t.Fatalf("client read %q", got)
+	}
+	if res := r.wait(t); res.By != Client || res.Cause != CauseEOF {
+		t.Errorf("ended by %s, %s", res.By, res.Cause)
+	}
+}
+
+func TestTunnelEndsAFINThatIsNeverAnswered(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: time.Hour, HalfCloseTimeout: 100 * time.Millisecond}, nil, nil)
+	r.client.(*net.TCPConn).CloseWrite()
+	if res := r.wait(t); res.By != Client || res.Cause != CauseEOF {
+		t.Errorf("ended by %s, %s", res.By, res.Cause)
+	}
+}
+
+func TestTunnelResetEndsBothEnds(t *testing.T) {
+	for _, side := range []Side{Client, Backend} {
+		r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+		broken, other := r.client, r.backend
+		if side == Backend {
+			broken, other = other, broken
+		}
+		other.Write([]byte("something unread, so that the close is a reset"))
+		time.Sleep(20 * time.Millisecond)
+		broken.(*net.TCPConn).SetLinger(0)
+		broken.Close()
+		if _, err := io.ReadAll(other); err == nil {
+			t.Errorf("%s reset: the other end saw a clean end", side)
+		}
+		if res := r.wait(t); res.By != side || res.Cause != CauseReset || res.Err == nil {
+			t.Errorf("%s reset: ended by %s, %s, %v", side, res.By, res.Cause, res.Err)
+		}
+	}
+}
+
+func TestTunnelNotesWhoClosedFirst(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	closing := ws.AppendClose(nil, 4001, "done", nil)
+	r.backend.Write(closing)
+	got := make([]byte, len(closing))
+	io.ReadFull(r.client, got)
+	r.client.Write(ws.AppendClose(nil, 4001, "done", &[4]byte{1, 2, 3, 4}))
+	r.client.Close()
+	r.backend.Close()
+	if res := r.wait(t); res.By != Backend || res.Cause != CauseClose || res.Code != 4001 {
+		t.Errorf("ended by %s, %s, code %d", res.By, res.Cause, res.Code)
+	}
+}
+
+func TestTunnelClosesBothEndsAtFrameBoundaries(t *testing.T) {
+	client := ws.AppendFrame(nil, ws.OpText, []byte("a longer message from the client"), &[4]byte{1, 2, 3, 4})
+	backend := ws.AppendFrame(nil, ws.OpText, []byte("and one from the backend"), nil)
+	for _, transport := range []transport{plainTCP, overTLS} {
+		for cutClient := range len(client) + 1 {
+			cutBackend := min(cutClient, len(backend))
+			r := newRig(t, transport, plainTCP, Options{}, nil, nil)
+			r.client.Write(client[:cutClient])
+			r.backend.Write(backend[:cutBackend])
+			r.waitForBytes(t, cutClient, cutBackend)
+			r.Close(1001, "bye", CauseDrain, 5*time.Second)
+			r.client.Write(client[cutClient:])
+			r.backend.Write(backend[cutBackend:])
+			wantClient, wantBackend := backend, client
+			if cutClient == 0 { // the message begins after the Close frame
+				wantClient, wantBackend = nil, nil
+			}
+			checkClosed(t, fmt.Sprintf("cut at %d, client", cutClient), r.client, wantClient, nil)
+			checkClosed(t, fmt.Sprintf("cut at %d, backend", cutClient), r.backend, wantBackend, client)
+			r.client.Write(ws.AppendClose(nil, 1001, "", &[4]byte{1, 2, 3, 4}))
+			r.backend.Write(ws.AppendClose(nil, 1001, "", nil))
+			if res := r.wait(t); res.By != Proxy || res.Cause != CauseDrain || res.Code != 1001 {
+				t.Fatalf("cut at %d: ended by %s, %s, code %d", cutClient, res.By, res.Cause, res.Code)
+			}
+			r.client.Close()
+			r.backend.Close()
+		}
+	}
+}
+
+func (r *rig) waitForBytes(t *testing.T, toBackend, toClient int) {
+	t.Helper()
+	for range 1000 {
+		s := r.Stats()
+		if s.ToBackend.Bytes == uint64(toBackend) && s.ToClient.Bytes == uint64(toClient) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("the tunnel did not take %d and %d bytes", toBackend, toClient)
+}
+
+// checkClosed reads the message, if one was begun before the order, and then the Close frame.
+func checkClosed(t *testing.T, name string, conn net.Conn, message, masked []byte) {
+	t.Helper()
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	got := make([]byte, len(message))
+	if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, message) {
+		t.Fatalf("%s: read %q, %v; want %q", name, got, err, message)
+	}
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		t.Fatalf("%s: no close frame: %v", name, err)
+	}
+	wantLength := byte(5)
+	if masked != nil {
+		wantLength |= 0x80
+	}
+	if head[0] != 0x88 || head[1] != wantLength {
+		t.Fatalf("%s: frame %x, want a Close of 5 bytes", name, head)
+	}
+	rest := make([]byte, 5)
+	var mask [4]byte
+	if masked != nil {
+		io.ReadFull(conn, mask[:])
+	}
+	io.ReadFull(conn, rest)
+	for i := range rest {
+		rest[i] ^= mask[i%4]
+	}
+	if string(rest) != "\x03\xe9bye" {
+		t.Fatalf("%s: payload %q", name, rest)
+	}
+}
+
+func TestTunnelPassesNothingAfterItsCloseFrame(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	r.Close(1001, "bye", CauseDrain, 300*time.Millisecond)
+	for range 10 {
+		r.backend.Write(ws.AppendFrame(nil, ws.OpText, []byte("late"), nil))
+	}
+	got, _ := io.ReadAll(r.client)
+	if want := ws.AppendClose(nil, 1001, "bye", nil); !bytes.Equal(got, want) {
+		t.Errorf("client read %x, want %x", got, want)
+	}
+	r.wait(t)
+}
+
+func TestTunnelCloseIsBoundedWhenThePeerIsStalled(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	flood := ws.AppendFrame(nil, ws.OpBinary, make([]byte, 64<<20), nil)
+	go r.backend.Write(flood) // nobody reads it
+	time.Sleep(100 * time.Millisecond)
+	start := time.Now()
+	r.Close(1001, "bye", CauseDrain, 200*time.Millisecond)
+	if res := r.wait(t); res.Cause != CauseDrain {
+		t.Errorf("ended by %s, %s", res.By, res.Cause)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestTunnelBackpressureStopsTheSender(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	r.backend.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	n, err := r.backend.Write(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 256<<20), nil))
+	if err == nil || n > 64<<20 {
+		t.Errorf("a client that reads nothing was sent %d bytes, %v", n, err)
+	}
+	r.client.Close()
+	r.backend.Close()
+	r.wait(t)
+}
+
+func TestTunnelIdleTimeoutSendsCloseFrames(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: 150 * time.Millisecond, CloseTimeout: time.Second}, nil, nil)
+	for range 5 { // activity in one direction keeps it open
+		time.Sleep(60 * time.Millisecond)
+		r.backend.Write(ws.AppendFrame(nil, ws.OpText, []byte("x"), nil))
+	}
+	select {
+	case <-r.result:
+		t.Fatal("an active tunnel was closed")
+	default:
+	}
+	go func() {
+		io.ReadAll(r.backend)
+		r.backend.Close()
+	}()
+	got, _ := io.ReadAll(r.client)
+	if want := ws.AppendClose(nil, 1001, "idle timeout", nil); !bytes.HasSuffix(got, want) {
+		t.Errorf("client read %x, want %x at the end", got, want)
+	}
+	r.client.Close()
+	if res := r.wait(t); res.By != Proxy || res.Cause != CauseIdle {
+		t.Errorf("ended by %s, %s", res.By, res.Cause)
+	}
+}
