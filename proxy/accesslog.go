@@ -28,7 +28,7 @@ func (x *exchange) log(w *responseWriter, r *http.Request) {
 		slog.Bool("tls", x.in.secure),
 		slog.Int("status", status),
 		slog.Int64("bytes", w.written),
-		slog.Duration("duration", time.Since(x.start).Round(time.Microsecond)),
+		milliseconds("duration_ms", time.Since(x.start)),
 	}
 	if x.site != nil {
 		attrs = append(attrs, slog.String("site", x.site.name))
@@ -47,6 +47,11 @@ func (x *exchange) log(w *responseWriter, r *http.Request) {
 		level = slog.LevelWarn
 	}
 	x.server.log.LogAttrs(x.ctx, level, "request", attrs...)
+}
+
+// milliseconds is a duration as a number that needs no unit to be parsed.
+func milliseconds(key string, d time.Duration) slog.Attr {
+	return slog.Float64(key, float64(d.Microseconds())/1000)
 }
 
 // logRefused writes the access-log line of a request whose head was refused, or of an HTTP/2 connection that was cut.

@@ -37,7 +37,6 @@ type Server struct {
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
 	inherited []net.Listener
-	retired   []*webServers
 	retiring  sync.WaitGroup
 	accepting sync.WaitGroup
 	stopped   bool

@@ -71,7 +71,7 @@ func (ts *tunnels) add(info tunnelInfo, c closer) tunnelInfo {
 // remove logs the end of a connection and forgets it.
 func (ts *tunnels) remove(info tunnelInfo, r tunnel.Result) {
 	attrs := append(info.attrs(),
-		slog.Duration("duration", time.Since(info.Since).Round(time.Microsecond)),
+		milliseconds("duration_ms", time.Since(info.Since)),
 		slog.Uint64("bytes_to_backend", r.ToBackend.Bytes), slog.Uint64("bytes_to_client", r.ToClient.Bytes),
 		slog.Uint64("messages_to_backend", r.ToBackend.Messages), slog.Uint64("messages_to_client", r.ToClient.Messages),
 		slog.Int("close_code", int(r.Code)), slog.String("closed_by", string(r.By)), slog.String("cause", string(r.Cause)))

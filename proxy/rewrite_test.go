@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"wstunnel/internal/config"
+)
+
+func locationOf(pattern string) *location {
+	return &location{Location: &config.Location{Match: match(pattern), RewriteResponses: true}, pattern: pattern}
+}
+
+// targetOf makes a target from "h:9000/path".
+func targetOf(s string) *config.Target {
+	host, path, hasPath := strings.Cut(s, "/")
+	t := &config.Target{URL: "http://" + s, Scheme: "http", Host: host, Servers: []config.Server{{Network: "tcp", Address: host}}}
+	if hasPath {
+		t.Path = "/" + path
+	}
+	return t
+}
+
+// TestTargetPathMapping is the path mapping of Apache and nginx, with exactly one slash at each join.
+func TestTargetPathMapping(t *testing.T) {
+	tests := []struct{ pattern, target, request, want string }{
+		{"/ws", "h:9000", "/ws", "/ws"},
+		{"/ws", "h:9000", "/ws/chat", "/ws/chat"},
+		{"/ws", "h:9000", "/ws//chat/%2e?a=%zz", "/ws//chat/%2e?a=%zz"}, // as it came
+		{"/ws", "h:9000/", "/ws", "/"},
+		{"/ws", "h:9000/", "/ws/", "/"},
+		{"/ws", "h:9000/", "/ws/chat", "/chat"},
+		{"/ws", "h:9000/", "/ws?x=1", "/?x=1"},
+		{"/ws/", "h:9000/", "/ws/chat", "/chat"},
+		{"/ws/", "h:9000/", "/ws/", "/"},
+		{"/ws", "h:9000/ws", "/ws", "/ws"},
+		{"/ws", "h:9000/ws", "/ws/", "/ws/"},
+		{"/ws", "h:9000/ws", "/ws/chat", "/ws/chat"},
+		{"/ws", "h:9000/app/", "/ws/chat", "/app/chat"},
+		{"/ws/", "h:9000/app", "/ws/chat", "/app/chat"},
+		{"/", "h:9000/app", "/x?y", "/app/x?y"},
+		{"/", "h:9000/app/", "/", "/app/"},
+		{"/", "h:9000", "http://example.com/x?y", "/x?y"},
+		{"/ws", "h:9000/", "/a/../ws//b%20c/%2e%2e/d%3fe", "/d%3Fe"}, // normalised, then escaped
+		{"= /ws", "h:9000/socket", "/ws?x", "/socket?x"},
+		{"^~ /ws", "h:9000/", "/ws/chat", "/chat"},
+		{"~ ^/ws", "h:9000", "/wsx", "/wsx"},
+	}
+	for _, tt := range tests {
+		raw, _ := splitTarget(tt.request)
+		path, err := normalisePath(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := &inbound{target: tt.request, path: path}
+		if got := rewriteTarget(in, match(tt.pattern), targetOf(tt.target)); got != tt.want {
+			t.Errorf("%s -> %s: %s became %s, want %s", tt.pattern, tt.target, tt.request, got, tt.want)
+		}
+	}
+}
+
+func inboundOf(trusted bool, header ...string) *inbound {
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Add(header[i], header[i+1])
+	}
+	peer := netip.MustParseAddr("192.0.2.1")
+	return &inbound{
+		method: "GET", target: "/", path: "/", host: "example.com:8080", header: h,
+		peer: peer, client: peer, secure: true, port: "8443", trusted: trusted,
+	}
+}
+
+func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
+	forwarding := "X-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: example.com:8080\nX-Forwarded-Port: 8443\nX-Forwarded-Proto: https\nX-Real-Ip: 192.0.2.1"
+	tests := []struct {
+		name   string
+		in     *inbound
+		change func(*location)
+		want   string // headers between Host and the forwarding ones, and those themselves
+	}{
+		{"nothing", inboundOf(false), nil, forwarding},
+		{
+			"hop by hop", inboundOf(false, "Connection", "close, X-Gone", "X-Gone", "1", "Keep-Alive", "5", "Te", "trailers",
+				"Proxy-Connection", "x", "Upgrade", "h2c", "Http2-Settings", "x", "Expect", "100-continue", "Proxy", "http://evil"), nil,
+			forwarding,
+		},
+		{"Connection cannot remove the front end's own", inboundOf(false, "Connection", "X-Forwarded-For, X-Real-IP, Host, Content-Length"), nil, forwarding},
+		{"underscores", inboundOf(false, "X_forwarded_for", "6.6.6.6"), nil, forwarding},
+		{"forged", inboundOf(false, "X-Forwarded-For", "6.6.6.6", "X-Forwarded-Proto", "http", "X-Real-Ip", "6.6.6.6", "Forwarded", "for=6.6.6.6"), nil, forwarding},
+		{
+			"from a trusted proxy", inboundOf(true, "X-Forwarded-For", "203.0.113.9", "X-Forwarded-Proto", "wss", "X-Forwarded-Host", "public.example", "X-Forwarded-Port", "443"),
+			nil,
+			"X-Forwarded-For: 203.0.113.9, 192.0.2.1\nX-Forwarded-Host: public.example\nX-Forwarded-Port: 443\nX-Forwarded-Proto: https\nX-Real-Ip: 192.0.2.1",
+		},
+		{
+			"Forwarded on request", inboundOf(false), func(l *location) { l.Forwarded = true },
+			"Forwarded: for=192.0.2.1;host=\"example.com:8080\";proto=https\n" + forwarding,
+		},
+		{"Origin and cookies are left alone", inboundOf(false, "Origin", "https://example.com", "Cookie", "a=b; c=d"), nil, "Cookie: a=b; c=d\nOrigin: https://example.com\n" + forwarding},
+	}
+	for _, tt := range tests {
+		l := locationOf("/")
+		if tt.change != nil {
+			tt.change(l)
+		}
+		before := tt.in.header.Clone()
+		out := rewriteRequest(tt.in, l, targetOf("h:9000"))
+		got := string(out.append(nil))
+		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
+		if got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, want)
+		}
+		if !reflect.DeepEqual(before, tt.in.header) {
+			t.Errorf("%s: the inbound header was modified", tt.name)
+		}
+	}
+}
+
+func TestHostBackendSendsTheTargetsName(t *testing.T) {
+	l := locationOf("/")
+	l.BackendHost = true
+	if out := rewriteRequest(inboundOf(false), l, targetOf("h:9000")); out.host != "h:9000" {
+		t.Errorf("Host %s", out.host)
+	}
+}
+
+func TestResponseRewriting(t *testing.T) {
+	tests := []struct{ pattern, target, name, value, want string }{
+		{"/ws", "h:9000/", "Location", "http://h:9000/login", "https://example.com:8080/ws/login"},
+		{"/ws", "h:9000/", "Location", "ws://h:9000/login", "https://example.com:8080/ws/login"},
+		{"/ws", "h:9000/", "Location", "HTTP://H:9000/login?a#b", "https://example.com:8080/ws/login?a#b"},
+		{"/ws", "h:9000/", "Location", "/login", "/ws/login"},
+		{"/ws", "h:9000/", "Location", "//h:9000/login", "//h:9000/login"},
+		{"/ws", "h:9000/", "Location", "login", "login"},
+		{"/ws", "h:9000/", "Location", "https://elsewhere.example/", "https://elsewhere.example/"},
+		{"/ws", "h:9000/app", "Location", "/app", "/ws"},
+		{"/ws", "h:9000/app", "Location", "/application", "/application"},
+		{"/", "h:9000/app", "Location", "/app", "/"},
+		{"/", "h:9000/app/", "Content-Location", "http://h:9000/app/x", "https://example.com:8080/x"},
+		{"/", "h:9000/app/", "Refresh", "5; URL=/app/x", "5; URL=/x"},
+		{"/", "h:9000/app/", "Refresh", "5", "5"},
+		{"/", "h:9000/app", "Set-Cookie", "a=b; Path=/app; HttpOnly", "a=b; Path=/; HttpOnly"},
+		{"/ws", "h:9000/", "Set-Cookie", "a=b; path=/", "a=b; path=/ws"},
+		{"/ws", "h:9000/", "Set-Cookie", "a=/; Domain=h; Path=/x", "a=/; Domain=example.com; Path=/ws/x"},
+		{"/", "h:9000", "Location", "http://h:9000/x", "http://h:9000/x"}, // the target has no path: nothing to map
+		{"/ws", "h:9000/ws", "Location", "http://h:9000/ws/x", "http://h:9000/ws/x"},
+	}
+	for _, tt := range tests {
+		h := http.Header{tt.name: {tt.value}}
+		rewriteResponse(h, 302, inboundOf(false), locationOf(tt.pattern), targetOf(tt.target))
+		if got := h.Get(tt.name); got != tt.want {
+			t.Errorf("%s -> %s, %s %s: %s, want %s", tt.pattern, tt.target, tt.name, tt.value, got, tt.want)
+		}
+	}
+}
+
+func TestResponseRewritingCanBeTurnedOff(t *testing.T) {
+	l := locationOf("/ws")
+	l.RewriteResponses = false
+	h := http.Header{"Location": {"/login"}}
+	rewriteResponse(h, 302, inboundOf(false), l, targetOf("h:9000/"))
+	if h.Get("Location") != "/login" {
+		t.Errorf("got %s", h.Get("Location"))
+	}
+}
+
+func TestResponseHeadersThatEndHere(t *testing.T) {
+	h := http.Header{}
+	for _, name := range []string{"Keep-Alive", "X-Listed", "Upgrade", "Proxy-Connection", "X-Kept"} {
+		h.Set(name, "h2,h2c")
+	}
+	h.Set("Connection", "close, X-Listed, Upgrade")
+	rewriteResponse(h, 200, inboundOf(false), locationOf("/"), targetOf("h:9000"))
+	if len(h) != 1 || h.Get("X-Kept") == "" {
+		t.Errorf("left: %v", h)
+	}
+	h = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
+	rewriteResponse(h, 426, inboundOf(false), locationOf("/"), targetOf("h:9000"))
+	if h.Get("Upgrade") != "websocket" {
+		t.Error("a 426 lost the protocol that it asks for")
+	}
+}
