@@ -1,0 +1,43 @@
+# `make test` is the whole check; it installs what it needs on a Debian machine with Go, git and make.
+
+GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    = 10s
+
+.PHONY: build test check tools fuzz clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/wstunnel ./cmd/wstunnel
+
+test: tools check
+	go test -race -shuffle=on -timeout 15m ./...
+
+check:
+	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted with gofumpt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(STATICCHECK) ./...
+	GOOS=darwin go build -o /dev/null ./...
+
+# The programs that the tests run for real.
+PROGRAMS = php chromium openssl systemd-analyze
+PACKAGES = php-cli chromium python3-websockets openssl systemd fonts-liberation
+
+tools:
+	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	/usr/bin/python3 -c 'import websockets' 2>/dev/null || missing="$$missing python3-websockets"; \
+	if [ -n "$$missing" ]; then \
+		echo "installing for the tests:$$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	fi
+
+# Each fuzz target for FUZZTIME.
+fuzz:
+	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file"); do \
+			echo "$$target in $$(dirname "$$file")"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+		done; \
+	done
+
+clean:
+	rm -rf bin

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed says which packages of ours each package may import besides the standard library and modules, and why.
+var allowed = map[string]map[string]string{
+	"wstunnel/internal/ws":     {},
+	"wstunnel/internal/config": {},
+	"wstunnel/internal/tunnel": {
+		"wstunnel/internal/ws": "a tunnel follows frames",
+	},
+	"wstunnel/internal/demo": {
+		"wstunnel/internal/config": "the demo is a configuration",
+	},
+	"wstunnel/tls": {
+		"wstunnel/internal/config": "sites say where their certificates come from",
+	},
+	"wstunnel/proxy": {
+		"wstunnel/internal/config": "routes are compiled from it",
+		"wstunnel/internal/ws":     "handshakes are checked and relayed frames followed",
+		"wstunnel/internal/tunnel": "an upgraded connection becomes one",
+	},
+	"wstunnel/cmd/wstunnel": {
+		"wstunnel/internal/config": "commands load it",
+		"wstunnel/internal/demo":   "the demo command",
+		"wstunnel/proxy":           "the server",
+		"wstunnel/tls":             "its certificates",
+	},
+}
+
+// forbidden are imports that a package must do without.
+var forbidden = map[string][]string{
+	// It joins our package tls with others; importing crypto/tls too would need an alias for one of them.
+	"wstunnel/cmd/wstunnel": {"crypto/tls"},
+	// It knows bytes and does no I/O.
+	"wstunnel/internal/ws": {"net", "os", "syscall"},
+}
+
+func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "wstunnel/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); decoder.More(); {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := decoder.Decode(&pkg); err != nil {
+			t.Fatal(err)
+		}
+		if len(pkg.Imports) == 0 {
+			continue // tests only
+		}
+		rules, known := allowed[pkg.ImportPath]
+		if !known {
+			t.Errorf("%s has no line in the table of rooms", pkg.ImportPath)
+		}
+		for _, imported := range pkg.Imports {
+			if slices.Contains(forbidden[pkg.ImportPath], imported) {
+				t.Errorf("%s imports %s", pkg.ImportPath, imported)
+			}
+			if _, ok := rules[imported]; strings.HasPrefix(imported, "wstunnel/") && !ok {
+				t.Errorf("%s imports %s", pkg.ImportPath, imported)
+			}
+		}
+	}
+}
