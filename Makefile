@@ -4,10 +4,20 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    = 10s
 
-.PHONY: build test check tools fuzz clean
+.PHONY: build install test check tools fuzz clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/wstunnel ./cmd/wstunnel
+
+# The binary, the units and the example configuration; DESTDIR for packagers.
+install: build
+	install -D -m 755 bin/wstunnel $(DESTDIR)/usr/local/bin/wstunnel
+	install -D -m 644 systemd/wstunnel.service $(DESTDIR)/usr/lib/systemd/system/wstunnel.service
+	install -D -m 644 systemd/wstunnel.socket $(DESTDIR)/usr/lib/systemd/system/wstunnel.socket
+	install -D -m 644 systemd/wstunnel.sysusers $(DESTDIR)/usr/lib/sysusers.d/wstunnel.conf
+	install -D -m 644 systemd/wstunnel.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/wstunnel.conf
+	install -D -m 644 config.example.yaml $(DESTDIR)/usr/share/doc/wstunnel/config.example.yaml
+	if [ -z "$(DESTDIR)" ]; then systemd-sysusers && systemd-tmpfiles --create wstunnel.conf && systemctl daemon-reload; fi
 
 test: tools check
 	go test -race -shuffle=on -timeout 15m ./...
