@@ -253,10 +253,7 @@ func (c *relayConn) Close() error { return nil }
 
 // tooBig ends the connection of a peer whose message can't be held.
 func (c *relayConn) tooBig() error {
-	c.session.note(tunnel.Result{
-		By: tunnel.Proxy, Cause: tunnel.CauseReset, Code: ws.CloseTooBig, Err: errRelayMessage,
-	})
-	c.injectClose(ws.CloseTooBig, errRelayMessage.Error())
+	c.session.Close(ws.CloseTooBig, errRelayMessage.Error(), tunnel.CauseTooBig, closeTimeout)
 	return errRelayMessage
 }
 

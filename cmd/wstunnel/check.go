@@ -85,8 +85,11 @@ func printRoutes(w io.Writer, cfg *config.Config) error {
 
 func siteTLS(site config.Site) string {
 	s := site.TLS.Mode.String()
-	if site.TLS.Mode == config.TLSFiles {
+	switch site.TLS.Mode {
+	case config.TLSFiles:
 		s = site.TLS.Cert
+	case config.TLSAuto:
+		s += " (not built yet: run refuses it)"
 	}
 	if site.RedirectHTTPS {
 		s += ", http redirects"

@@ -22,6 +22,7 @@ const (
 	CauseReset     Cause = "connection lost"    // reading from or writing to a side failed
 	CauseIdle      Cause = "idle timeout"       // no byte moved for too long
 	CauseHalfClose Cause = "half-close timeout" // one direction ended and the other fell silent
+	CauseTooBig    Cause = "message too big"    // a relayed message can't be held in memory
 	CauseDrain     Cause = "drain"              // the front end is stopping
 )
 
