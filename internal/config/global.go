@@ -1,0 +1,265 @@
+package config
+
+import (
+	"net"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// config reads the whole file. Upstreams and timeouts come first, since sites build on them;
+// the errors are sorted afterwards.
+func (d *decoder) config(root *yaml.Node) *Config {
+	o, ok := d.object(root, inFile)
+	if !ok {
+		return nil
+	}
+	cfg := &Config{
+		File:            d.file,
+		TLS:             defaultTLS(),
+		ShutdownTimeout: 30 * time.Second,
+		Timeouts:        defaultTimeouts(),
+	}
+	if n := o.get("timeouts"); n != nil {
+		d.timeouts(n, inTimeouts, &cfg.Timeouts)
+	}
+	if n := o.get("shutdown_timeout"); n != nil {
+		d.duration(n, &cfg.ShutdownTimeout)
+	}
+	if n := o.get("tls"); n != nil {
+		d.tls(n, &cfg.TLS)
+	}
+	if n := o.get("trusted_proxies"); n != nil {
+		cfg.TrustedProxies = d.trustedProxies(n)
+	}
+	if n := o.get("upstreams"); n != nil {
+		cfg.Upstreams = d.upstreamMapping(n)
+	}
+	var w wiring
+	if n := o.get("listen"); n != nil {
+		cfg.Listen = d.listeners(n, &w)
+	} else {
+		d.add(o.pos, `no "listen"`, `at least one listener, such as listen: [{address: ":80"}]`)
+		w.unsure = true
+	}
+	if n := o.get("sites"); n != nil {
+		cfg.Sites = d.sites(n, cfg.Timeouts, &w)
+	} else {
+		d.add(o.pos, `no "sites"`, "at least one site with hosts and locations")
+		w.unsure = true
+	}
+	d.checkWiring(w)
+	return cfg
+}
+
+func defaultTLS() TLS {
+	return TLS{
+		Storage: "/var/lib/wstunnel/certs",
+		ACME:    ACME{Directory: "https://acme-v02.api.letsencrypt.org/directory"},
+	}
+}
+
+func defaultTimeouts() Timeouts {
+	return Timeouts{
+		RequestHead:  10 * time.Second,
+		KeepAlive:    75 * time.Second,
+		Connect:      5 * time.Second,
+		ResponseHead: 60 * time.Second,
+		Handshake:    10 * time.Second,
+		TunnelIdle:   time.Hour,
+	}
+}
+
+// timeouts reads the mapping n over the values that t has.
+func (d *decoder) timeouts(n *yaml.Node, kind string, t *Timeouts) {
+	o, ok := d.object(n, kind)
+	if !ok {
+		return
+	}
+	fields := map[string]*time.Duration{
+		"request_head":  &t.RequestHead,
+		"keepalive":     &t.KeepAlive,
+		"connect":       &t.Connect,
+		"response_head": &t.ResponseHead,
+		"handshake":     &t.Handshake,
+		"tunnel_idle":   &t.TunnelIdle,
+	}
+	for _, key := range keysOf(kind) {
+		if v := o.get(key); v != nil {
+			d.duration(v, fields[key])
+		}
+	}
+}
+
+func (d *decoder) tls(n *yaml.Node, t *TLS) {
+	o, ok := d.object(n, inTLS)
+	if !ok {
+		return
+	}
+	if v := o.get("storage"); v != nil {
+		if s, ok := d.fileName(v, "a directory"); ok {
+			t.Storage = s.path
+		}
+	}
+	if v := o.get("acme"); v != nil {
+		d.acme(v, &t.ACME)
+	}
+}
+
+func (d *decoder) acme(n *yaml.Node, a *ACME) {
+	o, ok := d.object(n, inACME)
+	if !ok {
+		return
+	}
+	if v := o.get("email"); v != nil {
+		if s, ok := d.scalar(v, "an email address"); ok {
+			addr, err := mail.ParseAddress(s.text)
+			if s.text != "" && (err != nil || addr.Address != s.text) {
+				d.add(s.pos, "bad email address "+s.shown(), "a plain address such as admin@example.com")
+			}
+			a.Email = s.text
+		}
+	}
+	if v := o.get("directory"); v != nil {
+		const allowed = "the https URL of an ACME directory"
+		if s, ok := d.scalar(v, allowed); ok {
+			u, err := url.Parse(s.text)
+			if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
+				d.add(s.pos, "bad ACME directory "+s.shown(), allowed)
+			}
+			a.Directory = s.text
+		}
+	}
+	if v := o.get("ca"); v != nil && !d.isEmptyText(v) {
+		_, a.CA = d.rootCAs(v)
+	}
+}
+
+// isEmptyText tells whether a value is an empty text, which is how a file is left unnamed.
+func (d *decoder) isEmptyText(n *yaml.Node) bool {
+	n = deref(n)
+	if n.Kind != yaml.ScalarNode || isNull(n) {
+		return false
+	}
+	text, _, problems := expand(n.Value, d.lookupEnv)
+	return text == "" && len(problems) == 0
+}
+
+func (d *decoder) trustedProxies(n *yaml.Node) []netip.Prefix {
+	const allowed = "an address or a network, such as 192.0.2.1 or 10.0.0.0/8"
+	var prefixes []netip.Prefix
+	for _, item := range d.list(n, "a list of addresses and networks, such as [192.0.2.1, 10.0.0.0/8]") {
+		s, ok := d.scalar(item, allowed)
+		if !ok {
+			continue
+		}
+		if addr, err := netip.ParseAddr(s.text); err == nil && addr.Zone() == "" {
+			addr = addr.Unmap()
+			prefixes = append(prefixes, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(s.text)
+		switch {
+		case err != nil:
+			d.add(s.pos, "bad network "+s.shown(), allowed)
+		case p != p.Masked() && s.env:
+			d.add(s.pos, "network "+s.shown()+" has bits set behind its length", allowed)
+		case p != p.Masked():
+			d.add(s.pos, "network "+s.shown()+" has bits set behind its length",
+				"the network "+p.Masked().String()+" or the address "+p.Addr().String())
+		default:
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes
+}
+
+func (d *decoder) listeners(n *yaml.Node, w *wiring) []Listener {
+	const allowed = `a list of listeners, such as [{address: ":80"}, {address: ":443", tls: true}]`
+	var listeners []Listener
+	items := d.nonEmptyList(n, allowed)
+	w.unsure = w.unsure || len(items) == 0
+	for _, item := range items {
+		o, ok := d.object(item, inListener)
+		if !ok {
+			w.unsure = true
+			continue
+		}
+		l := Listener{Pos: o.pos}
+		if v := o.get("tls"); v == nil {
+			w.plainListener = true
+		} else if !d.boolean(v, &l.TLS) {
+			w.unsure = true
+		} else if l.TLS {
+			w.tlsListeners = append(w.tlsListeners, posOf(deref(v)))
+		} else {
+			w.plainListener = true
+		}
+		if v := o.get("address"); v == nil {
+			d.add(o.pos, `no "address"`, `an address for each listener, such as address: ":443"`)
+		} else if s, ok := d.listenAddress(v, listeners); ok {
+			l.Address = s
+			listeners = append(listeners, l)
+		}
+	}
+	return listeners
+}
+
+// listenAddress reads a listener's address; earlier are the listeners it must not clash with.
+func (d *decoder) listenAddress(n *yaml.Node, earlier []Listener) (string, bool) {
+	const allowed = `host:port such as ":443", "192.0.2.1:443" or "[2001:db8::1]:443"`
+	s, ok := d.scalar(n, allowed)
+	if !ok {
+		return "", false
+	}
+	host, port, err := net.SplitHostPort(s.text)
+	if err != nil {
+		d.add(s.pos, "bad address "+s.shown(), allowed)
+		return "", false
+	}
+	if _, ok := parsePort(port); !ok {
+		d.add(s.pos, "bad port in address "+s.shown(), "a port from 1 to 65535 (0 for any free one)")
+		return "", false
+	}
+	if _, err := netip.ParseAddr(host); host != "" && err != nil && !isDNSName(host) {
+		d.add(s.pos, "bad host in address "+s.shown(), allowed)
+		return "", false
+	}
+	address := net.JoinHostPort(host, port)
+	for _, l := range earlier {
+		if port != "0" && listenClash(address, l.Address) {
+			d.add(s.pos, "address "+s.shown()+" is taken by the listener on line "+strconv.Itoa(l.Line),
+				"each address and port once; a listener without a host takes all addresses")
+			return "", false
+		}
+	}
+	return address, true
+}
+
+// listenClash tells whether two listen addresses cannot be open at the same time.
+func listenClash(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	if portA != portB {
+		return false
+	}
+	if hostA == "" || hostB == "" || hostA == hostB {
+		return true
+	}
+	ipA, errA := netip.ParseAddr(hostA)
+	ipB, errB := netip.ParseAddr(hostB)
+	if errA != nil || errB != nil {
+		return false
+	}
+	return ipA == ipB || ipA.Is4() == ipB.Is4() && (ipA.IsUnspecified() || ipB.IsUnspecified())
+}
+
+// parsePort reads a decimal port number, 0 included, without signs and leading zeros.
+func parsePort(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return n, err == nil && strconv.FormatUint(n, 10) == s
+}

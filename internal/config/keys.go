@@ -1,0 +1,110 @@
+package config
+
+import (
+	"strings"
+)
+
+// The kinds of mapping in a configuration file, as error texts call them.
+const (
+	inFile             = "the file"
+	inListener         = "a listener"
+	inTLS              = "tls"
+	inACME             = "acme"
+	inTimeouts         = "timeouts"
+	inSite             = "a site"
+	inSiteTLS          = "a site's tls"
+	inLocation         = "a location"
+	inLocationTimeouts = "a location's timeouts"
+	inTarget           = "a target"
+	inUpstream         = "an upstream"
+)
+
+// keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
+func keysOf(kind string) []string {
+	switch kind {
+	case inFile:
+		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "sites", "upstreams"}
+	case inListener:
+		return []string{"address", "tls"}
+	case inTLS:
+		return []string{"storage", "acme"}
+	case inACME:
+		return []string{"email", "directory", "ca"}
+	case inTimeouts:
+		return []string{"request_head", "keepalive", "connect", "response_head", "handshake", "tunnel_idle"}
+	case inSite:
+		return []string{"hosts", "tls", "redirect_https", "locations"}
+	case inSiteTLS:
+		return []string{"cert", "key"}
+	case inLocation:
+		return []string{
+			"path", "websocket", "http", "static", "mode", "host", "rewrite_responses",
+			"forwarded", "timeouts", "tls_verify", "tls_ca",
+		}
+	case inLocationTimeouts:
+		return []string{"connect", "response_head", "handshake", "tunnel_idle"}
+	case inTarget:
+		return []string{"url", "tls_verify", "tls_ca"}
+	case inUpstream:
+		return []string{"servers"}
+	}
+	panic("config: no keys for " + kind)
+}
+
+// unknownKey words the mistake of a key that kind does not hold.
+func unknownKey(key, kind string) problem {
+	keys := keysOf(kind)
+	return problem{
+		"unknown key " + quote(key),
+		"allowed here: " + strings.Join(keys, ", ") + misspelt(key, keys...),
+	}
+}
+
+// nearest returns the word that s is most likely a misspelling of, or "".
+func nearest(s string, words []string) string {
+	s = strings.ReplaceAll(strings.ToLower(s), "-", "_")
+	best, bestDistance := "", 3
+	for _, w := range words {
+		plain := strings.ReplaceAll(w, "-", "_")
+		if d := editDistance(s, plain); d < bestDistance && d*2 < max(len(plain), 2) {
+			best, bestDistance = w, d
+		}
+	}
+	return best
+}
+
+// editDistance counts the letters to insert, remove, replace or swap with their neighbour
+// to turn a into b; lengths that differ by more than 2 are not looked into.
+func editDistance(a, b string) int {
+	if max(len(a), len(b))-min(len(a), len(b)) > 2 {
+		return 3
+	}
+	var older, prev []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		older, prev, row = prev, row, make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			row[j+1] = min(prev[j+1]+1, row[j]+1, prev[j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+// misspelt returns what to add to the allowed words if s looks like one of them.
+func misspelt(s string, words ...string) string {
+	if near := nearest(s, words); near != "" {
+		return "; did you mean " + quote(near) + "?"
+	}
+	return ""
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Load reads the configuration file at path, with the process's environment. Mistakes in
+// the file are returned as [Errors]; a file that cannot be read is any other error.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data, os.LookupEnv)
+}
+
+// Parse reads a configuration from data. The name stands in error texts, and its directory
+// is what relative file names in data start from. The files that the configuration names
+// are read and checked. lookupEnv finds the variables of ${NAME}; nil finds none.
+//
+// All mistakes are returned at once, as [Errors]. Only bad YAML hides the mistakes after it.
+func Parse(name string, data []byte, lookupEnv func(string) (string, bool)) (*Config, error) {
+	root, errs := readDocument(name, data)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	if lookupEnv == nil {
+		lookupEnv = func(string) (string, bool) { return "", false }
+	}
+	d := &decoder{
+		file:      name,
+		dir:       directoryOf(name),
+		lookupEnv: lookupEnv,
+		upstreams: make(map[string]*Upstream),
+		hostLines: make(map[string]int),
+	}
+	if !d.checkNodes(root) {
+		return nil, d.errs.inFileOrder()
+	}
+	cfg := d.config(root)
+	if len(d.errs) > 0 {
+		return nil, d.errs.inFileOrder()
+	}
+	return cfg, nil
+}
+
+// directoryOf returns the absolute directory of the configuration file.
+func directoryOf(name string) string {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		abs = name
+	}
+	return filepath.Dir(abs)
+}
+
+// readDocument reads the one YAML document of a configuration file.
+func readDocument(name string, data []byte) (*yaml.Node, Errors) {
+	fail := func(line, col int, found, allowed string) (*yaml.Node, Errors) {
+		return nil, Errors{{File: name, Line: line, Col: col, Found: found, Allowed: allowed}}
+	}
+	src := &meteredReader{data: data}
+	dec := yaml.NewDecoder(src)
+	var doc, second yaml.Node
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) || err == nil && isNull(doc.Content[0]) {
+		return fail(1, 1, "an empty file", `a configuration needs "listen" and "sites"`)
+	}
+	if err == nil {
+		err = dec.Decode(&second)
+		if err == nil {
+			return fail(second.Line, second.Column, "a second document", "one YAML document in a file")
+		}
+		if errors.Is(err, io.EOF) {
+			return doc.Content[0], nil
+		}
+	}
+	found, line := syntaxError(err, src.line())
+	return fail(line, 1, found, "check indentation, quotes and brackets of this line and the one before")
+}
+
+// syntaxError returns what yaml.v3 found wrong, and in which line. yaml.v3 tells the line
+// of its scanner's errors, except for the first line; those of its parser name the start of
+// the mapping or list around the error instead, for which the line last read is closer.
+func syntaxError(err error, lastRead int) (string, int) {
+	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := lastRead
+	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(msg); m != nil {
+		msg = msg[len(m[0]):]
+		if told, err := strconv.Atoi(m[1]); err == nil && !strings.HasPrefix(msg, "did not find expected") {
+			line = min(line, told)
+		}
+	}
+	return "bad YAML: " + strings.Join(strings.Fields(msg), " "), max(line, 1)
+}
+
+// meteredReader hands out its data byte by byte, so that the place up to which a parser
+// has read it is known.
+type meteredReader struct {
+	data []byte
+	read int
+}
+
+func (r *meteredReader) Read(p []byte) (int, error) {
+	if r.read == len(r.data) {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 1)], r.data[r.read:])
+	r.read += n
+	return n, nil
+}
+
+// line returns the line of the byte that was read last.
+func (r *meteredReader) line() int {
+	return 1 + bytes.Count(r.data[:max(r.read-1, 0)], []byte("\n"))
+}

@@ -1,0 +1,296 @@
+package config
+
+import (
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// tlsCheck is how a backend's certificate is checked.
+type tlsCheck struct {
+	verify bool
+	roots  *x509.CertPool
+	caFile string
+}
+
+// tlsCheck reads tls_verify and tls_ca of a location.
+func (d *decoder) tlsCheck(o object) tlsCheck {
+	c := tlsCheck{verify: true}
+	d.overrideTLSCheck(o, &c)
+	return c
+}
+
+// overrideTLSCheck reads tls_verify and tls_ca over what c has.
+func (d *decoder) overrideTLSCheck(o object, c *tlsCheck) {
+	if n := o.get("tls_verify"); n != nil {
+		d.boolean(n, &c.verify)
+	}
+	if n := o.get("tls_ca"); n != nil {
+		c.roots, c.caFile = d.rootCAs(n)
+	}
+}
+
+// target reads a target, a URL or a mapping with one; plain and secure are the schemes it
+// may have beside unix. It returns nil after a mistake in the URL.
+func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Target {
+	allowed := plain + "://HOST:PORT, " + secure + "://HOST:PORT or unix:/PATH"
+	var o object
+	isMapping := deref(n).Kind == yaml.MappingNode
+	if isMapping {
+		var ok bool
+		if o, ok = d.object(n, inTarget); !ok {
+			return nil
+		}
+		d.overrideTLSCheck(o, &check)
+		if n = o.get("url"); n == nil {
+			d.add(o.pos, `no "url"`, "url: and "+allowed)
+			return nil
+		}
+	}
+	s, ok := d.scalar(n, allowed)
+	if !ok {
+		return nil
+	}
+	t, p := d.parseTarget(s, plain, secure)
+	if p != nil {
+		d.addProblem(s.pos, *p)
+		return nil
+	}
+	t.TLSVerify, t.RootCAs, t.CAFile = check.verify, check.roots, check.caFile
+	if !t.TLS {
+		t.TLSVerify, t.RootCAs, t.CAFile = true, nil, ""
+		if isMapping {
+			d.checkNoTLSKeys(o, "a target without TLS")
+		}
+	}
+	return t
+}
+
+// parseTarget reads a target's URL.
+func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem) {
+	bad := func(found, allowed string) (*Target, *problem) {
+		return nil, &problem{"target " + s.shown() + " " + found, allowed}
+	}
+	if strings.HasPrefix(s.text, "unix:") {
+		server, p := parseUnix(s)
+		if p != nil {
+			return nil, p
+		}
+		return &Target{Pos: s.pos, URL: s.written, Scheme: "unix", Servers: []Server{server}, Host: "localhost"}, nil
+	}
+	scheme, rest, ok := strings.Cut(s.text, "://")
+	scheme = strings.ToLower(scheme)
+	both := plain + ":// or " + secure + "://"
+	switch {
+	case !ok:
+		return bad("has no scheme", both+" and host:port or an upstream's name, or unix:/path")
+	case scheme == plain || scheme == secure:
+	case scheme == "http" || scheme == "ws":
+		return bad("has scheme "+scheme, "write "+plain+":// here")
+	case scheme == "https" || scheme == "wss":
+		return bad("has scheme "+scheme, "write "+secure+":// here")
+	default:
+		return bad("has an unknown scheme", both+", or unix:/path")
+	}
+	authority, path := rest, ""
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	switch {
+	case strings.ContainsAny(rest, "?#"):
+		return bad("has a query or fragment", "a target without; the client's query is passed on")
+	case strings.Contains(authority, "@"):
+		return nil, &problem{"a target with a user name or password", "a target without; it would not be sent"}
+	}
+	if found, allowed := checkTargetPath(path); found != "" {
+		return bad(found, allowed)
+	}
+	t := &Target{Pos: s.pos, URL: s.written, Scheme: scheme, Path: path, TLS: scheme == secure}
+	if p := d.resolveAuthority(s, authority, t); p != nil {
+		return nil, p
+	}
+	return t, nil
+}
+
+// resolveAuthority finds a target's servers: an upstream's, or the one it names itself.
+func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *problem {
+	if up := d.upstreams[strings.ToLower(authority)]; up != nil {
+		t.Upstream, t.Host, t.Servers = up.Name, up.Name, up.Servers
+		return nil
+	}
+	defaultPort := "80"
+	if t.TLS {
+		defaultPort = "443"
+	}
+	host, port, p := splitHostPort(s, authority, defaultPort)
+	if p != nil {
+		return p
+	}
+	isName := !strings.ContainsAny(host, ".:") && !strings.EqualFold(host, "localhost")
+	if isName && !strings.Contains(authority, ":") {
+		allowed := "a host with a port, such as " + t.Scheme + "://127.0.0.1:9000, or a name defined under upstreams"
+		if len(d.upstreamNames) > 0 {
+			allowed = "an upstream (" + quoteList(d.upstreamNames) + "), or a host with a port"
+			if !s.env {
+				allowed += misspelt(host, d.upstreamNames...)
+			}
+		}
+		return &problem{"target " + s.shown() + " names no upstream", allowed}
+	}
+	t.Host = strings.TrimSuffix(net.JoinHostPort(host, ""), ":")
+	if strings.HasSuffix(authority, ":"+port) {
+		t.Host = net.JoinHostPort(host, port)
+	}
+	t.Servers = []Server{{Network: "tcp", Address: net.JoinHostPort(host, port)}}
+	return nil
+}
+
+// splitHostPort reads host[:port] of a backend; the host comes back in ASCII and without brackets.
+func splitHostPort(s scalar, authority, defaultPort string) (host, port string, p *problem) {
+	bad := func(found, allowed string) (string, string, *problem) {
+		return "", "", &problem{s.shown() + " has " + found, allowed}
+	}
+	const wanted = "host:port such as 127.0.0.1:9000, [::1]:9000 or backend.example:9000"
+	if addr, err := netip.ParseAddr(authority); err == nil && addr.Is6() {
+		return bad("an IPv6 address without brackets", "brackets around it: [::1]:9000")
+	}
+	host, port = authority, defaultPort
+	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {
+		host, port = authority[:i], authority[i+1:]
+	}
+	switch n, ok := parsePort(port); {
+	case port == "" && authority == host:
+		return bad("no port", wanted)
+	case !ok || n == 0:
+		return bad("a bad port", "a port from 1 to 65535")
+	case host == "":
+		return bad("no host", wanted)
+	}
+	if ip, ok := parseIP(host); ok && (strings.Contains(ip, ":") == strings.HasPrefix(host, "[")) {
+		return ip, port, nil
+	}
+	name, ok := host, isDNSName(host)
+	if !ok {
+		name, ok = asciiName(host)
+	}
+	if !ok {
+		return bad("a bad host", wanted)
+	}
+	return name, port, nil
+}
+
+// checkTargetPath says what is wrong with a target's path, which is sent as written.
+func checkTargetPath(p string) (found, allowed string) {
+	if p == "" {
+		return "", ""
+	}
+	for _, c := range []byte(p) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			return "has characters in its path that a URL cannot hold", "such characters as percent escapes"
+		}
+	}
+	decoded, err := url.PathUnescape(p)
+	if err != nil {
+		return "has a bad percent escape in its path", "% and two hex digits; %25 is a literal %"
+	}
+	if !isNormalised(p) || !isNormalised(decoded) {
+		return "has a path that is not normalised", "a path without //, /./ and /../"
+	}
+	return "", ""
+}
+
+// parseUnix reads unix:/path.
+func parseUnix(s scalar) (Server, *problem) {
+	path := strings.TrimPrefix(s.text, "unix:")
+	const limit = 107 // sun_path of unix(7), less its NUL
+	switch {
+	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//"):
+		return Server{}, &problem{"bad unix socket " + s.shown(), "unix: and an absolute path, such as unix:/run/chat.sock"}
+	case strings.IndexByte(path, 0) >= 0:
+		return Server{}, &problem{"unix socket " + s.shown() + " holds a NUL byte", "a path without it"}
+	case len(path) > limit:
+		return Server{}, &problem{"unix socket " + s.shown() + " is too long", "a path of at most " + strconv.Itoa(limit) + " bytes"}
+	}
+	return Server{Network: "unix", Address: path}, nil
+}
+
+// upstreamMapping reads all upstreams. One with mistakes is registered all the same, so
+// that targets with its name are not reported too.
+func (d *decoder) upstreamMapping(n *yaml.Node) []Upstream {
+	entries, ok := d.mapping(n, "a mapping of names to upstreams, such as chat: {servers: [127.0.0.1:9000]}")
+	if !ok {
+		return nil
+	}
+	upstreams := make([]Upstream, 0, len(entries))
+	for _, e := range entries {
+		up := Upstream{Pos: posOf(e.keyNode), Name: e.key}
+		if !isUpstreamName(up.Name) {
+			d.add(up.Pos, "bad upstream name "+quote(up.Name), "lower-case letters, digits, dots, underscores and hyphens, and no IP address")
+		}
+		if o, ok := d.object(e.value, inUpstream); ok {
+			if servers := o.get("servers"); servers != nil {
+				up.Servers = d.servers(servers)
+			} else {
+				d.add(o.pos, `no "servers"`, "servers: and a list of host:port or unix:/path")
+			}
+		}
+		upstreams = append(upstreams, up)
+		d.upstreams[up.Name] = &up
+		d.upstreamNames = append(d.upstreamNames, up.Name)
+	}
+	return upstreams
+}
+
+func isUpstreamName(s string) bool {
+	if _, isIP := parseIP(s); isIP || s == "" {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r > 0x7f || r != '.' && r != '-' && (!isWordByte(byte(r)) || 'A' <= r && r <= 'Z')
+	})
+}
+
+// servers reads an upstream's servers.
+func (d *decoder) servers(n *yaml.Node) []Server {
+	const allowed = "host:port or unix:/path, such as 127.0.0.1:9000"
+	var servers []Server
+	var lines []int
+	for _, item := range d.nonEmptyList(n, "a list with at least one server, such as [127.0.0.1:9000]") {
+		s, ok := d.scalar(item, allowed)
+		if !ok {
+			continue
+		}
+		server, p := parseServer(s)
+		if p != nil {
+			d.addProblem(s.pos, *p)
+			continue
+		}
+		if i := slices.Index(servers, server); i >= 0 {
+			d.add(s.pos, "server "+s.shown()+" is already on line "+strconv.Itoa(lines[i]), "each server once in an upstream")
+			continue
+		}
+		servers = append(servers, server)
+		lines = append(lines, s.pos.Line)
+	}
+	return servers
+}
+
+func parseServer(s scalar) (Server, *problem) {
+	switch {
+	case strings.HasPrefix(s.text, "unix:"):
+		return parseUnix(s)
+	case strings.Contains(s.text, "/"):
+		return Server{}, &problem{"server " + s.shown() + " has a scheme or a path", "host:port or unix:/path; scheme and path go to the target"}
+	}
+	host, port, p := splitHostPort(s, s.text, "")
+	if p != nil {
+		return Server{}, p
+	}
+	return Server{Network: "tcp", Address: net.JoinHostPort(host, port)}, nil
+}
