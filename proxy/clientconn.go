@@ -3,11 +3,14 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
+	"time"
 )
 
 // clientConn is a client's connection as it is handed to net/http. Of HTTP/1.x it watches the
@@ -19,14 +22,19 @@ type clientConn struct {
 	tls      *tls.ConnectionState // nil for plain connections
 
 	framing requestFraming // belongs to whoever reads; one at a time
+	broken  error          // the stream's framing broke: nothing more is read
 	refused func(*clientConn, *headError)
+
+	// interrupted is closed when net/http, or a close, wants a read to end.
+	interrupted   chan struct{}
+	interruptOnce sync.Once
 
 	mu       sync.Mutex
 	verdicts []*headError // one for each head read and not yet handled, nil for a good one
 }
 
 func newClientConn(conn net.Conn, l *listener, refused func(*clientConn, *headError)) *clientConn {
-	c := &clientConn{Conn: conn, listener: l, refused: refused}
+	c := &clientConn{Conn: conn, listener: l, refused: refused, interrupted: make(chan struct{})}
 	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		c.remote = addr.AddrPort()
 		c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
@@ -58,17 +66,38 @@ func (c *clientConn) verdict() *headError {
 }
 
 func (c *clientConn) Read(p []byte) (int, error) {
-	for {
+	for c.broken == nil {
 		n, err := c.Conn.Read(p)
-		passed, bad := c.framing.watch(p[:n])
-		if bad != nil {
-			err = bad
+		if n == 0 && errors.Is(err, io.EOF) && c.framing.early {
+			// A client may say all it has to say with its handshake, end its stream, and still want the tunnel;
+			// net/http would take it for gone.
+			<-c.interrupted
+			return 0, os.ErrDeadlineExceeded
 		}
+		var passed int
+		passed, c.broken = c.framing.watch(p[:n])
 		if passed > 0 || err != nil || n == 0 {
 			return passed, err
 		}
 	}
+	return 0, c.broken
 }
+
+// SetReadDeadline is how net/http interrupts its read in the background, before it lets go of the connection.
+func (c *clientConn) SetReadDeadline(t time.Time) error {
+	if !t.IsZero() && t.Before(time.Now()) {
+		c.interrupt()
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// Close closes the connection.
+func (c *clientConn) Close() error {
+	c.interrupt()
+	return c.Conn.Close()
+}
+
+func (c *clientConn) interrupt() { c.interruptOnce.Do(func() { close(c.interrupted) }) }
 
 // ReadFrom lets net/http send files and backend bodies inside the kernel.
 func (c *clientConn) ReadFrom(r io.Reader) (int64, error) {

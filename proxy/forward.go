@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/ws"
 )
 
 // clientStall is how long a client may leave an exchange without sending a byte of its request's body, or without
@@ -31,9 +34,6 @@ var errBodyRead = errors.New("reading the request body")
 func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 	out := rewriteRequest(&x.in, x.location, u.target)
 	out.close = r.ContentLength != 0 && !bodyExpected(r.Method)
-	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		http.NewResponseController(w).EnableFullDuplex()
-	}
 	resp, up, err := x.roundTrip(w, r, u, out)
 	if err != nil {
 		x.fail(w, err)
@@ -48,14 +48,32 @@ func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 		up.abandon(w)
 	}
 	if err != nil {
-		x.err = err
-		panic(http.ErrAbortHandler) // a shortened answer must not look whole
+		x.abort(err)
 	}
 	if left && clean && !early && !resp.Close && !out.close {
 		resp.conn.release()
 		return
 	}
 	resp.conn.Close()
+}
+
+// abort ends the client's connection, or its HTTP/2 stream, in the middle of a response: a shortened answer must not look
+// whole. An HTTP/1.0 client, whose answer ends with the connection, can tell by a reset only.
+func (x *exchange) abort(err error) {
+	x.err = err
+	if x.proto10 {
+		resetOnClose(x.client.Conn)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func resetOnClose(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
 }
 
 // bodyExpected reports whether backends read the body of such a request. One that does not takes the body for the
@@ -172,7 +190,7 @@ func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *out
 		out.header["Content-Length"] = []string{strconv.FormatInt(r.ContentLength, 10)}
 	case r.ContentLength < 0:
 		out.header["Transfer-Encoding"] = []string{"chunked"}
-		if names := trailerNames(r.Trailer); names != "" {
+		if names := trailerNames(rewriteTrailers(r.Trailer)); names != "" {
 			out.header["Trailer"] = []string{names}
 		}
 	case bodyExpected(r.Method):
@@ -262,7 +280,7 @@ func (u *upload) copy(rc *http.ResponseController, r *http.Request, conn *backen
 	rc.SetReadDeadline(time.Time{})
 	if chunks != nil {
 		chunks.Close()
-		wire.Write(append(appendHeader(nil, r.Trailer), "\r\n"...))
+		wire.Write(append(appendHeader(nil, rewriteTrailers(r.Trailer)), "\r\n"...))
 	}
 	return wire.Flush()
 }
@@ -272,12 +290,12 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, u.target)
 	h := w.Header()
 	for name, values := range resp.Header {
-		h[name] = values
+		h[ws.HeaderName(name)] = values
 	}
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil // no guess of ours
 	}
-	announced := resp.Trailer
+	announced := rewriteTrailers(resp.Trailer)
 	for name := range announced {
 		h.Add("Trailer", name)
 	}
@@ -285,7 +303,7 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	if err := x.copyBody(w, resp); err != nil {
 		return false, err
 	}
-	for name, values := range resp.Trailer {
+	for name, values := range rewriteTrailers(resp.Trailer) {
 		if _, ok := announced[name]; !ok {
 			name = http.TrailerPrefix + name
 		}
@@ -294,14 +312,20 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	return resp.delimited, nil
 }
 
-// copyBody copies a response body. What has no announced length, or is an event stream, is flushed as it comes.
+// copyBody copies a response body. Whenever the backend pauses, what came so far is flushed: an event, half a page.
 func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
-	rc := http.NewResponseController(w)
-	flush := resp.ContentLength < 0 || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
-	if flush {
-		rc.Flush()
+	if resp.body == http.NoBody {
+		return nil
 	}
-	if exact, ok := resp.body.(*exactBody); ok && !flush {
+	rc := http.NewResponseController(w)
+	exact, isExact := resp.body.(*exactBody)
+	flush := func() {
+		if resp.conn.br.Buffered() == 0 && (!isExact || exact.left > 0) {
+			rc.Flush()
+		}
+	}
+	flush()
+	if isExact {
 		if err := x.spliceBody(w, rc, resp.conn, exact); err != nil {
 			return err
 		}
@@ -315,9 +339,7 @@ func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 			if _, err := w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("writing to the client: %w", err)
 			}
-			if flush && resp.conn.br.Buffered() == 0 {
-				rc.Flush()
-			}
+			flush()
 		}
 		if err == io.EOF {
 			return nil
@@ -345,6 +367,8 @@ func (x *exchange) spliceBody(w *responseWriter, rc *http.ResponseController, co
 		n := min(body.left, spliceStep)
 		if held := conn.br.Buffered(); held > 0 {
 			from, n = conn.br, min(body.left, int64(held))
+		} else {
+			rc.Flush()
 		}
 		rc.SetWriteDeadline(time.Now().Add(clientStall))
 		moved, err := w.ReadFrom(&io.LimitedReader{R: from, N: n})
@@ -365,11 +389,10 @@ func (x *exchange) fail(w *responseWriter, err error) {
 	x.err = err
 	var timeout net.Error
 	switch {
-	case x.ctx.Err() != nil:
+	case x.ctx.Err() != nil && !errors.Is(err, errChunk):
 		x.clientGone = true
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, errBodyRead):
-		w.Header().Set("Connection", "close")
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			x.answer(w, http.StatusRequestTimeout, "the request body did not come in time")
 			return

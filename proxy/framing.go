@@ -24,6 +24,9 @@ type requestFraming struct {
 	line    []byte // the head, chunk line or trailers so far
 	left    uint64 // body or chunk bytes to come
 	dropped int    // bytes of the empty line before a request line
+
+	upgrading bool // unwatched after an upgrade request
+	early     bool // and bytes have come after that
 }
 
 type framingState int
@@ -60,6 +63,7 @@ func (f *requestFraming) watch(p []byte) (int, error) {
 				f.endData()
 			}
 		case unwatched:
+			f.early = f.upgrading
 			return len(p), nil
 		default:
 			n, err := f.watchChunk(p[i:])
@@ -126,7 +130,7 @@ func (f *requestFraming) endHead(whole bool) {
 	f.line, f.dropped = f.line[:0], 0
 	switch {
 	case framing.upgrade:
-		f.state, f.line = unwatched, nil
+		f.state, f.line, f.upgrading = unwatched, nil, true
 	case framing.chunked:
 		f.state = inChunkLine
 	case framing.length > 0:

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/config"
@@ -25,6 +27,7 @@ type exchange struct {
 	ctx        context.Context
 	start      time.Time
 	protoMajor int
+	proto10    bool
 
 	in       inbound
 	site     *site
@@ -44,6 +47,10 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := &responseWriter{ResponseWriter: rw}
 	x := s.newExchange(r)
 	defer x.log(w, r)
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		r.Body = w.watchBody(r.Body)
+		defer w.lingerForBody()
+	}
 	x.serve(w, r)
 }
 
@@ -51,7 +58,7 @@ func (s *Server) newExchange(r *http.Request) *exchange {
 	c := clientConnOf(r)
 	x := &exchange{
 		server: s, gen: s.gen.Load(), client: c, ctx: r.Context(),
-		start: time.Now(), protoMajor: r.ProtoMajor,
+		start: time.Now(), protoMajor: r.ProtoMajor, proto10: !r.ProtoAtLeast(1, 1),
 	}
 	peer := c.remote.Addr()
 	x.in = inbound{
@@ -105,8 +112,8 @@ func (x *exchange) checkHead(r *http.Request) *headError {
 			x.logged = true
 			return err
 		}
-	} else if other := r.Header["Host"]; len(other) > 0 && !strings.EqualFold(other[0], r.Host) {
-		return badHead("Host contradicts :authority") // RFC 9113, section 8.3.1
+	} else if err := checkPseudoHeaders(r); err != nil {
+		return err
 	}
 	switch {
 	case !validHost(r.Host) || r.Host == "" && r.ProtoMajor > 1:
@@ -117,6 +124,17 @@ func (x *exchange) checkHead(r *http.Request) *headError {
 		return badHead("request target * is for OPTIONS only")
 	}
 	return nil
+}
+
+// checkPseudoHeaders checks what an HTTP/2 request line will be made of (RFC 9113, section 8.3.1).
+func checkPseudoHeaders(r *http.Request) *headError {
+	if other := r.Header["Host"]; len(other) > 0 && !strings.EqualFold(other[0], r.Host) {
+		return badHead("Host contradicts :authority")
+	}
+	if r.Method != http.MethodConnect && r.RequestURI != "*" && !strings.HasPrefix(r.RequestURI, "/") {
+		return badHead(":path %s does not begin with a slash", quoted(r.RequestURI))
+	}
+	return checkTarget(r.Method, r.RequestURI)
 }
 
 // caPath is where a self-signed site offers the certificate of the local CA, for browsers to trust.
@@ -257,6 +275,38 @@ type responseWriter struct {
 	http.ResponseWriter
 	status  int
 	written int64
+	body    *watchedBody // of a full-duplex exchange
+}
+
+// watchedBody is a request body that knows whether it was read to its end.
+type watchedBody struct {
+	io.ReadCloser
+	ended atomic.Bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// watchBody lets a response begin before the request's body has ended, which then makes it the connection's last: net/http
+// would go on with whatever is left of the body as if it were the next request.
+func (w *responseWriter) watchBody(body io.ReadCloser) io.ReadCloser {
+	http.NewResponseController(w).EnableFullDuplex()
+	w.body = &watchedBody{ReadCloser: body}
+	return w.body
+}
+
+// linger is how long the rest of a body that nobody wants is taken, so that the client gets to read its answer.
+const linger = 2 * time.Second
+
+func (w *responseWriter) lingerForBody() {
+	if !w.body.ended.Load() {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger))
+	}
 }
 
 // Unwrap lets http.ResponseController reach what it wraps.
@@ -265,13 +315,16 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 && w.status == 0 {
 		w.status = status
+		if w.body != nil && !w.body.ended.Load() {
+			w.Header().Set("Connection", "close")
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
@@ -297,14 +350,9 @@ func (w *responseWriter) informational(r *http.Request, resp *backendResponse) {
 	h := w.Header()
 	own := h.Clone()
 	clear(h)
-	for name, values := range resp.Header {
-		if !slices.Contains(responseHopByHop, name) {
-			h[name] = values
-		}
-	}
+	dropHopByHop(resp.Header)
+	maps.Copy(h, resp.Header)
 	w.WriteHeader(resp.StatusCode)
 	clear(h)
-	for name, values := range own {
-		h[name] = values
-	}
+	maps.Copy(h, own)
 }

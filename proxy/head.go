@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"wstunnel/internal/ws"
 )
 
 // headError is a request head that is refused, with the status that says so.
@@ -59,7 +61,7 @@ func checkRequestHead(head []byte) (bodyFraming, *headError) {
 		return f, err
 	}
 	f, err = fields.framing(minor)
-	f.upgrade = fields.upgrade
+	f.upgrade = ws.AsksForUpgrade(1, minor, fields.connections, fields.upgrades)
 	return f, err
 }
 
@@ -79,14 +81,6 @@ func checkRequestLine(line []byte) (target string, minor int, err *headError) {
 		return "", 0, badHead("request line is not method, target and version with single spaces")
 	}
 	method, target, version := parts[0], parts[1], parts[2]
-	if !isToken(method) {
-		return "", 0, badHead("method is no token")
-	}
-	for i := range len(target) {
-		if c := target[i]; c <= ' ' || c == 0x7F || c == '#' {
-			return "", 0, badHead("byte 0x%02x in the request target", c)
-		}
-	}
 	digits, isHTTP := strings.CutPrefix(version, "HTTP/")
 	if !isHTTP || len(digits) != 3 || !isDigit(digits[0]) || digits[1] != '.' || !isDigit(digits[2]) {
 		return "", 0, badHead("malformed HTTP version")
@@ -94,11 +88,19 @@ func checkRequestLine(line []byte) (target string, minor int, err *headError) {
 	if digits[0] != '1' {
 		return "", 0, &headError{http.StatusHTTPVersionNotSupported, "HTTP version is not 1.x"}
 	}
-	return target, int(digits[2] - '0'), checkTargetForm(method, target)
+	return target, int(digits[2] - '0'), checkTarget(method, target)
 }
 
-// checkTargetForm checks the request target's form (RFC 9112, section 3.2). CONNECT is left to the handler.
-func checkTargetForm(method, target string) *headError {
+// checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.
+func checkTarget(method, target string) *headError {
+	if !isToken(method) {
+		return badHead("method is no token")
+	}
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c == 0x7F || c == '#' {
+			return badHead("byte 0x%02x in the request target", c)
+		}
+	}
 	switch {
 	case method == http.MethodConnect, target[:min(1, len(target))] == "/":
 		return nil
@@ -120,8 +122,7 @@ func checkTargetForm(method, target string) *headError {
 
 // headFields are the header fields of a request head that say where it goes and where it ends.
 type headFields struct {
-	hosts, lengths, codings []string
-	upgrade                 bool
+	hosts, lengths, codings, connections, upgrades []string
 }
 
 func (f *headFields) add(line []byte) *headError {
@@ -149,8 +150,10 @@ func (f *headFields) add(line []byte) *headError {
 		f.lengths = append(f.lengths, value)
 	case "transfer-encoding":
 		f.codings = append(f.codings, value)
+	case "connection":
+		f.connections = append(f.connections, value)
 	case "upgrade":
-		f.upgrade = f.upgrade || strings.Contains(strings.ToLower(value), "websocket")
+		f.upgrades = append(f.upgrades, value)
 	}
 	return nil
 }
@@ -233,9 +236,12 @@ func checkResponseHead(head []byte) error {
 			}
 			continue
 		}
-		name, _, ok := bytes.Cut(line, []byte(":"))
-		if folded := line[:min(1, len(line))]; !ok && !bytes.ContainsAny(folded, " \t") {
-			return fmt.Errorf("line %d of the response head has no colon", i+1)
+		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
+			continue // folded: net/http joins it with a space (RFC 9112, section 5.2)
+		}
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		if !isToken(string(name)) {
+			return fmt.Errorf("line %d of the response head does not begin with a header name", i+1)
 		}
 		switch strings.ToLower(string(name)) {
 		case "content-length":

@@ -42,6 +42,9 @@ func (c *backendConn) readResponse(method string) (*backendResponse, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing the response head: %w", err)
 	}
+	if parsed.StatusCode < 100 {
+		return nil, fmt.Errorf("the response has status %d", parsed.StatusCode)
+	}
 	resp := &backendResponse{Response: parsed, conn: c, delimited: true}
 	switch {
 	case parsed.StatusCode < 200, method == http.MethodHead,

@@ -65,13 +65,30 @@ func rewriteRequest(in *inbound, l *location, target *config.Target) *outbound {
 		return slices.Contains(ownHeaders, name)
 	})
 	for name, values := range in.header {
-		// CGI turns X_Real_IP and X-Real-IP into one variable.
-		if slices.Contains(hopByHop, name) || slices.Contains(listed, name) || strings.Contains(name, "_") {
+		if endsHere(name) || slices.Contains(listed, name) {
 			continue
 		}
 		out.header[name] = values
 	}
 	addForwarding(out.header, in, l.Forwarded)
+	return out
+}
+
+// endsHere reports a request header that no backend is sent as the client wrote it. CGI turns X_Real_IP and
+// X-Real-IP into one variable.
+func endsHere(name string) bool {
+	return slices.Contains(hopByHop, name) || strings.Contains(name, "_")
+}
+
+// rewriteTrailers returns the fields of a trailer section that go on: none that would have meant something in the
+// head (RFC 9110, section 6.5.1).
+func rewriteTrailers(t http.Header) http.Header {
+	out := make(http.Header, len(t))
+	for name, values := range t {
+		if !endsHere(name) && !slices.Contains(ownHeaders, name) {
+			out[name] = values
+		}
+	}
 	return out
 }
 
@@ -214,12 +231,7 @@ var responseHopByHop = []string{
 // rewriteResponse changes a backend's response header to what the client is answered.
 func rewriteResponse(h http.Header, status int, in *inbound, l *location, target *config.Target) {
 	offersWebSocket := status == http.StatusUpgradeRequired && ws.HasToken(h["Upgrade"], "websocket")
-	for _, name := range connectionListed(h, func(name string) bool { return name == "Content-Length" }) {
-		delete(h, name)
-	}
-	for _, name := range responseHopByHop {
-		delete(h, name)
-	}
+	dropHopByHop(h)
 	if status == http.StatusNoContent {
 		delete(h, "Content-Length") // RFC 9110, section 8.6
 	}
@@ -240,6 +252,16 @@ func rewriteResponse(h http.Header, status int, in *inbound, l *location, target
 	}
 	for i, cookie := range h["Set-Cookie"] {
 		h["Set-Cookie"][i] = m.cookie(cookie)
+	}
+}
+
+// dropHopByHop removes from a response head what ends here, and what its Connection lists.
+func dropHopByHop(h http.Header) {
+	listed := connectionListed(h, func(name string) bool {
+		return name == "Content-Length" || strings.HasPrefix(name, "Sec-Websocket-")
+	})
+	for _, name := range slices.Concat(listed, responseHopByHop) {
+		delete(h, name)
 	}
 }
 

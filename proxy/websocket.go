@@ -101,8 +101,7 @@ func (x *exchange) refusedUpgrade(w *responseWriter, resp *backendResponse, u *u
 	x.detach()
 	resp.conn.Close()
 	if err != nil {
-		x.err = err
-		panic(http.ErrAbortHandler)
+		x.abort(err)
 	}
 }
 

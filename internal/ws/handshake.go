@@ -34,9 +34,12 @@ func (e *HandshakeError) Error() string { return e.Reason }
 // `upgrade` in Connection and `websocket` in Upgrade. Before HTTP/1.1 an Upgrade is ignored
 // (RFC 9110, section 7.8).
 func WantsUpgrade(r *http.Request) bool {
-	return r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
-		HasToken(r.Header["Connection"], "upgrade") &&
-		HasToken(r.Header["Upgrade"], "websocket")
+	return AsksForUpgrade(r.ProtoMajor, r.ProtoMinor, r.Header["Connection"], r.Header["Upgrade"])
+}
+
+// AsksForUpgrade is [WantsUpgrade] for a head that is no request yet.
+func AsksForUpgrade(major, minor int, connection, upgrade []string) bool {
+	return major == 1 && minor >= 1 && HasToken(connection, "upgrade") && HasToken(upgrade, "websocket")
 }
 
 // CheckRequest checks a request that [WantsUpgrade] against RFC 6455, section 4.2.1. The error
