@@ -55,6 +55,7 @@ async def main():
     settings = {
         "compression": None if options.no_compression else "deflate",
         "subprotocols": ["chat.v2", "chat.v1"],
+        "select_subprotocol": lambda offered, known: next((p for p in known if p in offered), None),
         "max_size": None,
         "extra_headers": [("Set-Cookie", "socket=seen; Path=/")],
     }

@@ -18,6 +18,7 @@ final class Client
     public string $in = '';       // received and not yet understood
     public string $out = '';      // to be sent
     public bool $open = false;    // the handshake is done
+    public bool $closed = false;  // a Close frame was sent
     public bool $ending = false;  // nothing more is read; the connection ends when $out is sent
     public int $opcode = 0;       // of the message that $message is part of
     public string $message = '';
@@ -164,7 +165,9 @@ function frame(Client $client, int $opcode, bool $final, string $payload): void
     switch ($opcode) {
         case OP_CLOSE:
             echo 'close ', strlen($payload) < 2 ? 1005 : unpack('n', $payload)[1], ' ', substr($payload, 2), "\n";
-            send($client, OP_CLOSE, $payload);
+            if (!$client->closed) {
+                send($client, OP_CLOSE, $payload);
+            }
             $client->ending = true;
             return;
         case OP_PING:
@@ -218,6 +221,7 @@ function command(Client $client, string $text): void
 function send_close(Client $client, int $code, string $reason): void
 {
     send($client, OP_CLOSE, $code ? pack('n', $code) . $reason : '');
+    $client->closed = true;
 }
 
 function send(Client $client, int $opcode, string $payload, bool $final = true): void

@@ -1,0 +1,416 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hasty are timeouts that a test can wait for.
+const hasty = "timeouts: {request_head: 300ms, keepalive: 500ms, connect: 300ms, response_head: 300ms, handshake: 300ms}\n"
+
+// closedPort is an address that refuses connections.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// both is a location with socket and pages on one backend.
+func both(address string) string {
+	return `{path: /, websocket: "ws://` + address + `", http: "http://` + address + `"}`
+}
+
+func TestRefusingBackendIs502(t *testing.T) {
+	f := start(t, oneSite(both(closedPort(t))))
+	for _, request := range []string{get, upgrade} {
+		c := f.dial()
+		c.send(request)
+		c.expect(502)
+	}
+	if !strings.Contains(f.log.String(), "connection refused") {
+		t.Error("no reason in the log")
+	}
+}
+
+func TestSilentBackendIs504(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) { io.Copy(io.Discard, conn) })
+	f := start(t, hasty+oneSite(both(b.address)))
+	for _, request := range []string{get, upgrade, "POST / HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi"} {
+		begin := time.Now()
+		c := f.dial()
+		c.send(request)
+		c.expect(504)
+		if took := time.Since(begin); took < 200*time.Millisecond || took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	}
+}
+
+// TestBrokenBackendIs502 has backends that answer a page and a handshake alike with something that is no answer.
+func TestBrokenBackendIs502(t *testing.T) {
+	tests := []struct{ name, answer, logged string }{
+		{"nothing", "", ""},
+		{"half a status line", "HTTP/1.", ""},
+		{"half a head", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", ""},
+		{"a megabyte of head", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X-Long: "+strings.Repeat("a", 1000)+"\r\n", 1000) + "\r\n", "head"},
+		{"one header of a megabyte", "HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("a", 1<<20) + "\r\n\r\n", "head"},
+		{"a megabyte without a line", strings.Repeat("a", 1<<20), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := startBackend(t, func(_ *backend, conn net.Conn) {
+				rawHead(bufio.NewReader(conn))
+				io.WriteString(conn, tt.answer)
+			})
+			f := start(t, oneSite(both(b.address)))
+			for _, request := range []string{get, upgrade} {
+				c := f.dial()
+				c.send(request)
+				c.expect(502)
+			}
+			if log := f.log.String(); strings.Count(log, `"error":`) != 2 || !strings.Contains(log, tt.logged) {
+				t.Error("no reason in the log")
+			}
+		})
+	}
+}
+
+func TestWrong101Is502WithTheReasonInTheLog(t *testing.T) {
+	const upgraded = "HTTP/1.1 101 Switching Protocols\r\n"
+	tests := []struct{ name, answer, logged string }{
+		{"wrong accept", strings.Replace(switching, sampleAccept, "AAAAAAAAAAAAAAAAAAAAAAAAAAA=", 1), "Sec-WebSocket-Accept"},
+		{"no accept", upgraded + "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "Sec-WebSocket-Accept"},
+		{"two accepts", strings.Replace(switching, "\r\n\r\n", "\r\nSec-WebSocket-Accept: "+sampleAccept+"\r\n\r\n", 1), "Sec-WebSocket-Accept"},
+		{"no Upgrade", upgraded + "Connection: Upgrade\r\nSec-WebSocket-Accept: " + sampleAccept + "\r\n\r\n", "Upgrade"},
+		{"Upgrade: h2c", strings.Replace(switching, "websocket", "h2c", 1), "h2c"},
+		{"no Connection", upgraded + "Upgrade: websocket\r\nSec-WebSocket-Accept: " + sampleAccept + "\r\n\r\n", "Connection"},
+		{"nothing at all", upgraded + "\r\n", "Upgrade"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := startHeads(t, always(tt.answer))
+			f := start(t, oneSite(socketTo(b.address)))
+			c := f.dial()
+			c.send(upgrade)
+			c.expect(502)
+			if !strings.Contains(f.log.String(), tt.logged) {
+				t.Error("the reason is not in the log")
+			}
+			if f.server.Tunnels() != 0 {
+				t.Error("a tunnel was opened")
+			}
+		})
+	}
+}
+
+func TestRefusalOfAHandshakeIsPassedOn(t *testing.T) {
+	for _, status := range []string{"200 OK", "302 Found", "401 Unauthorized", "403 Forbidden", "404 Not Found", "426 Upgrade Required", "503 Service Unavailable"} {
+		b := startHeads(t, always("HTTP/1.1 "+status+"\r\nLocation: https://login.example/?a=b\r\nWWW-Authenticate: Basic\r\n"+
+			"X-Own: 1\r\nContent-Type: text/x-own\r\nContent-Length: 7\r\n\r\nbecause"))
+		f := start(t, oneSite(socketTo(b.address)))
+		c := f.dial()
+		c.send(upgrade)
+		a := c.answer("GET")
+		h := a.Header
+		if !strings.HasSuffix(a.Status, status) || a.body != "because" || h.Get("Location") != "https://login.example/?a=b" ||
+			h.Get("WWW-Authenticate") != "Basic" || h.Get("X-Own") != "1" || h.Get("Content-Type") != "text/x-own" {
+			t.Errorf("%s was passed on as %s %v %q", status, a.Status, a.Header, a.body)
+		}
+		c.rest()
+	}
+}
+
+func TestChunkedRefusalOfAHandshakeIsPassedOn(t *testing.T) {
+	b := startHeads(t, always("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nbecause\r\n0\r\n\r\n"))
+	c := start(t, oneSite(socketTo(b.address))).dial()
+	c.send(upgrade)
+	if a := c.expect(403); a.body != "because" || a.err != nil {
+		t.Errorf("the body is %q, %v", a.body, a.err)
+	}
+}
+
+// TestBodyThatBreaksOffNeverLooksWhole has a backend that closes in the middle of a body.
+func TestBodyThatBreaksOffNeverLooksWhole(t *testing.T) {
+	tests := []struct{ name, answer string }{
+		{"Content-Length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"},
+		{"long Content-Length", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 500_000)},
+		{"no byte of Content-Length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"},
+		{"chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello"},
+		{"between chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"},
+		{"no chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"before the trailers' end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n"},
+		{"bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n0\r\n\r\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := startBackend(t, func(_ *backend, conn net.Conn) {
+				rawHead(bufio.NewReader(conn))
+				io.WriteString(conn, tt.answer)
+			})
+			f := start(t, oneSite(httpTo(b.address)))
+			c := f.dial()
+			c.send(get)
+			if resp, err := http.ReadResponse(c.br, nil); err == nil && resp.StatusCode != 502 {
+				if body, err := io.ReadAll(resp.Body); err == nil {
+					t.Errorf("%s with %d bytes and a clean end", resp.Status, len(body))
+				}
+			}
+			c.rest()
+			await(t, "a line in the log", func() bool { return strings.Contains(f.log.String(), `"error":`) })
+		})
+	}
+}
+
+// TestBodyThatBreaksOffForAnHTTP10Client can only be told by a reset: its end is the connection's.
+func TestBodyThatBreaksOffForAnHTTP10Client(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	})
+	c := start(t, oneSite(httpTo(b.address))).dial()
+	c.send("GET / HTTP/1.0\r\n" + host + "\r\n")
+	if all, err := io.ReadAll(c.br); err == nil {
+		t.Errorf("%q and a clean end", all)
+	}
+}
+
+func TestHalfAHeadIsNotWaitedForForever(t *testing.T) {
+	b := startEcho(t)
+	f := start(t, hasty+oneSite(httpTo(b.address)))
+	for _, begin := range []string{"", "G", "GET / HTTP/1.1\r\nHost: exam", "GET / HTTP/1.1\r\n" + host + "X: y\r\n", get + "GET /2 HTTP/1.1\r\n"} {
+		started := time.Now()
+		c := f.dial()
+		c.send(begin)
+		c.rest()
+		if took := time.Since(started); took < 200*time.Millisecond || took > 3*time.Second {
+			t.Errorf("after %q the connection was closed after %v", begin, took)
+		}
+	}
+}
+
+func TestIdleConnectionIsClosedAfterKeepAlive(t *testing.T) {
+	b := startEcho(t)
+	c := start(t, hasty+oneSite(httpTo(b.address))).dial()
+	c.send(get)
+	c.expect(200)
+	started := time.Now()
+	c.rest()
+	if took := time.Since(started); took < 400*time.Millisecond || took > 3*time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}
+
+// TestUnwantedBodyIsNotWaitedForForever is answered without a look at the body, which never ends.
+func TestUnwantedBodyIsNotWaitedForForever(t *testing.T) {
+	f := start(t, hasty+oneSite(`{path: /, static: "`+t.TempDir()+`"}`))
+	for _, framing := range []string{"Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"} {
+		c := f.dial()
+		c.SetDeadline(time.Now().Add(4 * time.Second))
+		c.send("POST / HTTP/1.1\r\n" + host + framing)
+		c.expect(405)
+		if _, err := io.ReadAll(c.br); err != nil && strings.Contains(err.Error(), "timeout") {
+			t.Errorf("%q: the connection was held open for 4 s", framing)
+		}
+	}
+}
+
+func TestHeadThatIsTooLongIs431(t *testing.T) {
+	b := startEcho(t)
+	f := start(t, oneSite(httpTo(b.address)))
+	for _, size := range []int{64<<10 + 1, 66 << 10, 100 << 10, 1 << 20} {
+		for _, head := range []string{
+			"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("a", size) + "\r\n\r\n",
+			"GET / HTTP/1.1\r\n" + host + strings.Repeat("X: a\r\n", size/6) + "\r\n",
+			"GET /" + strings.Repeat("a", size) + " HTTP/1.1\r\n" + host + "\r\n",
+		} {
+			c := dial(t, f.plain)
+			go c.send(head)
+			if a := c.answer("GET"); a.StatusCode != 431 && a.StatusCode != 414 {
+				t.Errorf("a head of %d bytes was answered %s", len(head), a.Status)
+			}
+		}
+	}
+	if len(b.seen()) > 0 {
+		t.Error("the backend saw one")
+	}
+	c := f.dial()
+	c.send("GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("a", 60<<10) + "\r\n\r\n")
+	c.expect(200)
+}
+
+func TestUpgradeWithABodyIs400(t *testing.T) {
+	b := startHeads(t, always(switching))
+	f := start(t, oneSite(both(b.address), `{path: /only, websocket: "ws://`+b.address+`"}`))
+	for _, path := range []string{"/ws", "/only"} {
+		for _, framing := range []string{"Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"} {
+			c := f.dial()
+			c.send(strings.Replace(strings.TrimSuffix(upgrade, "\r\n"), "/ws", path, 1), framing)
+			c.expect(400)
+			c.rest()
+		}
+	}
+	if seen := b.seen(); len(seen) > 0 {
+		t.Errorf("the backend saw %q", seen)
+	}
+}
+
+func TestHandshakesThatAreNone(t *testing.T) {
+	without := func(line string) string { return strings.Replace(upgrade, line, "", 1) }
+	tests := []struct {
+		name, request string
+		status        int // on a location that speaks only WebSocket
+	}{
+		{"no version", without("Sec-WebSocket-Version: 13\r\n"), 426},
+		{"version 8", strings.Replace(upgrade, "Version: 13", "Version: 8", 1), 426},
+		{"two versions", strings.Replace(upgrade, "Version: 13", "Version: 13, 8", 1), 426},
+		{"no key", without("Sec-WebSocket-Key: " + sampleKey + "\r\n"), 400},
+		{"short key", strings.Replace(upgrade, sampleKey, "AAAA", 1), 400},
+		{"key that is no base64", strings.Replace(upgrade, sampleKey, "!!!!!!!!!!!!!!!!!!!!!!!!", 1), 400},
+		{"POST", strings.Replace(upgrade, "GET", "POST", 1), 400},
+		{"plain GET", "GET /ws HTTP/1.1\r\n" + host + "\r\n", 426},
+		{"no Connection", without("Connection: Upgrade\r\n"), 426},
+		{"no Upgrade", without("Upgrade: websocket\r\n"), 426},
+		{"another Upgrade", strings.Replace(upgrade, "websocket", "h2c", 1), 426},
+	}
+	b := startHeads(t, always(ok))
+	f := start(t, oneSite(both(b.address), `{path: /only, websocket: "ws://`+b.address+`"}`))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := len(b.seen())
+			c := dial(t, f.plain)
+			c.send(strings.Replace(tt.request, "/ws", "/only", 1))
+			a := c.expect(tt.status)
+			if tt.status == 426 && a.Header.Get("Upgrade") != "websocket" {
+				t.Errorf("a 426 without Upgrade: %v", a.Header)
+			}
+			if strings.Contains(tt.name, "version") && a.Header.Get("Sec-WebSocket-Version") != "13" {
+				t.Errorf("a 426 without the version: %v", a.Header)
+			}
+			if len(b.seen()) > before {
+				t.Errorf("the backend saw %q", b.seen()[before:])
+			}
+			c = dial(t, f.plain)
+			c.send(tt.request)
+			c.expect(200)
+			if head := b.seen()[before]; field(head, "Upgrade") != nil {
+				t.Errorf("the backend was sent %q", head)
+			}
+		})
+	}
+}
+
+func TestClientThatLeavesEndsTheBackendsPart(t *testing.T) {
+	for _, request := range []string{get, upgrade, "POST / HTTP/1.1\r\n" + host + "Content-Length: 100\r\n\r\nhalf"} {
+		asked, ended := make(chan bool, 1), make(chan bool, 1)
+		b := startBackend(t, func(_ *backend, conn net.Conn) {
+			br := bufio.NewReader(conn)
+			rawHead(br)
+			asked <- true
+			io.Copy(io.Discard, br)
+			ended <- true
+		})
+		f := start(t, oneSite(both(b.address)))
+		c := f.dial()
+		c.send(request)
+		<-asked
+		c.Close()
+		select {
+		case <-ended:
+		case <-time.After(3 * time.Second):
+			t.Errorf("the backend is still at %q", request)
+		}
+		await(t, "the line in the log", func() bool { return strings.Contains(f.log.String(), `"status":4`) })
+	}
+}
+
+// TestHalfClosedClientGetsAWholeAnswerOrNone: whether a FIN means that the client has gone is a matter of taste; half an answer is not.
+func TestHalfClosedClientGetsAWholeAnswerOrNone(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		time.Sleep(50 * time.Millisecond)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 100_000))
+	})
+	c := start(t, oneSite(httpTo(b.address))).dial()
+	c.send(get)
+	c.Conn.(*net.TCPConn).CloseWrite()
+	if all := c.rest(); all != "" && !strings.HasSuffix(all, strings.Repeat("x", 100_000)) {
+		t.Errorf("got %d bytes", len(all))
+	}
+}
+
+// TestHalfClosedEarlyClientStillGetsItsTunnel sends all it has to say with its handshake.
+func TestHalfClosedEarlyClientStillGetsItsTunnel(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		rawHead(br)
+		time.Sleep(50 * time.Millisecond)
+		io.WriteString(conn, switching)
+		io.Copy(io.Discard, br)
+		io.WriteString(conn, serverText("bye"))
+	})
+	pages := startEcho(t)
+	f := start(t, oneSite(socketTo(b.address), httpTo(pages.address)))
+	for _, before := range []string{"", get} {
+		c := f.dial()
+		if c.send(before); before != "" {
+			c.expect(200)
+		}
+		c.send(upgrade, text("hello"))
+		c.Conn.(*net.TCPConn).CloseWrite()
+		if all := c.rest(); !strings.HasPrefix(all, "HTTP/1.1 101 ") || !strings.HasSuffix(all, serverText("bye")) {
+			t.Errorf("after %q: got %q", before, all)
+		}
+	}
+}
+
+// TestClientsThatLeaveAtOnceEndTheBackendsPart: they go at the moment that their request has reached the backend.
+func TestClientsThatLeaveAtOnceEndTheBackendsPart(t *testing.T) {
+	asked, ended := make(chan bool, 1), make(chan bool, 1)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		rawHead(br)
+		asked <- true
+		io.Copy(io.Discard, br)
+		ended <- true
+	})
+	f := start(t, oneSite(both(b.address)))
+	for i := range 500 {
+		c := f.dial()
+		c.send([]string{get, upgrade}[i%2])
+		<-asked
+		c.Close()
+		select {
+		case <-ended:
+		case <-time.After(3 * time.Second):
+			t.Fatalf("after %d clients that left, the backend is kept busy", i+1)
+		}
+	}
+}
+
+// TestTimeForTheResponseHeadDoesNotBoundTheBody has a response that began before the request's end and pauses after it.
+func TestTimeForTheResponseHeadDoesNotBoundTheBody(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		rawHead(br)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+		io.ReadFull(br, make([]byte, len("2\r\nhi\r\n0\r\n\r\n")))
+		time.Sleep(700 * time.Millisecond)
+		io.WriteString(conn, "world")
+	})
+	c := start(t, hasty+oneSite(httpTo(b.address))).dial()
+	c.send("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+	head := c.head()
+	c.send("0\r\n\r\n")
+	if body := c.rest(); !strings.HasSuffix(body, "helloworld") {
+		t.Errorf("after %q came %q", head, body)
+	}
+}

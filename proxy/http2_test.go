@@ -1,0 +1,271 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// h2Client speaks HTTP/2 frame by frame.
+type h2Client struct {
+	*http2.Framer
+	t      *testing.T
+	conn   net.Conn
+	block  bytes.Buffer
+	encode *hpack.Encoder
+}
+
+// dialTLS connects to the TLS listener and offers protocols by ALPN.
+func (f *front) dialTLS(protocols ...string) *tls.Conn {
+	f.t.Helper()
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", f.secure,
+		&tls.Config{ServerName: "example.com", InsecureSkipVerify: true, NextProtos: protocols})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(patience))
+	f.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// dialH2 has sent the preface and read the server's SETTINGS, which it returns.
+func (f *front) dialH2() (*h2Client, *http2.SettingsFrame) {
+	f.t.Helper()
+	conn := f.dialTLS("h2")
+	if p := conn.ConnectionState().NegotiatedProtocol; p != "h2" {
+		f.t.Fatalf("negotiated %q", p)
+	}
+	c := &h2Client{t: f.t, conn: conn, Framer: http2.NewFramer(conn, conn)}
+	c.encode = hpack.NewEncoder(&c.block)
+	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.AllowIllegalWrites = true
+	io.WriteString(conn, http2.ClientPreface)
+	c.WriteSettings()
+	first, err := c.ReadFrame()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	settings, ok := first.(*http2.SettingsFrame)
+	if !ok {
+		f.t.Fatalf("the first frame is %v", first)
+	}
+	c.WriteSettingsAck()
+	return c, settings
+}
+
+// fields encodes a header block of names and values.
+func (c *h2Client) fields(pairs ...string) []byte {
+	c.block.Reset()
+	for i := 0; i < len(pairs); i += 2 {
+		c.encode.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return bytes.Clone(c.block.Bytes())
+}
+
+func (c *h2Client) request(stream uint32, pairs ...string) error {
+	return c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, EndStream: true, EndHeaders: true, BlockFragment: c.fields(pairs...)})
+}
+
+// status waits for the answer on a stream: a status, or what became of the stream or the connection.
+func (c *h2Client) status(stream uint32) string {
+	for {
+		frame, err := c.ReadFrame()
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			c.t.Fatal("no answer in time")
+		case err != nil:
+			return "closed"
+		}
+		switch f := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			if f.StreamID == stream {
+				return f.PseudoValue("status")
+			}
+		case *http2.RSTStreamFrame:
+			if f.StreamID == stream {
+				return "reset"
+			}
+		case *http2.GoAwayFrame:
+			return "closed"
+		}
+	}
+}
+
+func TestExtendedConnectIsNotOffered(t *testing.T) {
+	b := startEcho(t)
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	c, settings := f.dialH2()
+	if v, ok := settings.Value(http2.SettingEnableConnectProtocol); ok && v != 0 {
+		t.Errorf("SETTINGS_ENABLE_CONNECT_PROTOCOL is %d", v)
+	}
+	c.request(1, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":path", "/", ":authority", "example.com")
+	if status := c.status(1); strings.HasPrefix(status, "2") {
+		t.Errorf("an extended CONNECT was answered with %s", status)
+	}
+}
+
+// TestPseudoHeadersCannotChangeTheRequestLine: HTTP/2 can carry in a field what HTTP/1.1 has no room for in its request line.
+func TestPseudoHeadersCannotChangeTheRequestLine(t *testing.T) {
+	tests := []struct{ name, method, path, authority, status string }{
+		{"in order", "GET", "/a?b", "example.com", "200"},
+		{"space in the path", "GET", "/a HTTP/1.1", "example.com", "refused"},
+		{"space in the query", "GET", "/a?b c", "example.com", "refused"},
+		{"tab in the path", "GET", "/a\tb", "example.com", "refused"},
+		{"fragment", "GET", "/a#b", "example.com", "refused"},
+		{"line break in the path", "GET", "/ HTTP/1.1\r\nX: y", "example.com", "refused"},
+		{"no path", "GET", "", "example.com", "refused"},
+		{"path without a slash", "GET", "a", "example.com", "refused"},
+		{"absolute path", "GET", "http://other.example/", "example.com", "refused"},
+		{"star", "GET", "*", "example.com", "refused"},
+		{"space in the method", "GET /evil HTTP/1.1", "/", "example.com", "refused"},
+		{"tab in the method", "GET\t/evil", "/", "example.com", "refused"},
+		{"authority of no site", "GET", "/", "evil@example.com", "refused"},
+		{"authority with a path", "GET", "/", "example.com/x", "refused"},
+		{"no authority", "GET", "/", "", "refused"},
+		{"CONNECT", "CONNECT", "/", "example.com", "refused"},
+	}
+	b := startHeads(t, always(ok))
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := len(b.seen())
+			c, _ := f.dialH2()
+			c.t = t
+			c.request(1, ":method", tt.method, ":scheme", "https", ":path", tt.path, ":authority", tt.authority)
+			status := c.status(1)
+			switch {
+			case tt.status == "200" && status != "200":
+				t.Errorf("answered %s", status)
+			case tt.status == "refused" && strings.HasPrefix(status, "2"):
+				t.Errorf("answered %s; the backend saw %q", status, b.seen()[before:])
+			}
+		})
+	}
+}
+
+func TestHTTP2HeadersThatHTTP1CannotCarry(t *testing.T) {
+	b := startHeads(t, always(ok))
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for _, pair := range [][2]string{
+		{"x", "a\r\nb: c"},
+		{"x", "a\x00b"},
+		{"x\r\ny", "a"},
+		{"x y", "a"},
+		{"x:", "a"},
+		{"X", "a"},
+		{"connection", "close"},
+		{"transfer-encoding", "chunked"},
+		{"upgrade", "websocket"},
+		{"host", "other.example"},
+	} {
+		c, _ := f.dialH2()
+		c.request(1, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com", pair[0], pair[1])
+		if status := c.status(1); strings.HasPrefix(status, "2") {
+			t.Errorf("%q: %q was answered with %s", pair[0], pair[1], status)
+		}
+	}
+	for _, head := range b.seen() {
+		t.Errorf("the backend saw %q", head)
+	}
+}
+
+func TestHTTP2RequestBecomesHTTP1(t *testing.T) {
+	b := startEcho(t)
+	c, _ := startTLS(t, secureSite(httpTo(b.address))).dialH2()
+	c.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, EndHeaders: true,
+		BlockFragment: c.fields(":method", "POST", ":scheme", "https", ":path", "/a", ":authority", "example.com", "cookie", "a=b", "cookie", "c=d"),
+	})
+	c.WriteData(1, true, []byte("hello"))
+	if status := c.status(1); status != "200" {
+		t.Fatalf("answered %s", status)
+	}
+	for {
+		frame, err := c.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, ok := frame.(*http2.DataFrame); ok {
+			if got := string(data.Data()); got != "POST /a hello" {
+				t.Errorf("the backend got %q", got)
+			}
+			return
+		}
+	}
+}
+
+func TestContinuationFloodIsCut(t *testing.T) {
+	for _, size := range []int{0, 1, 1000, 10000} {
+		b := startEcho(t)
+		c, _ := startTLS(t, secureSite(httpTo(b.address))).dialH2()
+		cut := make(chan bool)
+		go func() {
+			defer close(cut)
+			io.Copy(io.Discard, c.conn)
+		}()
+		err := c.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: 1, BlockFragment: c.fields(":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com"),
+		})
+		piece := c.fields("x-flood", strings.Repeat("a", 20000))[:size]
+		for range 200 {
+			if err == nil {
+				err = c.WriteContinuation(1, false, piece)
+			}
+		}
+		select {
+		case <-cut:
+		case <-time.After(3 * time.Second):
+			t.Errorf("200 CONTINUATION frames of %d bytes were taken", size)
+		}
+		c.conn.Close()
+		<-cut
+	}
+}
+
+func TestRapidResetIsCut(t *testing.T) {
+	b := startHeads(t, always(ok))
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	c, _ := f.dialH2()
+	go io.Copy(io.Discard, c.conn)
+	var err error
+	streams := 0
+	for ; err == nil && streams < 20_000; streams++ {
+		stream := uint32(2*streams + 1)
+		err = c.request(stream, ":method", "GET", ":scheme", "https", ":path", "/"+strconv.Itoa(streams), ":authority", "example.com")
+		if err == nil {
+			err = c.WriteRSTStream(stream, http2.ErrCodeCancel)
+		}
+	}
+	if err == nil {
+		t.Errorf("%d streams were opened and reset at once", streams)
+	}
+	if n := len(b.seen()); n > 1000 {
+		t.Errorf("the backend saw %d of the requests", n)
+	}
+	c.conn.Close()
+	await(t, "a line in the log", func() bool { return strings.Contains(f.log.String(), "resets streams too fast") })
+}
+
+// TestPatientResetsAreTaken is a browser that cancels what scrolls out of sight.
+func TestPatientResetsAreTaken(t *testing.T) {
+	b := startHeads(t, always(ok))
+	c, _ := startTLS(t, secureSite(httpTo(b.address))).dialH2()
+	for i := range uint32(50) {
+		c.request(2*i+1, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com")
+		c.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+	}
+	c.request(101, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com")
+	if status := c.status(101); status != "200" {
+		t.Errorf("answered %s", status)
+	}
+}

@@ -1,0 +1,92 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"wstunnel/internal/ws"
+)
+
+func shutdown(f *front, timeout time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	f.stopped = true
+	begin := time.Now()
+	err := f.server.Shutdown(ctx)
+	return time.Since(begin), err
+}
+
+func TestShutdownEndsTunnels(t *testing.T) {
+	backendSaw := make(chan string, 1)
+	b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
+		op, payload := frame(t, br)
+		if op == ws.OpClose {
+			backendSaw <- payload
+			conn.Write(ws.AppendFrame(nil, ws.OpClose, []byte(payload), nil))
+		}
+	})
+	f := start(t, oneSite(socketTo(b.address)))
+	c := f.dial()
+	c.send(upgrade)
+	c.head()
+	done := make(chan error, 1)
+	go func() {
+		_, err := shutdown(f, 5*time.Second)
+		done <- err
+	}()
+	op, payload := frame(t, c.br)
+	if op != ws.OpClose || len(payload) < 2 || payload[:2] != "\x03\xe9" {
+		t.Errorf("the client saw opcode %d with %q, want a Close with 1001", op, payload)
+	}
+	c.Write(ws.AppendFrame(nil, ws.OpClose, []byte(payload), &[4]byte{1, 2, 3, 4}))
+	if payload := <-backendSaw; len(payload) < 2 || payload[:2] != "\x03\xe9" {
+		t.Errorf("the backend saw a Close with %q, want 1001", payload)
+	}
+	c.rest()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := f.server.Tunnels(); n != 0 {
+		t.Errorf("%d tunnels are left", n)
+	}
+}
+
+func TestShutdownDoesNotWaitForSilentEnds(t *testing.T) {
+	b := startSocket(t, func(conn net.Conn, br *bufio.Reader) { io.Copy(io.Discard, br) })
+	f := start(t, oneSite(socketTo(b.address)))
+	c := f.dial()
+	c.send(upgrade)
+	c.head()
+	if took, _ := shutdown(f, 600*time.Millisecond); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	c.rest()
+	await(t, "the end of the tunnel", func() bool { return f.server.Tunnels() == 0 })
+}
+
+func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
+	asked := make(chan bool)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		asked <- true
+		time.Sleep(100 * time.Millisecond)
+		io.WriteString(conn, ok)
+	})
+	f := start(t, oneSite(httpTo(b.address)))
+	c := f.dial()
+	c.send(get)
+	<-asked
+	if _, err := shutdown(f, 5*time.Second); err != nil {
+		t.Error(err)
+	}
+	c.expect(200)
+	c.rest()
+	if conn, err := net.Dial("tcp", f.plain); err == nil {
+		conn.Close()
+		t.Error("it still listens")
+	}
+}

@@ -1,0 +1,187 @@
+package proxy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// directory makes files of names and contents in a directory of the test's.
+func directory(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), "root")
+	for name, content := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// startStatic serves a few files under /files and at the root; what lies beside the root is no one's business.
+func startStatic(t *testing.T) (*front, string) {
+	t.Helper()
+	root := directory(t, map[string]string{
+		"index.html": "<p>home", "a.txt": "0123456789", "dir/index.html": "<p>dir", "empty/a.txt": "a", "a b.txt": "space", "ü.txt": "umlaut",
+		".htaccess": "secret", ".git/config": "secret", "dir/.env": "secret", ".well-known/security.txt": "contact", "unknown": "what", "..a": "secret",
+		"../outside.txt": "secret", "../root2/a.txt": "secret",
+	})
+	return start(t, oneSite(`{path: /, static: "`+root+`"}`, `{path: /files, static: "`+root+`"}`)), root
+}
+
+func TestStaticFiles(t *testing.T) {
+	tests := []struct {
+		method, target string
+		status         int
+		body           string // for a 200; for a redirect its Location
+	}{
+		{"GET", "/", 200, "<p>home"},
+		{"GET", "/index.html", 200, "<p>home"},
+		{"GET", "/a.txt", 200, "0123456789"},
+		{"GET", "/a.txt?x=y", 200, "0123456789"},
+		{"GET", "/files/a.txt", 200, "0123456789"},
+		{"GET", "/files//a.txt", 200, "0123456789"},
+		{"GET", "/files/", 200, "<p>home"},
+		{"GET", "/files", 301, "/files/"},
+		{"GET", "/dir/", 200, "<p>dir"},
+		{"GET", "/dir", 301, "/dir/"},
+		{"GET", "/dir?a=b", 301, "/dir/?a=b"},
+		{"GET", "//dir", 301, "/dir/"},
+		{"GET", "//example.org/..//dir", 301, "/dir/"},
+		{"GET", "/files/dir", 301, "/files/dir/"},
+		{"GET", "/a%20b.txt", 200, "space"},
+		{"GET", "/%C3%BC.txt", 200, "umlaut"},
+		{"GET", "/%61.txt", 200, "0123456789"},
+		{"GET", "/dir/../a.txt", 200, "0123456789"},
+		{"HEAD", "/a.txt", 200, ""},
+		{"GET", "/.well-known/security.txt", 200, "contact"},
+		{"GET", "/empty/", 404, ""},
+		{"GET", "/none", 404, ""},
+		{"GET", "/a.txt/", 404, ""},
+		{"GET", "/a.txt/b", 404, ""},
+		{"GET", "/filesx", 404, ""},
+		{"GET", "/A.TXT", 404, ""},
+		{"GET", "/" + strings.Repeat("a", 5000), 404, ""},
+		{"POST", "/a.txt", 405, ""},
+		{"PUT", "/a.txt", 405, ""},
+		{"DELETE", "/a.txt", 405, ""},
+		{"OPTIONS", "/a.txt", 405, ""},
+	}
+	f, _ := startStatic(t)
+	for _, tt := range tests {
+		c := dial(t, f.plain)
+		c.send(tt.method + " " + tt.target + " HTTP/1.1\r\n" + host + "\r\n")
+		a := c.answer(tt.method)
+		if a.StatusCode != tt.status || tt.status == 200 && a.body != tt.body || tt.status == 301 && a.Header.Get("Location") != tt.body {
+			t.Errorf("%s %.60s: %s %v %q", tt.method, tt.target, a.Status, a.Header, a.body)
+		}
+		if tt.status == 405 && a.Header.Get("Allow") == "" {
+			t.Errorf("%s: a 405 without Allow", tt.method)
+		}
+		if tt.method == "HEAD" && a.ContentLength != 10 {
+			t.Errorf("HEAD announces %d bytes", a.ContentLength)
+		}
+	}
+}
+
+func TestStaticServesNothingHiddenOrOutside(t *testing.T) {
+	f, root := startStatic(t)
+	for name, target := range map[string]string{"link.txt": "../outside.txt", "dirlink": "..", "abs.txt": filepath.Join(filepath.Dir(root), "outside.txt"), "hop": "dir/../../root2"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, target := range []string{
+		"/.htaccess", "/%2ehtaccess", "/.git/config", "/.git/", "/.git", "/dir/.env", "/dir/%2Eenv", "/files/.htaccess", "/..a", "/.well-known/../.htaccess",
+		"/../outside.txt", "/%2e%2e/outside.txt", "/..%2foutside.txt", "/%2e%2e%2foutside.txt", "/.%2e/outside.txt", "/files/../../outside.txt",
+		"/files..%2f..%2foutside.txt", "/files../outside.txt", "/files/..%2f..%2foutside.txt", "/dir/..%2f..%2foutside.txt", "/..%5coutside.txt", "/..\\outside.txt",
+		"/%252e%252e/outside.txt", "/%c0%ae%c0%ae/outside.txt", "/..;/outside.txt", "/a.txt%00", "/a.txt%00.html", "/%2e%2e/root2/a.txt", "//../outside.txt",
+		"/link.txt", "/abs.txt", "/dirlink/outside.txt", "/hop/a.txt", "/dirlink/", "/dirlink",
+	} {
+		c := dial(t, f.plain)
+		c.send("GET " + target + " HTTP/1.1\r\n" + host + "\r\n")
+		if a := c.answer("GET"); a.StatusCode != 404 && a.StatusCode != 400 || strings.Contains(a.body, "secret") {
+			t.Errorf("%s: %s %v %q", target, a.Status, a.Header, a.body)
+		}
+	}
+}
+
+func TestStaticFollowsLinksWithinTheRoot(t *testing.T) {
+	f, root := startStatic(t)
+	if err := os.Symlink("dir", filepath.Join(root, "current")); err != nil {
+		t.Fatal(err)
+	}
+	c := f.dial()
+	c.send("GET /current/ HTTP/1.1\r\n" + host + "\r\n")
+	if a := c.expect(200); a.body != "<p>dir" {
+		t.Errorf("got %q", a.body)
+	}
+}
+
+func TestStaticConditionsAndRanges(t *testing.T) {
+	f, root := startStatic(t)
+	past := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	if err := os.Chtimes(filepath.Join(root, "a.txt"), past, past); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(headers string) answer {
+		c := dial(t, f.plain)
+		c.send("GET /a.txt HTTP/1.1\r\n" + host + headers + "\r\n")
+		return c.answer("GET")
+	}
+	whole := ask("")
+	tag, modified := whole.Header.Get("ETag"), whole.Header.Get("Last-Modified")
+	if tag == "" || modified != "Mon, 03 Feb 2020 04:05:06 GMT" || !strings.HasPrefix(whole.Header.Get("Content-Type"), "text/plain") {
+		t.Fatalf("headers %v", whole.Header)
+	}
+	tests := []struct {
+		headers string
+		status  int
+		body    string
+	}{
+		{"If-None-Match: " + tag + "\r\n", 304, ""},
+		{"If-None-Match: \"x\", W/" + tag + "\r\n", 304, ""},
+		{"If-None-Match: *\r\n", 304, ""},
+		{"If-None-Match: \"x\"\r\n", 200, "0123456789"},
+		{"If-None-Match: \"x\"\r\nIf-Modified-Since: " + modified + "\r\n", 200, "0123456789"},
+		{"If-Modified-Since: " + modified + "\r\n", 304, ""},
+		{"If-Modified-Since: Sun, 02 Feb 2020 04:05:06 GMT\r\n", 200, "0123456789"},
+		{"If-Match: \"x\"\r\n", 412, ""},
+		{"If-Unmodified-Since: Sun, 02 Feb 2020 04:05:06 GMT\r\n", 412, ""},
+		{"Range: bytes=2-4\r\n", 206, "234"},
+		{"Range: bytes=-3\r\n", 206, "789"},
+		{"Range: bytes=8-\r\n", 206, "89"},
+		{"Range: bytes=10-\r\n", 416, ""},
+		{"Range: bytes=2-4\r\nIf-Range: " + tag + "\r\n", 206, "234"},
+		{"Range: bytes=2-4\r\nIf-Range: \"x\"\r\n", 200, "0123456789"},
+	}
+	for _, tt := range tests {
+		if a := ask(tt.headers); a.StatusCode != tt.status || tt.body != "" && a.body != tt.body {
+			t.Errorf("%q: %s %q", tt.headers, a.Status, a.body)
+		}
+	}
+	if a := ask("Range: bytes=2-4\r\n"); a.Header.Get("Content-Range") != "bytes 2-4/10" {
+		t.Errorf("Content-Range %q", a.Header.Get("Content-Range"))
+	}
+	if err := os.WriteFile(filepath.Join(root, "a.txt"), []byte("9876543210"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if a := ask("If-None-Match: " + tag + "\r\n"); a.StatusCode != 200 || a.Header.Get("ETag") == tag {
+		t.Errorf("a changed file is %s, with the tag %s", a.Status, a.Header.Get("ETag"))
+	}
+}
+
+func TestUpgradeOnAStaticLocationIsPlainHTTP(t *testing.T) {
+	f, _ := startStatic(t)
+	c := f.dial()
+	c.send(strings.Replace(upgrade, "/ws", "/a.txt", 1))
+	if a := c.expect(200); a.body != "0123456789" {
+		t.Errorf("got %q", a.body)
+	}
+}
