@@ -13,8 +13,20 @@ import (
 	"time"
 )
 
-// clientConn is a client's connection as it is handed to net/http. Of HTTP/1.x it watches the
-// framing, so that each request comes with a verdict on its raw head.
+// Times that a client's connection is given beside those of the configuration.
+const (
+	// clientStall is how long a client may leave an exchange without sending a byte of its request's body, or without
+	// taking what it is sent, a buffer at a time.
+	clientStall = 60 * time.Second
+	// kernelCopyStall is the same for kernelCopyStep bytes of a body that moves inside the kernel, where a wait for the source
+	// counts too.
+	kernelCopyStall = 5 * time.Minute
+	kernelCopyStep  = 256 << 10
+)
+
+// clientConn is a client's connection as it is handed to net/http, for as long as it lives. Of HTTP/1.x it watches the
+// framing, so that each request comes with a verdict on its raw head. It bounds by itself how long it waits for a
+// request, with the timeouts of the configuration that holds at that moment, and how long a write may take.
 type clientConn struct {
 	net.Conn // *net.TCPConn, or *tls.Conn after its handshake
 	listener *listener
@@ -25,16 +37,21 @@ type clientConn struct {
 	broken  error          // the stream's framing broke: nothing more is read
 	refused func(*clientConn, *headError)
 
-	// interrupted is closed when net/http, or a close, wants a read to end.
-	interrupted   chan struct{}
-	interruptOnce sync.Once
-
 	mu       sync.Mutex
 	verdicts []*headError // one for each head read and not yet handled, nil for a good one
+
+	open      int       // requests whose head has come and whose response has not ended
+	idleSince time.Time // since when open is 0
+	headSince time.Time // when the first byte of an unfinished head came
+	served    bool      // one request at least was answered
+
+	deadline    time.Time     // for reads, as net/http or a handler set it
+	bounded     bool          // the connection has a read deadline of its own instead
+	interrupted chan struct{} // closed while deadline is in the past, and by Close
 }
 
 func newClientConn(conn net.Conn, l *listener, refused func(*clientConn, *headError)) *clientConn {
-	c := &clientConn{Conn: conn, listener: l, refused: refused, interrupted: make(chan struct{})}
+	c := &clientConn{Conn: conn, listener: l, refused: refused, interrupted: make(chan struct{}), idleSince: time.Now()}
 	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		c.remote = addr.AddrPort()
 		c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
@@ -46,6 +63,7 @@ func newClientConn(conn net.Conn, l *listener, refused func(*clientConn, *headEr
 func (c *clientConn) judge(err *headError) {
 	c.mu.Lock()
 	c.verdicts = append(c.verdicts, err)
+	c.open++
 	c.mu.Unlock()
 	if err != nil {
 		c.refused(c, err)
@@ -65,17 +83,27 @@ func (c *clientConn) verdict() *headError {
 	return v
 }
 
+// answered notes that the handler of a request has returned.
+func (c *clientConn) answered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+	c.idleSince, c.served = time.Now(), true
+}
+
 func (c *clientConn) Read(p []byte) (int, error) {
 	for c.broken == nil {
+		c.boundWait()
 		n, err := c.Conn.Read(p)
 		if n == 0 && errors.Is(err, io.EOF) && c.framing.early {
 			// A client may say all it has to say with its handshake, end its stream, and still want the tunnel;
 			// net/http would take it for gone.
-			<-c.interrupted
+			<-c.interruption()
 			return 0, os.ErrDeadlineExceeded
 		}
 		var passed int
 		passed, c.broken = c.framing.watch(p[:n])
+		c.noteHead(c.framing.partialHead())
 		if passed > 0 || err != nil || n == 0 {
 			return passed, err
 		}
@@ -83,28 +111,109 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return 0, c.broken
 }
 
+// boundWait sets the deadline for the next read where net/http has set none: while no request is under way the client has
+// request_head to send its first one, keepalive to begin another, and request_head to end what it began.
+func (c *clientConn) boundWait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open > 0 || !c.deadline.IsZero() {
+		if c.bounded {
+			c.bounded = false
+			c.Conn.SetReadDeadline(c.deadline)
+		}
+		return
+	}
+	timeouts := &c.listener.server.gen.Load().cfg.Timeouts
+	var until time.Time
+	switch {
+	case !c.headSince.IsZero():
+		until = c.headSince.Add(timeouts.RequestHead)
+	case c.served:
+		until = c.idleSince.Add(timeouts.KeepAlive)
+	default:
+		until = c.idleSince.Add(timeouts.RequestHead)
+	}
+	c.bounded = true
+	c.Conn.SetReadDeadline(until)
+}
+
+// noteHead notes when the first byte of a head came that is not whole yet.
+func (c *clientConn) noteHead(partial bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !partial:
+		c.headSince = time.Time{}
+	case c.headSince.IsZero():
+		c.headSince = time.Now()
+	}
+}
+
+func (c *clientConn) interruption() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.interrupted
+}
+
 // SetReadDeadline is how net/http interrupts its read in the background, before it lets go of the connection.
 func (c *clientConn) SetReadDeadline(t time.Time) error {
-	if !t.IsZero() && t.Before(time.Now()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was, is := past(c.deadline), past(t)
+	switch {
+	case is && !was:
 		c.interrupt()
+	case was && !is:
+		c.interrupted = make(chan struct{})
 	}
+	c.deadline, c.bounded = t, false
 	return c.Conn.SetReadDeadline(t)
+}
+
+func past(t time.Time) bool { return !t.IsZero() && t.Before(time.Now()) }
+
+// interrupt is called with mu held.
+func (c *clientConn) interrupt() {
+	select {
+	case <-c.interrupted:
+	default:
+		close(c.interrupted)
+	}
 }
 
 // Close closes the connection.
 func (c *clientConn) Close() error {
+	c.mu.Lock()
 	c.interrupt()
+	c.mu.Unlock()
 	return c.Conn.Close()
 }
 
-func (c *clientConn) interrupt() { c.interruptOnce.Do(func() { close(c.interrupted) }) }
+// Write gives the client clientStall to take p.
+func (c *clientConn) Write(p []byte) (int, error) {
+	c.Conn.SetWriteDeadline(time.Now().Add(clientStall))
+	return c.Conn.Write(p)
+}
 
 // ReadFrom lets net/http send files and backend bodies inside the kernel.
-func (c *clientConn) ReadFrom(r io.Reader) (int64, error) {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		return tcp.ReadFrom(r)
+func (c *clientConn) ReadFrom(r io.Reader) (n int64, err error) {
+	tcp, plain := c.Conn.(*net.TCPConn)
+	limited, isLimited := r.(*io.LimitedReader)
+	if !plain || !isLimited {
+		return io.Copy(struct{ io.Writer }{c}, r)
 	}
-	return io.Copy(struct{ io.Writer }{c.Conn}, r)
+	for limited.N > 0 {
+		step := io.LimitedReader{R: limited.R, N: min(limited.N, kernelCopyStep)}
+		want := step.N
+		c.Conn.SetWriteDeadline(time.Now().Add(kernelCopyStall))
+		moved, err := tcp.ReadFrom(&step)
+		n += moved
+		limited.N -= moved
+		if err != nil || moved < want {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // CloseWrite lets net/http end a response before it closes, so that the client can read it.
@@ -119,14 +228,16 @@ type clientConnKey struct{}
 
 // withClientConn is the ConnContext of the HTTP servers.
 func withClientConn(ctx context.Context, conn net.Conn) context.Context {
-	switch c := conn.(type) {
-	case *h2Conn:
-		return context.WithValue(ctx, clientConnKey{}, c.clientConn)
-	default:
-		return context.WithValue(ctx, clientConnKey{}, c)
-	}
+	return context.WithValue(ctx, clientConnKey{}, conn)
 }
 
-func clientConnOf(r *http.Request) *clientConn {
-	return r.Context().Value(clientConnKey{}).(*clientConn)
+// clientConnOf returns the connection that a request came on, and its HTTP/2 side, if it has one.
+func clientConnOf(r *http.Request) (*clientConn, *h2Conn) {
+	switch c := r.Context().Value(clientConnKey{}).(type) {
+	case *h2Conn:
+		return c.clientConn, c
+	case *clientConn:
+		return c, nil
+	}
+	panic("request on a connection that no listener handed over")
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,23 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"os"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/ws"
 )
-
-// clientStall is how long a client may leave an exchange without sending a byte of its request's body, or without
-// taking a byte of the response's.
-const clientStall = 60 * time.Second
-
-// copyBuffers are the buffers that bodies pass through.
-var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // errBodyRead marks a request body that the client did not deliver as it announced.
 var errBodyRead = errors.New("reading the request body")
@@ -35,26 +22,24 @@ func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 	out := rewriteRequest(&x.in, x.location, u.target)
 	out.close = r.ContentLength != 0 && !bodyExpected(r.Method)
 	resp, up, err := x.roundTrip(w, r, u, out)
+	if up != nil {
+		defer up.abandon()
+	}
 	if err != nil {
 		x.fail(w, err)
 		return
 	}
-	early := !up.complete.Load()
+	early := !up.isWhole()
 	clean, err := x.respond(w, resp, u)
 	left := x.detach()
-	if err != nil || !up.finished() {
-		// Nobody wants the rest of the request.
-		resp.conn.Close()
-		up.abandon(w)
-	}
-	if err != nil {
-		x.abort(err)
-	}
-	if left && clean && !early && !resp.Close && !out.close {
+	if err == nil && left && clean && !early && !resp.Close && !out.close && up.sent() {
 		resp.conn.release()
 		return
 	}
 	resp.conn.Close()
+	if err != nil {
+		x.abort(err)
+	}
 }
 
 // abort ends the client's connection, or its HTTP/2 stream, in the middle of a response: a shortened answer must not look
@@ -96,7 +81,7 @@ func idempotent(method string) bool {
 }
 
 // roundTrip sends the request and reads the response head. A kept-alive connection that proves stale is replaced
-// once, if the request can be sent twice. Response and upload belong to the caller.
+// once, if the request can be sent twice. Response and upload belong to the caller; there may be an upload beside an error.
 func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, out *outbound) (*backendResponse, *upload, error) {
 	repeatable := r.ContentLength == 0 && idempotent(r.Method)
 	maxIdle := idleConnLife
@@ -119,7 +104,7 @@ func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, ou
 		x.detach()
 		conn.Close()
 		if !conn.reused || !repeatable || !isStale(err) {
-			return nil, nil, err
+			return nil, up, err
 		}
 		maxIdle = 0
 	}
@@ -135,7 +120,7 @@ func isStale(err error) bool {
 // connection was left alone.
 func (x *exchange) attach(ctx context.Context, conn *backendConn) {
 	x.backend = conn.pool.address
-	x.stopCancel = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	x.stopCancel = context.AfterFunc(ctx, func() { conn.Close() })
 }
 
 func (x *exchange) detach() bool { return x.stopCancel() }
@@ -150,139 +135,22 @@ func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backe
 	for range maxInformational {
 		resp, err := conn.readResponse(r.Method)
 		if err != nil {
-			conn.Close()
-			up.abandon(w)
-			if errors.Is(up.err, errBodyRead) {
-				err = up.err
+			if failed := up.failure(); errors.Is(failed, errBodyRead) {
+				err = failed
 			}
-			return nil, nil, err
+			return nil, up, err
 		}
 		switch {
 		case resp.StatusCode == http.StatusSwitchingProtocols:
-			conn.Close()
-			up.abandon(w)
-			return nil, nil, errors.New("the backend switched protocols, which nobody had asked for")
+			return nil, up, errors.New("the backend switched protocols, which nobody had asked for")
 		case resp.StatusCode >= 200:
-			conn.SetReadDeadline(time.Time{})
+			up.answered()
 			return resp, up, nil
 		case resp.StatusCode != http.StatusContinue:
 			w.informational(r, resp)
 		}
 	}
-	conn.Close()
-	up.abandon(w)
-	return nil, nil, fmt.Errorf("more than %d informational responses", maxInformational)
-}
-
-// upload is a request on its way to the backend.
-type upload struct {
-	done     chan struct{}
-	err      error       // once done
-	complete atomic.Bool // all of it was written
-}
-
-// startUpload writes the head, in one write, and then the body in a goroutine of its own. The time for the response
-// head runs from the end of the request.
-func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *outbound, headTimeout time.Duration) (*upload, error) {
-	up := &upload{done: make(chan struct{})}
-	switch {
-	case r.ContentLength > 0:
-		out.header["Content-Length"] = []string{strconv.FormatInt(r.ContentLength, 10)}
-	case r.ContentLength < 0:
-		out.header["Transfer-Encoding"] = []string{"chunked"}
-		if names := trailerNames(rewriteTrailers(r.Trailer)); names != "" {
-			out.header["Trailer"] = []string{names}
-		}
-	case bodyExpected(r.Method):
-		out.header["Content-Length"] = []string{"0"}
-	}
-	conn.SetWriteDeadline(time.Now().Add(headTimeout))
-	if _, err := conn.Write(out.append(make([]byte, 0, 1024))); err != nil {
-		return nil, err
-	}
-	if r.ContentLength == 0 {
-		conn.SetReadDeadline(time.Now().Add(headTimeout))
-		up.complete.Store(true)
-		close(up.done)
-		return up, nil
-	}
-	go up.send(w, r, conn, headTimeout)
-	return up, nil
-}
-
-func trailerNames(t http.Header) string {
-	names := make([]string, 0, len(t))
-	for name := range t {
-		names = append(names, name)
-	}
-	return strings.Join(names, ", ")
-}
-
-func (u *upload) finished() bool {
-	select {
-	case <-u.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// abandon ends an upload whose backend connection is closed.
-func (u *upload) abandon(w *responseWriter) {
-	if !u.finished() {
-		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-	}
-	<-u.done
-}
-
-// send copies the body. If the client fails, the backend's connection is closed, so that it can't take half a body
-// for a whole one; if the backend fails, it may still have answered.
-func (u *upload) send(w *responseWriter, r *http.Request, conn *backendConn, headTimeout time.Duration) {
-	defer close(u.done)
-	u.err = u.copy(http.NewResponseController(w), r, conn, headTimeout)
-	if errors.Is(u.err, errBodyRead) {
-		conn.Close()
-		return
-	}
-	u.complete.Store(u.err == nil)
-	conn.SetReadDeadline(time.Now().Add(headTimeout))
-}
-
-func (u *upload) copy(rc *http.ResponseController, r *http.Request, conn *backendConn, stall time.Duration) error {
-	buf := copyBuffers.Get().(*[32 << 10]byte)
-	defer copyBuffers.Put(buf)
-	wire := bufio.NewWriterSize(conn, len(buf)+64) // a piece and its chunk header leave in one write
-	var body io.Writer = wire
-	var chunks io.WriteCloser
-	if r.ContentLength < 0 {
-		chunks = httputil.NewChunkedWriter(wire)
-		body = chunks
-	}
-	for {
-		rc.SetReadDeadline(time.Now().Add(clientStall))
-		n, err := r.Body.Read(buf[:])
-		if n > 0 {
-			conn.SetWriteDeadline(time.Now().Add(stall))
-			if _, err := body.Write(buf[:n]); err != nil {
-				return err
-			}
-			if err := wire.Flush(); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", errBodyRead, err)
-		}
-	}
-	rc.SetReadDeadline(time.Time{})
-	if chunks != nil {
-		chunks.Close()
-		wire.Write(append(appendHeader(nil, rewriteTrailers(r.Trailer)), "\r\n"...))
-	}
-	return wire.Flush()
+	return nil, up, fmt.Errorf("more than %d informational responses", maxInformational)
 }
 
 // respond passes the response on and reports whether its end left the connection in step.
@@ -317,16 +185,15 @@ func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 	if resp.body == http.NoBody {
 		return nil
 	}
-	rc := http.NewResponseController(w)
 	exact, isExact := resp.body.(*exactBody)
 	flush := func() {
 		if resp.conn.br.Buffered() == 0 && (!isExact || exact.left > 0) {
-			rc.Flush()
+			w.FlushError()
 		}
 	}
 	flush()
 	if isExact {
-		if err := x.spliceBody(w, rc, resp.conn, exact); err != nil {
+		if err := x.spliceBody(w, resp.conn, exact); err != nil {
 			return err
 		}
 	}
@@ -335,7 +202,6 @@ func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 	for {
 		n, err := resp.body.Read(buf[:])
 		if n > 0 {
-			rc.SetWriteDeadline(time.Now().Add(clientStall))
 			if _, err := w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("writing to the client: %w", err)
 			}
@@ -350,37 +216,52 @@ func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 	}
 }
 
-// spliceMin is the length from which a body moves inside the kernel where it can, spliceStep bytes at a time.
-const (
-	spliceMin  = 64 << 10
-	spliceStep = 256 << 10
-)
+// spliceMin is the length from which a body moves inside the kernel where it can.
+const spliceMin = 64 << 10
 
 // spliceBody moves what it can of a long body between two plain connections, and leaves the rest to the caller.
-func (x *exchange) spliceBody(w *responseWriter, rc *http.ResponseController, conn *backendConn, body *exactBody) error {
+func (x *exchange) spliceBody(w *responseWriter, conn *backendConn, body *exactBody) error {
 	src, ok := conn.Conn.(*net.TCPConn)
 	if _, plain := x.client.Conn.(*net.TCPConn); !ok || !plain || x.protoMajor != 1 || body.left < spliceMin {
 		return nil
 	}
+	defer conn.SetReadDeadline(time.Time{})
 	for body.left > 0 {
-		var from io.Reader = src
-		n := min(body.left, spliceStep)
-		if held := conn.br.Buffered(); held > 0 {
-			from, n = conn.br, min(body.left, int64(held))
-		} else {
-			rc.Flush()
+		// The kernel's wait for the client is bounded. What it waits for the backend must not count, so that
+		// waiting is done here.
+		if _, err := conn.br.Peek(1); err != nil {
+			return fmt.Errorf("reading the response body: %w", noEOF(err))
 		}
-		rc.SetWriteDeadline(time.Now().Add(clientStall))
-		moved, err := w.ReadFrom(&io.LimitedReader{R: from, N: n})
+		held := min(body.left, int64(conn.br.Buffered()))
+		moved, err := w.ReadFrom(io.LimitReader(conn.br, held))
 		body.left -= moved
-		if err == nil && moved < n {
-			err = io.ErrUnexpectedEOF
+		if err != nil {
+			return fmt.Errorf("writing to the client: %w", err)
+		}
+		if body.left == 0 {
+			break
+		}
+		w.FlushError()
+		start := time.Now()
+		conn.SetReadDeadline(start.Add(kernelCopyStall / 2))
+		moved, err = w.ReadFrom(&io.LimitedReader{R: src, N: min(body.left, kernelCopyStep)})
+		body.left -= moved
+		if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(start) < kernelCopyStall {
+			err = nil
 		}
 		if err != nil {
 			return fmt.Errorf("passing on the response body: %w", err)
 		}
+		conn.SetReadDeadline(time.Time{})
 	}
 	return nil
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // fail answers for a backend that did not: 504 where time ran out, else 502. A request body that broke off is the
@@ -389,14 +270,12 @@ func (x *exchange) fail(w *responseWriter, err error) {
 	x.err = err
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errBodyRead) && errors.Is(err, os.ErrDeadlineExceeded):
+		x.answer(w, http.StatusRequestTimeout, "the request body did not come in time")
 	case x.ctx.Err() != nil && !errors.Is(err, errChunk):
 		x.clientGone = true
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, errBodyRead):
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			x.answer(w, http.StatusRequestTimeout, "the request body did not come in time")
-			return
-		}
 		x.answer(w, http.StatusBadRequest, "the request body is malformed or incomplete")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		x.answer(w, http.StatusGatewayTimeout, "the backend did not answer in time")

@@ -53,6 +53,9 @@ func (f *requestFraming) watch(p []byte) (int, error) {
 				p = p[:i+copy(p[i:], p[i+1:])]
 				continue
 			}
+			if f.state == unwatched {
+				continue
+			}
 			n, whole := f.take(p[i:], maxRequestHead, headEnd)
 			i += n
 			f.endHead(whole)
@@ -74,6 +77,9 @@ func (f *requestFraming) watch(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// partialHead reports whether a request's head has begun and not ended.
+func (f *requestFraming) partialHead() bool { return f.state == inHead && len(f.line) > 0 }
 
 // dropEmptyLine reports whether c belongs to the one empty line that may come before a request line.
 func (f *requestFraming) dropEmptyLine(c byte) bool {

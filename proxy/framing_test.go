@@ -77,7 +77,7 @@ func TestH2FloodsAreCounted(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, piece := range []int{1, 7, 1 << 20} {
-			f := newH2Conn(nil).frames
+			f := newH2Frames()
 			all := append(make([]byte, h2PrefaceLen), tt.bytes...)
 			var err error
 			for now := time.Now(); len(all) > 0 && err == nil; {
@@ -93,7 +93,7 @@ func TestH2FloodsAreCounted(t *testing.T) {
 }
 
 func TestResetsAreForgivenWithTime(t *testing.T) {
-	f := newH2Conn(nil).frames
+	f := newH2Frames()
 	f.left = 0
 	reset := []byte{0, 0, 4, h2RSTStream, 0, 0, 0, 0, 1, 0, 0, 0, 0}
 	now := time.Now()

@@ -3,6 +3,8 @@ package proxy
 import (
 	"encoding/binary"
 	"errors"
+	"io"
+	"os"
 	"time"
 )
 
@@ -24,6 +26,7 @@ var (
 const (
 	h2Headers      = 0x1
 	h2RSTStream    = 0x3
+	h2GoAway       = 0x7
 	h2Continuation = 0x9
 	h2EndHeaders   = 0x4
 
@@ -39,11 +42,20 @@ type h2Conn struct {
 }
 
 func newH2Conn(c *clientConn) *h2Conn {
-	return &h2Conn{clientConn: c, frames: h2Frames{left: h2PrefaceLen, resets: resetBurst}}
+	h := &h2Conn{clientConn: c, frames: newH2Frames()}
+	h.idleForLong()
+	return h
 }
 
 func (c *h2Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	for n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && !c.idleForLong() {
+		n, err = c.Conn.Read(p)
+	}
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.Write(c.frames.goAway())
+		return 0, io.EOF
+	}
 	if bad := c.frames.watch(p[:n], time.Now()); bad != nil {
 		if !c.logged {
 			c.logged = true
@@ -54,6 +66,35 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// begun notes that a stream's request has come: the connection is no longer idle.
+func (c *h2Conn) begun() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open++; c.open == 1 {
+		c.Conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// answered notes that a stream's response has ended. With the last one, the time that keepalive allows begins.
+func (c *h2Conn) answered() {
+	c.clientConn.answered()
+	c.idleForLong()
+}
+
+// idleForLong reports whether the connection has had no stream for as long as keepalive allows; it sets the deadline for when that
+// will be.
+func (c *h2Conn) idleForLong() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open > 0 {
+		c.Conn.SetReadDeadline(time.Time{})
+		return false
+	}
+	until := c.idleSince.Add(c.listener.server.gen.Load().cfg.Timeouts.KeepAlive)
+	c.Conn.SetReadDeadline(until)
+	return past(until)
+}
+
 // h2Frames follows the frame headers of an HTTP/2 connection (RFC 9113, section 4.1).
 type h2Frames struct {
 	header    [h2FrameHeaderLen]byte
@@ -62,9 +103,13 @@ type h2Frames struct {
 
 	blockBytes, blockFrames int
 
+	lastStream uint32 // the highest stream that HEADERS have opened
+
 	resets    float64 // RST_STREAM frames that may still come
 	resetTime time.Time
 }
+
+func newH2Frames() h2Frames { return h2Frames{left: h2PrefaceLen, resets: resetBurst} }
 
 // watch takes the next bytes from the client and says when they are too many of a kind.
 func (f *h2Frames) watch(p []byte, now time.Time) error {
@@ -83,11 +128,21 @@ func (f *h2Frames) watch(p []byte, now time.Time) error {
 		}
 		f.headerLen = 0
 		f.left = int(binary.BigEndian.Uint32(f.header[:]) >> 8)
+		if f.header[3] == h2Headers {
+			f.lastStream = max(f.lastStream, binary.BigEndian.Uint32(f.header[5:])&^(1<<31))
+		}
 		if err := f.count(f.header[3], f.header[4], now); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// goAway is a GOAWAY frame without an error (RFC 9113, section 6.8).
+func (f *h2Frames) goAway() []byte {
+	frame := []byte{0, 0, 8, h2GoAway, 0, 0, 0, 0, 0}
+	frame = binary.BigEndian.AppendUint32(frame, f.lastStream)
+	return append(frame, 0, 0, 0, 0)
 }
 
 func (f *h2Frames) count(kind, flags byte, now time.Time) error {

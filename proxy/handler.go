@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/config"
@@ -44,18 +43,35 @@ type exchange struct {
 
 // ServeHTTP answers one request of any protocol version.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	w := &responseWriter{ResponseWriter: rw}
-	x := s.newExchange(r)
-	defer x.log(w, r)
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		r.Body = w.watchBody(r.Body)
-		defer w.lingerForBody()
+	client, streams := clientConnOf(r)
+	if streams != nil {
+		streams.begun()
+		defer streams.answered()
+	} else {
+		defer client.answered()
 	}
+	w := newResponseWriter(rw, r)
+	x := s.newExchange(r, client)
+	defer x.log(w, r)
+	defer x.recover()
+	defer w.end()
 	x.serve(w, r)
 }
 
-func (s *Server) newExchange(r *http.Request) *exchange {
-	c := clientConnOf(r)
+// recover keeps a fault in the handling of one request to that request: its client's connection ends, and the log says where.
+func (x *exchange) recover() {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	if fault != http.ErrAbortHandler {
+		x.err = fmt.Errorf("internal fault: %v", fault)
+		x.server.log.Error("internal fault", "fault", fault, "path", x.in.path, "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (s *Server) newExchange(r *http.Request, c *clientConn) *exchange {
 	x := &exchange{
 		server: s, gen: s.gen.Load(), client: c, ctx: r.Context(),
 		start: time.Now(), protoMajor: r.ProtoMajor, proto10: !r.ProtoAtLeast(1, 1),
@@ -75,7 +91,9 @@ func (s *Server) newExchange(r *http.Request) *exchange {
 // serve decides who answers. It reads straight down: the head, the site, the path, the location.
 func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	if err := x.checkHead(r); err != nil {
-		w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
 		x.answer(w, err.status, err.reason)
 		return
 	}
@@ -210,10 +228,7 @@ func (x *exchange) dispatch(w *responseWriter, r *http.Request) {
 	case l.Static != "":
 		x.static(w, r)
 	default:
-		w.Header().Set("Upgrade", "websocket")
-		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "Upgrade")
-		}
+		x.offerWebSocket(w)
 		x.answer(w, http.StatusUpgradeRequired, "this location speaks only WebSocket")
 	}
 }
@@ -226,9 +241,17 @@ func (x *exchange) refuseHandshake(w *responseWriter, err error) {
 	}
 	if status == http.StatusUpgradeRequired {
 		w.Header()["Sec-WebSocket-Version"] = []string{ws.Version}
-		w.Header().Set("Upgrade", "websocket")
+		x.offerWebSocket(w)
 	}
 	x.answer(w, status, err.Error())
+}
+
+// offerWebSocket names the protocol that a 426 asks for (RFC 9110, section 15.5.22). HTTP/2 knows no Upgrade header (RFC 9113, section 8.2.2).
+func (x *exchange) offerWebSocket(w *responseWriter) {
+	if x.protoMajor == 1 {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Add("Connection", "Upgrade")
+	}
 }
 
 // answer sends a short text of this front end's own. The reason is for the client to read; what the operator needs beyond it
@@ -268,91 +291,4 @@ func (g *generation) clientOf(peer netip.Addr, forwardedFor []string) netip.Addr
 		}
 	}
 	return client
-}
-
-// responseWriter notes what was answered, for the log.
-type responseWriter struct {
-	http.ResponseWriter
-	status  int
-	written int64
-	body    *watchedBody // of a full-duplex exchange
-}
-
-// watchedBody is a request body that knows whether it was read to its end.
-type watchedBody struct {
-	io.ReadCloser
-	ended atomic.Bool
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.ended.Store(true)
-	}
-	return n, err
-}
-
-// watchBody lets a response begin before the request's body has ended, which then makes it the connection's last: net/http
-// would go on with whatever is left of the body as if it were the next request.
-func (w *responseWriter) watchBody(body io.ReadCloser) io.ReadCloser {
-	http.NewResponseController(w).EnableFullDuplex()
-	w.body = &watchedBody{ReadCloser: body}
-	return w.body
-}
-
-// linger is how long the rest of a body that nobody wants is taken, so that the client gets to read its answer.
-const linger = 2 * time.Second
-
-func (w *responseWriter) lingerForBody() {
-	if !w.body.ended.Load() {
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger))
-	}
-}
-
-// Unwrap lets http.ResponseController reach what it wraps.
-func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *responseWriter) WriteHeader(status int) {
-	if status >= 200 && w.status == 0 {
-		w.status = status
-		if w.body != nil && !w.body.ended.Load() {
-			w.Header().Set("Connection", "close")
-		}
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *responseWriter) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
-	}
-	n, err := w.ResponseWriter.Write(p)
-	w.written += int64(n)
-	return n, err
-}
-
-// ReadFrom lets files and long bodies reach the connection inside the kernel.
-func (w *responseWriter) ReadFrom(r io.Reader) (n int64, err error) {
-	if from, ok := w.ResponseWriter.(io.ReaderFrom); ok {
-		n, err = from.ReadFrom(r)
-	} else {
-		n, err = io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
-	}
-	w.written += n
-	return n, err
-}
-
-// informational sends a 1xx response with its own headers only.
-func (w *responseWriter) informational(r *http.Request, resp *backendResponse) {
-	if !r.ProtoAtLeast(1, 1) {
-		return
-	}
-	h := w.Header()
-	own := h.Clone()
-	clear(h)
-	dropHopByHop(resp.Header)
-	maps.Copy(h, resp.Header)
-	w.WriteHeader(resp.StatusCode)
-	clear(h)
-	maps.Copy(h, own)
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -55,16 +53,16 @@ func (l *listener) accept() {
 // serve hands a connection to the HTTP server of the protocol that it speaks.
 func (l *listener) serve(conn net.Conn) {
 	s := l.server
-	gen := s.gen.Load()
 	if !l.secure.Load() {
-		gen.web.http1.give(newClientConn(conn, l, s.logRefused))
+		s.web.http1.give(newClientConn(conn, l, s.logRefused))
 		return
 	}
-	if gen.tls == nil {
+	settings := s.gen.Load().tls
+	if settings == nil {
 		conn.Close()
 		return
 	}
-	secure := tls.Server(conn, gen.tls)
+	secure := tls.Server(conn, settings)
 	ctx, cancel := context.WithTimeout(s.ctx, tlsHandshakeTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -75,10 +73,10 @@ func (l *listener) serve(conn net.Conn) {
 	client := newClientConn(secure, l, s.logRefused)
 	client.tls = &state
 	if state.NegotiatedProtocol == "h2" {
-		gen.web.http2.give(newH2Conn(client))
+		s.web.http2.give(newH2Conn(client))
 		return
 	}
-	gen.web.http1.give(client)
+	s.web.http1.give(client)
 }
 
 // handshakeFailed answers a client that speaks plain HTTP to a TLS port, and closes. Failed handshakes are
@@ -105,90 +103,4 @@ func looksLikeHTTP(begin [5]byte) bool {
 		return true
 	}
 	return false
-}
-
-// handoff is a net.Listener in memory: connections that were accepted elsewhere.
-type handoff struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandoff() *handoff {
-	return &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// give hands a connection over, or closes it when nobody accepts any more.
-func (h *handoff) give(conn net.Conn) {
-	select {
-	case h.conns <- conn:
-	case <-h.done:
-		conn.Close()
-	}
-}
-
-// Accept returns the next connection.
-func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close makes Accept fail.
-func (h *handoff) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-// Addr is that of no network.
-func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Name: "handoff", Net: "unix"} }
-
-// webServers are the two net/http servers that connections are handed to. They belong to the timeouts they were made with.
-type webServers struct {
-	timeouts     webTimeouts
-	http1, http2 *handoff
-	servers      [2]*http.Server
-}
-
-type webTimeouts struct {
-	head, keepAlive time.Duration
-}
-
-func newWebServers(s *Server, t webTimeouts) *webServers {
-	web := &webServers{timeouts: t, http1: newHandoff(), http2: newHandoff()}
-	for i, h := range []*handoff{web.http1, web.http2} {
-		var protocols http.Protocols
-		protocols.SetHTTP1(h == web.http1)
-		protocols.SetUnencryptedHTTP2(h == web.http2) // TLS is done by the listener
-		server := &http.Server{
-			Handler:           s,
-			Protocols:         &protocols,
-			ReadHeaderTimeout: t.head,
-			IdleTimeout:       t.keepAlive,
-			MaxHeaderBytes:    maxRequestHead,
-			ConnContext:       withClientConn,
-			ErrorLog:          s.httpLog,
-		}
-		web.servers[i] = server
-		go server.Serve(h)
-	}
-	return web
-}
-
-// shutdown waits until all requests are answered, or ctx is done, and closes the connections.
-func (web *webServers) shutdown(ctx context.Context) error {
-	errs := make(chan error, len(web.servers))
-	for _, server := range web.servers {
-		go func() { errs <- server.Shutdown(ctx) }()
-	}
-	err := errors.Join(<-errs, <-errs)
-	if err != nil {
-		for _, server := range web.servers {
-			server.Close()
-		}
-	}
-	return err
 }

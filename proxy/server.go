@@ -30,6 +30,7 @@ type Server struct {
 	ctx    context.Context // ends when Shutdown is over
 	cancel context.CancelFunc
 
+	web     *webServers
 	gen     atomic.Pointer[generation]
 	pools   pools
 	tunnels tunnels
@@ -37,7 +38,6 @@ type Server struct {
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
 	inherited []net.Listener
-	retiring  sync.WaitGroup
 	accepting sync.WaitGroup
 	stopped   bool
 }
@@ -49,7 +49,6 @@ type generation struct {
 	tls     *tls.Config
 	ca      []byte
 	tlsPort string // where redirect_https leads
-	web     *webServers
 }
 
 // New returns a server that listens nowhere yet. Sockets that the process inherited, from systemd for instance, are taken for the
@@ -61,6 +60,7 @@ func New(logger *slog.Logger, inherited []net.Listener) *Server {
 	}
 	s.tunnels.log = logger
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.web = newWebServers(s)
 	return s
 }
 
@@ -77,7 +77,6 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if err != nil {
 		return err
 	}
-	old := s.gen.Load()
 	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate()}
 	used := map[*pool]bool{}
 	next.table = newTable(cfg, func(_ *config.Location, t *config.Target) *upstream {
@@ -87,12 +86,6 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 		}
 		return u
 	})
-	timeouts := webTimeouts{head: cfg.Timeouts.RequestHead, keepAlive: cfg.Timeouts.KeepAlive}
-	if old != nil && old.web.timeouts == timeouts {
-		next.web = old.web
-	} else {
-		next.web = newWebServers(s, timeouts)
-	}
 	for address, l := range opened {
 		s.listeners[address] = l
 	}
@@ -105,7 +98,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 		s.accepting.Add(1)
 		go l.accept()
 	}
-	s.retire(old, next, used)
+	s.retire(next, used)
 	return nil
 }
 
@@ -161,8 +154,8 @@ func (s *Server) tlsPort(cfg *config.Config) string {
 	return ""
 }
 
-// retire ends what the new generation does not need. Requests under way on old HTTP servers are answered.
-func (s *Server) retire(old, next *generation, used map[*pool]bool) {
+// retire ends what the new generation does not need.
+func (s *Server) retire(next *generation, used map[*pool]bool) {
 	wanted := map[string]bool{}
 	for _, c := range next.cfg.Listen {
 		wanted[c.Address] = true
@@ -179,9 +172,6 @@ func (s *Server) retire(old, next *generation, used map[*pool]bool) {
 	}
 	s.inherited = nil
 	s.pools.retire(used)
-	if old != nil && old.web != next.web {
-		s.retiring.Go(func() { old.web.shutdown(s.ctx) })
-	}
 }
 
 // Addresses returns where the server listens, in the order of the configuration.
@@ -211,18 +201,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		l.Close()
 	}
 	s.accepting.Wait()
-	gen := s.gen.Load()
-	if gen == nil {
-		return nil
-	}
-	drained := make(chan error, 1)
-	go func() { drained <- s.tunnels.drain(ctx) }()
-	err := gen.web.shutdown(ctx)
-	if tunnels := <-drained; tunnels != nil {
+	drained := make(chan struct{})
+	go func() {
+		s.tunnels.drain(ctx)
+		close(drained)
+	}()
+	err := s.web.shutdown(ctx)
+	<-drained
+	// A handshake that was under way may have become a tunnel meanwhile.
+	if tunnels := s.tunnels.await(ctx); tunnels != nil {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.tunnels.count(), tunnels))
 	}
-	s.cancel()
-	s.retiring.Wait()
 	s.pools.retire(nil)
 	return err
 }

@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +40,9 @@ type tunnels struct {
 	mu     sync.Mutex
 	lastID uint64
 	live   map[uint64]closer
-	idle   chan struct{} // closed when drained; nil while not draining
+	idle   chan struct{} // closed when no tunnel is left; nil while nobody waits for that
+	// draining: new ones are closed as soon as they are open.
+	draining bool
 }
 
 // start registers a tunnel, logs it and sets it going.
@@ -56,7 +60,7 @@ func (ts *tunnels) add(info tunnelInfo, c closer) tunnelInfo {
 		ts.live = map[uint64]closer{}
 	}
 	ts.live[info.ID] = c
-	draining := ts.idle != nil
+	draining := ts.draining
 	ts.mu.Unlock()
 	ts.log.Info("tunnel opened", append(info.attrs(), slog.String("path", info.Path),
 		slog.String("location", info.Location), slog.String("backend", info.Backend),
@@ -86,11 +90,8 @@ func (ts *tunnels) remove(info tunnelInfo, r tunnel.Result) {
 	defer ts.mu.Unlock()
 	delete(ts.live, info.ID)
 	if ts.idle != nil && len(ts.live) == 0 {
-		select {
-		case <-ts.idle:
-		default:
-			close(ts.idle)
-		}
+		close(ts.idle)
+		ts.idle = nil
 	}
 }
 
@@ -108,19 +109,12 @@ const drainReason = "server is going away"
 // the same instant.
 const drainPace = time.Millisecond
 
-// drain closes all tunnels with 1001 and waits until they have ended, or until ctx is done. Tunnels that
+// drain asks all tunnels for a closing handshake with 1001, and from now on every new one too. Tunnels that
 // do not answer are closed without an answer after a while.
-func (ts *tunnels) drain(ctx context.Context) error {
+func (ts *tunnels) drain(ctx context.Context) {
 	ts.mu.Lock()
-	ts.idle = make(chan struct{})
-	idle := ts.idle
-	all := make([]closer, 0, len(ts.live))
-	for _, c := range ts.live {
-		all = append(all, c)
-	}
-	if len(all) == 0 {
-		close(idle)
-	}
+	ts.draining = true
+	all := slices.Collect(maps.Values(ts.live))
 	ts.mu.Unlock()
 	timeout, pace := closeTimeout, drainPace
 	if deadline, ok := ctx.Deadline(); ok {
@@ -130,10 +124,24 @@ func (ts *tunnels) drain(ctx context.Context) error {
 	}
 	for i, c := range all {
 		c.Close(ws.CloseGoingAway, drainReason, tunnel.CauseDrain, timeout)
-		if i%10 == 9 {
+		if i%10 == 9 && ctx.Err() == nil {
 			time.Sleep(10 * pace)
 		}
 	}
+}
+
+// await waits until no tunnel is left, or until ctx is done.
+func (ts *tunnels) await(ctx context.Context) error {
+	ts.mu.Lock()
+	if len(ts.live) == 0 {
+		ts.mu.Unlock()
+		return nil
+	}
+	if ts.idle == nil {
+		ts.idle = make(chan struct{})
+	}
+	idle := ts.idle
+	ts.mu.Unlock()
 	select {
 	case <-idle:
 		return nil

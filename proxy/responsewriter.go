@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// responseWriter notes what was answered, for the log, and bounds how long the client may take over it.
+type responseWriter struct {
+	http.ResponseWriter
+	rc      *http.ResponseController
+	status  int
+	written int64
+	body    *watchedBody // nil if the request has none
+	// stall cuts an HTTP/2 stream whose client does not take what it is sent; an HTTP/1.x connection sees to that itself.
+	stall  *time.Timer
+	linger bool
+}
+
+// newResponseWriter wraps the writer of a request, and its body. It lets a response begin before the request's body has ended.
+// Of an HTTP/1.x connection such a response is the last: net/http would go on with whatever is left of the body as if
+// it were the next request.
+func newResponseWriter(rw http.ResponseWriter, r *http.Request) *responseWriter {
+	w := &responseWriter{ResponseWriter: rw, rc: http.NewResponseController(rw)}
+	if r.ContentLength != 0 {
+		w.body = &watchedBody{ReadCloser: r.Body}
+		r.Body = w.body
+	}
+	if r.ProtoMajor > 1 {
+		w.stall = time.AfterFunc(clientStall, func() { w.rc.SetWriteDeadline(time.Unix(1, 0)) })
+		w.stall.Stop()
+	} else if w.body != nil {
+		w.rc.EnableFullDuplex()
+		w.linger = true
+	}
+	return w
+}
+
+// watchedBody is a request body that knows whether it was read to its end.
+type watchedBody struct {
+	io.ReadCloser
+	ended atomic.Bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// lingerTime is how long the rest of a body that nobody wants is taken, so that the client gets to read its answer.
+const lingerTime = 2 * time.Second
+
+// end is called when the exchange is over.
+func (w *responseWriter) end() {
+	if w.linger && !w.body.ended.Load() {
+		w.rc.SetReadDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// Unwrap lets http.ResponseController reach what it wraps.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *responseWriter) WriteHeader(status int) {
+	if status >= 200 && w.status == 0 {
+		w.status = status
+		if w.linger && !w.body.ended.Load() {
+			w.Header().Set("Connection", "close")
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	defer w.boundWrite()()
+	n, err := w.ResponseWriter.Write(p)
+	w.written += int64(n)
+	return n, err
+}
+
+// ReadFrom lets files and long bodies reach the connection inside the kernel.
+func (w *responseWriter) ReadFrom(r io.Reader) (n int64, err error) {
+	from, ok := w.ResponseWriter.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, r)
+	}
+	n, err = from.ReadFrom(r)
+	w.written += n
+	return n, err
+}
+
+// FlushError sends what was written so far.
+func (w *responseWriter) FlushError() error {
+	defer w.boundWrite()()
+	return w.rc.Flush()
+}
+
+// boundWrite begins to bound a write, until the function that it returns is called.
+func (w *responseWriter) boundWrite() func() {
+	if w.stall == nil {
+		return func() {}
+	}
+	w.stall.Reset(clientStall)
+	return func() { w.stall.Stop() }
+}
+
+// informational sends a 1xx response with its own headers only.
+func (w *responseWriter) informational(r *http.Request, resp *backendResponse) {
+	if !r.ProtoAtLeast(1, 1) {
+		return
+	}
+	h := w.Header()
+	own := h.Clone()
+	clear(h)
+	dropHopByHop(resp.Header)
+	maps.Copy(h, resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	clear(h)
+	maps.Copy(h, own)
+}
