@@ -19,6 +19,10 @@ func (x *exchange) log(w *responseWriter, r *http.Request) {
 	if status == 0 || x.clientGone {
 		status = statusClientGone
 	}
+	sent := w.written
+	if r.Method == http.MethodHead {
+		sent = 0
+	}
 	attrs := []slog.Attr{
 		slog.String("client", x.in.client.String()),
 		slog.String("method", r.Method),
@@ -27,7 +31,7 @@ func (x *exchange) log(w *responseWriter, r *http.Request) {
 		slog.String("proto", r.Proto),
 		slog.Bool("tls", x.in.secure),
 		slog.Int("status", status),
-		slog.Int64("bytes", w.written),
+		slog.Int64("bytes", sent),
 		milliseconds("duration_ms", time.Since(x.start)),
 	}
 	if x.site != nil {

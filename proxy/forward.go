@@ -157,6 +157,10 @@ func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backe
 func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream) (clean bool, err error) {
 	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, u.target)
 	h := w.Header()
+	if _, offered := resp.Header["Upgrade"]; offered {
+		delete(resp.Header, "Upgrade")
+		x.offerWebSocket(w)
+	}
 	for name, values := range resp.Header {
 		h[ws.HeaderName(name)] = values
 	}

@@ -191,6 +191,10 @@ func (x *exchange) redirectHTTPS(w *responseWriter, r *http.Request) {
 		x.answer(w, http.StatusForbidden, "use wss://")
 		return
 	}
+	if r.Host == "" {
+		x.answer(w, http.StatusBadRequest, "this site is served over https, and the request names no host to redirect to")
+		return
+	}
 	host, _ := splitHostPort(r.Host)
 	if port := x.gen.tlsPort; port != "443" {
 		host += ":" + port

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -249,6 +250,9 @@ func checkResponseHead(head []byte) error {
 		case "transfer-encoding":
 			codings++
 		}
+	}
+	if codings > 0 && bytes.HasPrefix(head, []byte("HTTP/1.0")) {
+		return errors.New("Transfer-Encoding in an HTTP/1.0 response")
 	}
 	if lengths > 1 || codings > 1 || lengths > 0 && codings > 0 {
 		return fmt.Errorf("the response has %d Content-Length and %d Transfer-Encoding headers", lengths, codings)

@@ -4,5 +4,5 @@ package proxy
 
 import "net"
 
-// quiet cannot look into a connection here; a retry finds out.
-func quiet(net.Conn) bool { return true }
+// nothingToRead cannot look into a connection here; a retry finds out.
+func nothingToRead(net.Conn) bool { return true }

@@ -3,17 +3,12 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 )
 
-// quiet reports whether an idle connection is still open and has nothing to read: a backend that
-// closed it, or that sent what nobody asked for, has spoilt it.
-func quiet(conn net.Conn) bool {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
+// nothingToRead reports whether a socket is open with nothing in it to be read.
+func nothingToRead(conn net.Conn) bool {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return false

@@ -40,7 +40,8 @@ func (c *backendConn) readResponse(method string) (*backendResponse, error) {
 	}
 	parsed, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: method})
 	if err != nil {
-		return nil, fmt.Errorf("parsing the response head: %w", err)
+		// The error itself would quote lines with cookies and tokens.
+		return nil, errors.New("the response head is malformed")
 	}
 	if parsed.StatusCode < 100 {
 		return nil, fmt.Errorf("the response has status %d", parsed.StatusCode)
@@ -125,7 +126,7 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 	}
 	trailer, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(section))).ReadMIMEHeader()
 	if err != nil {
-		return n, fmt.Errorf("parsing the response's trailers: %w", err)
+		return n, errors.New("the response's trailers are malformed")
 	}
 	b.resp.Trailer = http.Header(trailer)
 	return n, io.EOF

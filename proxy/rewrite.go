@@ -97,9 +97,6 @@ func rewriteTrailers(t http.Header) http.Header {
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
 	raw, query := splitTarget(in.target)
 	if target.Path == "" {
-		if in.target == "*" {
-			return in.target
-		}
 		return raw + query
 	}
 	if match.Kind == config.MatchExact {
@@ -130,24 +127,18 @@ func connectionListed(h http.Header, keep func(name string) bool) []string {
 // addForwarding tells the backend who asked and how. What an untrusted peer says of itself is
 // replaced; what a trusted proxy says is kept and added to.
 func addForwarding(h http.Header, in *inbound, forwarded bool) {
-	peer := in.peer.String()
-	chain, host, proto, port := peer, in.host, "http", in.port
-	if in.secure {
-		proto = "https"
-	}
+	chain, port := in.peer.String(), in.port
 	if in.trusted {
 		if prior := strings.Join(h["X-Forwarded-For"], ", "); prior != "" {
-			chain = prior + ", " + peer
+			chain = prior + ", " + chain
 		}
-		host = firstOf(h, "X-Forwarded-Host", host)
-		proto = httpScheme(firstOf(h, "X-Forwarded-Proto", proto))
 		port = firstOf(h, "X-Forwarded-Port", port)
 	} else {
 		delete(h, "Forwarded")
 	}
 	h["X-Forwarded-For"] = []string{chain}
-	h["X-Forwarded-Host"] = []string{host}
-	h["X-Forwarded-Proto"] = []string{proto}
+	h["X-Forwarded-Host"] = []string{in.publicHost()}
+	h["X-Forwarded-Proto"] = []string{in.publicScheme()}
 	h["X-Forwarded-Port"] = []string{port}
 	h["X-Real-Ip"] = []string{in.client.String()}
 	if forwarded {
@@ -157,6 +148,26 @@ func addForwarding(h http.Header, in *inbound, forwarded bool) {
 		}
 		h["Forwarded"] = []string{element}
 	}
+}
+
+// publicScheme is how the client connected: to this front end, or to the trusted proxy that says so.
+func (in *inbound) publicScheme() string {
+	scheme := "http"
+	if in.secure {
+		scheme = "https"
+	}
+	if in.trusted {
+		scheme = firstOf(in.header, "X-Forwarded-Proto", scheme)
+	}
+	return httpScheme(scheme)
+}
+
+// publicHost is the host that the client asked for, with its port.
+func (in *inbound) publicHost() string {
+	if in.trusted {
+		return firstOf(in.header, "X-Forwarded-Host", in.host)
+	}
+	return in.host
 }
 
 func firstOf(h http.Header, name, otherwise string) string {
@@ -278,10 +289,7 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 	if !l.RewriteResponses {
 		return nil
 	}
-	m := &urlMapping{publicScheme: "http", publicHost: in.host}
-	if in.secure {
-		m.publicScheme = "https"
-	}
+	m := &urlMapping{publicScheme: in.publicScheme(), publicHost: in.publicHost()}
 	if target.Path != "" && l.Match.Path != "" {
 		m.backendPath = strings.TrimSuffix(target.Path, "/")
 		m.publicPath = strings.TrimSuffix(l.Match.Path, "/")
@@ -298,6 +306,9 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 		if server.Network == "tcp" {
 			m.hosts = append(m.hosts, canonicalAuthority(scheme, server.Address))
 		}
+	}
+	if !l.BackendHost {
+		m.hosts = append(m.hosts, canonicalAuthority(scheme, in.host), canonicalAuthority(m.publicScheme, m.publicHost))
 	}
 	return m
 }
@@ -323,8 +334,12 @@ func (m *urlMapping) url(u string) string {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		authority, path = rest[:i], rest[i:]
 	}
-	if !slices.Contains(m.hosts, canonicalAuthority(httpScheme(scheme), authority)) {
+	canonical := canonicalAuthority(httpScheme(scheme), authority)
+	if !slices.Contains(m.hosts, canonical) {
 		return u
+	}
+	if canonical == canonicalAuthority(m.publicScheme, m.publicHost) && beginsPath(path, m.publicPath) && m.publicPath != "" {
+		return u // the backend knows its public URL
 	}
 	if mapped, ok := m.path(path); ok {
 		return m.publicScheme + "://" + m.publicHost + mapped
@@ -334,14 +349,20 @@ func (m *urlMapping) url(u string) string {
 
 // path maps a path, with whatever query follows it, where it begins with the backend's path on a segment boundary.
 func (m *urlMapping) path(p string) (string, bool) {
-	rest, ok := strings.CutPrefix(p, m.backendPath)
-	if !ok || rest != "" && !strings.ContainsRune("/?#", rune(rest[0])) {
+	if !beginsPath(p, m.backendPath) {
 		return p, false
 	}
+	rest := p[len(m.backendPath):]
 	if m.publicPath == "" && !strings.HasPrefix(rest, "/") {
 		rest = "/" + rest
 	}
 	return m.publicPath + rest, true
+}
+
+// beginsPath reports whether p, with whatever query follows it, begins with prefix on a segment boundary.
+func beginsPath(p, prefix string) bool {
+	rest, ok := strings.CutPrefix(p, prefix)
+	return ok && (rest == "" || strings.ContainsRune("/?#", rune(rest[0])))
 }
 
 // refresh maps the URL of a Refresh header: `5; url=/login`.

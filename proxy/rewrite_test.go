@@ -148,6 +148,10 @@ func TestResponseRewriting(t *testing.T) {
 		{"/ws", "h:9000/", "Set-Cookie", "a=/; Domain=h; Path=/x", "a=/; Domain=example.com; Path=/ws/x"},
 		{"/", "h:9000", "Location", "http://h:9000/x", "http://h:9000/x"}, // the target has no path: nothing to map
 		{"/ws", "h:9000/ws", "Location", "http://h:9000/ws/x", "http://h:9000/ws/x"},
+		// A backend that is sent the public Host may build its URLs from that.
+		{"/ws", "h:9000/", "Location", "http://example.com:8080/login", "https://example.com:8080/ws/login"},
+		{"/ws", "h:9000/", "Location", "https://example.com:8080/ws/login", "https://example.com:8080/ws/login"},
+		{"/", "h:9000/app/", "Location", "http://example.com:8080/app/x", "https://example.com:8080/x"},
 	}
 	for _, tt := range tests {
 		h := http.Header{tt.name: {tt.value}}
@@ -155,6 +159,16 @@ func TestResponseRewriting(t *testing.T) {
 		if got := h.Get(tt.name); got != tt.want {
 			t.Errorf("%s -> %s, %s %s: %s, want %s", tt.pattern, tt.target, tt.name, tt.value, got, tt.want)
 		}
+	}
+}
+
+// TestRedirectsLeadToWhereTheClientAsked, which a trusted proxy in front knows better.
+func TestRedirectsLeadToWhereTheClientAsked(t *testing.T) {
+	in := inboundOf(true, "X-Forwarded-Proto", "http", "X-Forwarded-Host", "public.example")
+	h := http.Header{"Location": {"http://h:9000/login"}}
+	rewriteResponse(h, 302, in, locationOf("/ws"), targetOf("h:9000/"))
+	if got := h.Get("Location"); got != "http://public.example/ws/login" {
+		t.Errorf("got %s", got)
 	}
 }
 

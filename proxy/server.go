@@ -94,9 +94,12 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	for _, c := range cfg.Listen {
 		s.listeners[c.Address].secure.Store(c.TLS)
 	}
-	for _, l := range opened {
-		s.accepting.Add(1)
-		go l.accept()
+	for _, c := range cfg.Listen {
+		if l := opened[c.Address]; l != nil {
+			s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
+			s.accepting.Add(1)
+			go l.accept()
+		}
 	}
 	s.retire(next, used)
 	return nil
@@ -116,12 +119,26 @@ func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error)
 				for _, other := range opened {
 					other.Close()
 				}
+				if own := s.samePort(c.Address); own != "" {
+					err = fmt.Errorf("%w by this server itself, for %s; remove that address in one reload and add this one in the next", err, own)
+				}
 				return nil, fmt.Errorf("%s:%d:%d: listening on %s: %w", cfg.File, c.Line, c.Col, c.Address, err)
 			}
 		}
 		opened[c.Address] = newListener(l, s, c.TLS)
 	}
 	return opened, nil
+}
+
+// samePort returns the address of a listener on the same port as another address, or nothing.
+func (s *Server) samePort(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	for own, l := range s.listeners {
+		if l.port == port {
+			return own
+		}
+	}
+	return ""
 }
 
 // takeInherited returns the inherited socket that listens on an address, or nil.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -18,8 +17,7 @@ type tunnelInfo struct {
 	ID             uint64
 	Site, Location string
 	Host, Path     string
-	Client         string
-	Peer           netip.Addr
+	Client         string // address and port, or the address that a trusted proxy names
 	Backend        string
 	Subprotocol    string
 	Mode           string // tunnel or relay

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,14 +104,15 @@ func (p *pools) retire(used map[*pool]bool) {
 	}
 }
 
-// dialError is a backend that can't be reached, with every address that was tried.
+// dialError is an upstream that can't be reached, with every server that was tried. What the last one did decides how
+// the client is answered.
 type dialError struct {
 	errs []error
 }
 
 func (e *dialError) Error() string { return errors.Join(e.errs...).Error() }
 
-func (e *dialError) Unwrap() []error { return e.errs }
+func (e *dialError) Unwrap() error { return e.errs[len(e.errs)-1] }
 
 // conn returns a connection to one of the servers, beginning with the next in turn: an idle one, if
 // it has been idle for no longer than maxIdle, or a new one. It tries each server once. The caller closes the
@@ -175,12 +177,29 @@ func (p *pool) take(maxIdle time.Duration) *backendConn {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		if quiet(c.Conn) {
+		if c.quiet() {
 			c.reused = true
 			return c
 		}
 		c.Close()
 	}
+}
+
+// quiet reports whether an idle connection is still open and has nothing to read: a backend that
+// closed it, or that sent what nobody asked for, has spoilt it.
+func (c *backendConn) quiet() bool {
+	conn := c.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		// What is decrypted already the socket does not show.
+		c.SetReadDeadline(time.Unix(1, 0))
+		_, err := c.br.Peek(1)
+		c.SetReadDeadline(time.Time{})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
+		conn = secure.NetConn()
+	}
+	return nothingToRead(conn)
 }
 
 // release gives a connection back whose exchange was clean: request and response complete, nothing left over.

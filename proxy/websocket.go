@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -162,10 +161,13 @@ func (c *backendConn) end() tunnel.End {
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open.
 func (x *exchange) tunnelInfo(subprotocol string) tunnelInfo {
+	client := x.in.client.String()
+	if x.in.client == x.in.peer {
+		client = x.client.remote.String()
+	}
 	return tunnelInfo{
 		Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
-		Client: net.JoinHostPort(x.in.client.String(), fmt.Sprint(x.client.remote.Port())),
-		Peer:   x.client.remote.Addr(), Backend: x.backend, Subprotocol: subprotocol, Mode: x.location.Mode.String(),
+		Client: client, Backend: x.backend, Subprotocol: subprotocol, Mode: x.location.Mode.String(),
 		Secure: x.in.secure,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -39,6 +40,8 @@ it has mistakes, they are logged and the old one stays. No reload touches a live
 			if err != nil {
 				return fmt.Errorf("taking over sockets from systemd: %w", err)
 			}
+			// A socket that is no stream socket comes as nil.
+			inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
 			return serve(newLogger(stderr), cfg, inherited, func() (*config.Config, error) { return config.Load(file) }, nil)
 		},
 	}
@@ -60,9 +63,6 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 	server := proxy.New(log, inherited)
 	if err := apply(log, server, cfg); err != nil {
 		return err
-	}
-	for _, addr := range server.Addresses() {
-		log.Info("listening", "address", addr.String())
 	}
 	if ready != nil {
 		ready()
@@ -102,7 +102,7 @@ func logMistakes(log *slog.Logger, err error) {
 		for _, mistake := range mistakes {
 			log.Error("mistake in the configuration", "error", mistake.Error())
 		}
-		err = fmt.Errorf("%d mistakes", len(mistakes))
+		err = fmt.Errorf("mistakes: %d", len(mistakes))
 	}
 	log.Error("reload failed; the old configuration stays", "error", err)
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strings"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -55,6 +57,10 @@ func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scal
 	}
 	if matchOK && loc.Match.Regexp != nil {
 		d.checkRegexLocation(o, &loc)
+	}
+	if matchOK && loc.Match.Kind == MatchExact && o.get("static") != nil && !strings.HasSuffix(loc.Match.Path, "/") {
+		d.add(o.keyPos("static"), "static on the exact path "+quote(loc.Match.Path),
+			"static on a prefix, whose rest names the file below the directory")
 	}
 	return loc, path, matchOK
 }
