@@ -59,7 +59,7 @@ func milliseconds(key string, d time.Duration) slog.Attr {
 }
 
 // logRefused writes the access-log line of a request whose head was refused, or of an HTTP/2 connection that was cut.
-func (s *Server) logRefused(c *clientConn, err *headError) {
-	s.log.Info("request refused", "client", c.remote.Addr().String(), "tls", c.tls != nil,
+func (s *Server) logRefused(o origin, err *headError) {
+	s.log.Info("request refused", "client", o.remote.Addr().String(), "tls", o.secure,
 		"status", err.status, "error", err.reason)
 }

@@ -29,13 +29,10 @@ const (
 // request, with the timeouts of the configuration that holds at that moment, and how long a write may take.
 type clientConn struct {
 	net.Conn // *net.TCPConn, or *tls.Conn after its handshake
-	listener *listener
-	remote   netip.AddrPort
-	tls      *tls.ConnectionState // nil for plain connections
+	origin
 
 	framing requestFraming // belongs to whoever reads; one at a time
 	broken  error          // the stream's framing broke: nothing more is read
-	refused func(*clientConn, *headError)
 
 	mu       sync.Mutex
 	verdicts []*headError // one for each head read and not yet handled, nil for a good one
@@ -50,12 +47,25 @@ type clientConn struct {
 	interrupted chan struct{} // closed while deadline is in the past, and by Close
 }
 
-func newClientConn(conn net.Conn, l *listener, refused func(*clientConn, *headError)) *clientConn {
-	c := &clientConn{Conn: conn, listener: l, refused: refused, interrupted: make(chan struct{}), idleSince: time.Now()}
+// origin is where a connection comes from.
+type origin struct {
+	listener *listener
+	remote   netip.AddrPort
+	secure   bool // over TLS
+}
+
+func newOrigin(conn net.Conn, l *listener) origin {
+	o := origin{listener: l}
 	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		c.remote = addr.AddrPort()
-		c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
+		o.remote = addr.AddrPort()
+		o.remote = netip.AddrPortFrom(o.remote.Addr().Unmap(), o.remote.Port())
 	}
+	_, o.secure = conn.(*tls.Conn)
+	return o
+}
+
+func newClientConn(conn net.Conn, l *listener) *clientConn {
+	c := &clientConn{Conn: conn, origin: newOrigin(conn, l), interrupted: make(chan struct{}), idleSince: time.Now()}
 	c.framing.verdict = c.judge
 	return c
 }
@@ -66,7 +76,7 @@ func (c *clientConn) judge(err *headError) {
 	c.open++
 	c.mu.Unlock()
 	if err != nil {
-		c.refused(c, err)
+		c.listener.server.logRefused(c.origin, err)
 	}
 }
 

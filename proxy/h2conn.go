@@ -59,7 +59,7 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 	if bad := c.frames.watch(p[:n], time.Now()); bad != nil {
 		if !c.logged {
 			c.logged = true
-			c.refused(c.clientConn, badHead("%v", bad))
+			c.listener.server.logRefused(c.origin, badHead("%v", bad))
 		}
 		return 0, bad
 	}

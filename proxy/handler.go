@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"wstunnel/internal/config"
 	"wstunnel/internal/ws"
 )
 
@@ -22,6 +20,7 @@ import (
 type exchange struct {
 	server     *Server
 	gen        *generation
+	from       origin
 	client     *clientConn
 	ctx        context.Context
 	start      time.Time
@@ -51,7 +50,8 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		defer client.answered()
 	}
 	w := newResponseWriter(rw, r)
-	x := s.newExchange(r, client)
+	x := s.newExchange(r, client.origin)
+	x.client = client
 	defer x.log(w, r)
 	defer x.recover()
 	defer w.end()
@@ -71,15 +71,15 @@ func (x *exchange) recover() {
 	panic(http.ErrAbortHandler)
 }
 
-func (s *Server) newExchange(r *http.Request, c *clientConn) *exchange {
+func (s *Server) newExchange(r *http.Request, from origin) *exchange {
 	x := &exchange{
-		server: s, gen: s.gen.Load(), client: c, ctx: r.Context(),
+		server: s, gen: s.gen.Load(), from: from, ctx: r.Context(),
 		start: time.Now(), protoMajor: r.ProtoMajor, proto10: !r.ProtoAtLeast(1, 1),
 	}
-	peer := c.remote.Addr()
+	peer := from.remote.Addr()
 	x.in = inbound{
 		method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header,
-		peer: peer, client: peer, secure: c.tls != nil, port: c.listener.port,
+		peer: peer, client: peer, secure: from.secure, port: from.listener.port,
 		trusted: x.gen.trusts(peer),
 	}
 	if x.in.trusted {
@@ -88,166 +88,55 @@ func (s *Server) newExchange(r *http.Request, c *clientConn) *exchange {
 	return x
 }
 
-// serve decides who answers. It reads straight down: the head, the site, the path, the location.
+// serve answers the request in the way that was decided for it.
 func (x *exchange) serve(w *responseWriter, r *http.Request) {
-	if err := x.checkHead(r); err != nil {
-		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close")
-		}
-		x.answer(w, err.status, err.reason)
-		return
-	}
-	if x.site = x.gen.table.site(r.Host); x.site == nil {
-		x.answer(w, http.StatusNotFound, "no site is configured for this host")
-		return
-	}
-	if r.RequestURI == "*" {
-		w.Header().Set("Content-Length", "0")
-		w.WriteHeader(http.StatusOK)
-		return
-	}
-	raw, _ := splitTarget(r.RequestURI)
-	path, err := normalisePath(raw)
-	if err != nil {
-		x.answer(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	x.in.path = path
-	if x.servedByTLS(w, r) {
-		return
-	}
-	if x.location = x.site.location(path); x.location == nil {
-		x.answer(w, http.StatusNotFound, "no location is configured for this path")
-		return
-	}
-	x.dispatch(w, r)
-}
-
-// checkHead refuses what no site is to see.
-func (x *exchange) checkHead(r *http.Request) *headError {
 	if r.ProtoMajor == 1 {
 		if err := x.client.verdict(); err != nil {
 			x.logged = true
-			return err
+			w.Header().Set("Connection", "close")
+			x.answer(w, err.status, err.reason)
+			return
 		}
-	} else if err := checkPseudoHeaders(r); err != nil {
-		return err
+		if ws.WantsUpgrade(r) {
+			// Frames may follow that request, whatever becomes of it; net/http must not take them for requests.
+			w.Header().Set("Connection", "close")
+		}
 	}
-	switch {
-	case !validHost(r.Host) || r.Host == "" && r.ProtoMajor > 1:
-		return badHead("Host is no host name or address")
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		return &headError{http.StatusMethodNotAllowed, r.Method + " is not served"}
-	case r.RequestURI == "*" && r.Method != http.MethodOptions:
-		return badHead("request target * is for OPTIONS only")
-	}
-	return nil
-}
-
-// checkPseudoHeaders checks what an HTTP/2 request line will be made of (RFC 9113, section 8.3.1).
-func checkPseudoHeaders(r *http.Request) *headError {
-	if other := r.Header["Host"]; len(other) > 0 && !strings.EqualFold(other[0], r.Host) {
-		return badHead("Host contradicts :authority")
-	}
-	if r.Method != http.MethodConnect && r.RequestURI != "*" && !strings.HasPrefix(r.RequestURI, "/") {
-		return badHead(":path %s does not begin with a slash", quoted(r.RequestURI))
-	}
-	return checkTarget(r.Method, r.RequestURI)
-}
-
-// caPath is where a self-signed site offers the certificate of the local CA, for browsers to trust.
-const caPath = "/.well-known/wstunnel/ca.pem"
-
-// servedByTLS answers what the site's TLS settings decide: whether the request came by the right door.
-func (x *exchange) servedByTLS(w *responseWriter, r *http.Request) bool {
-	hasTLS := x.site.TLS.Mode != config.TLSOff
-	switch {
-	case x.in.secure && !hasTLS:
-		x.answer(w, http.StatusMisdirectedRequest, "this host is not served over TLS")
-	case x.in.path == caPath && x.site.TLS.Mode == config.TLSSelfSigned:
+	d := x.decide(r)
+	x.err = d.err
+	switch d.action {
+	case answerOptions:
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+	case giveCA:
 		w.Header().Set("Content-Type", "application/x-x509-ca-cert")
 		w.Header().Set("Content-Disposition", `attachment; filename="wstunnel-ca.pem"`)
 		w.Write(x.gen.ca)
-	case !x.in.secure && x.site.RedirectHTTPS && x.forwardedProto(r) != "https":
-		x.redirectHTTPS(w, r)
-	default:
-		return false
-	}
-	return true
-}
-
-// forwardedProto is what a trusted proxy says of how the client connected to it.
-func (x *exchange) forwardedProto(r *http.Request) string {
-	if !x.in.trusted {
-		return ""
-	}
-	return httpScheme(firstOf(r.Header, "X-Forwarded-Proto", "http"))
-}
-
-func (x *exchange) redirectHTTPS(w *responseWriter, r *http.Request) {
-	if ws.WantsUpgrade(r) {
-		x.err = errors.New("ws:// was asked for on a site with redirect_https; the page should use wss://")
-		w.Header().Set("Connection", "close")
-		x.answer(w, http.StatusForbidden, "use wss://")
-		return
-	}
-	if r.Host == "" {
-		x.answer(w, http.StatusBadRequest, "this site is served over https, and the request names no host to redirect to")
-		return
-	}
-	host, _ := splitHostPort(r.Host)
-	if port := x.gen.tlsPort; port != "443" {
-		host += ":" + port
-	}
-	raw, query := splitTarget(r.RequestURI)
-	w.Header().Set("Location", "https://"+host+raw+query)
-	x.answer(w, http.StatusPermanentRedirect, "this site is served over https")
-}
-
-// dispatch hands the request to what its location is for.
-func (x *exchange) dispatch(w *responseWriter, r *http.Request) {
-	l := x.location
-	wants := ws.WantsUpgrade(r)
-	if wants {
-		// Frames may follow that request, whatever becomes of it; net/http must not take them for requests.
-		w.Header().Set("Connection", "close")
-	}
-	if wants && l.websocket != nil {
-		err := ws.CheckRequest(r)
-		switch {
-		case err == nil && r.ContentLength != 0:
-			x.answer(w, http.StatusBadRequest, "an upgrade request with a body")
-			return
-		case err == nil:
-			x.upgrade(w, r)
-			return
-		case l.http == nil && l.Static == "":
-			x.refuseHandshake(w, err)
-			return
-		}
-	}
-	switch {
-	case l.http != nil:
-		x.forward(w, r, l.http)
-	case l.Static != "":
+	case redirect:
+		w.Header().Set("Location", d.location)
+		x.answer(w, d.status, d.reason)
+	case openTunnel:
+		x.upgrade(w, r)
+	case forwardHTTP:
+		x.forward(w, r, x.location.http)
+	case serveStatic:
 		x.static(w, r)
 	default:
-		x.offerWebSocket(w)
-		x.answer(w, http.StatusUpgradeRequired, "this location speaks only WebSocket")
+		x.refuse(w, d)
 	}
 }
 
-func (x *exchange) refuseHandshake(w *responseWriter, err error) {
-	x.err = err
-	status := http.StatusBadRequest
-	if bad, ok := errors.AsType[*ws.HandshakeError](err); ok {
-		status = bad.Status
-	}
-	if status == http.StatusUpgradeRequired {
+func (x *exchange) refuse(w *responseWriter, d decision) {
+	switch d.status {
+	case http.StatusUpgradeRequired:
 		w.Header()["Sec-WebSocket-Version"] = []string{ws.Version}
 		x.offerWebSocket(w)
+	case http.StatusBadRequest:
+		if x.protoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
 	}
-	x.answer(w, status, err.Error())
+	x.answer(w, d.status, d.reason)
 }
 
 // offerWebSocket names the protocol that a 426 asks for (RFC 9110, section 15.5.22). HTTP/2 knows no Upgrade header (RFC 9113, section 8.2.2).

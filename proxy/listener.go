@@ -54,7 +54,7 @@ func (l *listener) accept() {
 func (l *listener) serve(conn net.Conn) {
 	s := l.server
 	if !l.secure.Load() {
-		s.web.http1.give(newClientConn(conn, l, s.logRefused))
+		s.web.http1.give(newClientConn(conn, l))
 		return
 	}
 	settings := s.gen.Load().tls
@@ -69,10 +69,8 @@ func (l *listener) serve(conn net.Conn) {
 		l.handshakeFailed(conn, err)
 		return
 	}
-	state := secure.ConnectionState()
-	client := newClientConn(secure, l, s.logRefused)
-	client.tls = &state
-	if state.NegotiatedProtocol == "h2" {
+	client := newClientConn(secure, l)
+	if secure.ConnectionState().NegotiatedProtocol == "h2" {
 		s.web.http2.give(newH2Conn(client))
 		return
 	}

@@ -163,7 +163,7 @@ func (c *backendConn) end() tunnel.End {
 func (x *exchange) tunnelInfo(subprotocol string) tunnelInfo {
 	client := x.in.client.String()
 	if x.in.client == x.in.peer {
-		client = x.client.remote.String()
+		client = x.from.remote.String()
 	}
 	return tunnelInfo{
 		Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,

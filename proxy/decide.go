@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/ws"
+)
+
+// decision is what is to become of a request.
+type decision struct {
+	action   action
+	status   int    // of a refusal or redirect
+	reason   string // for the client to read
+	location string // where a redirect leads
+	err      error  // for the log, where the reason does not say it all
+}
+
+type action int
+
+const (
+	refuseRequest action = iota
+	answerOptions        // OPTIONS *
+	giveCA               // the local CA's certificate
+	redirect
+	openTunnel
+	forwardHTTP
+	serveStatic
+)
+
+func refusal(status int, reason string) decision {
+	return decision{action: refuseRequest, status: status, reason: reason}
+}
+
+// decide finds out what becomes of a request: it checks the head, and finds the site, the path and the location, which
+// it leaves in the exchange. It does no I/O.
+func (x *exchange) decide(r *http.Request) decision {
+	if err := checkHead(r); err != nil {
+		return refusal(err.status, err.reason)
+	}
+	if x.site = x.gen.table.site(r.Host); x.site == nil {
+		return refusal(http.StatusNotFound, "no site is configured for this host")
+	}
+	if r.RequestURI == "*" {
+		return decision{action: answerOptions}
+	}
+	raw, _ := splitTarget(r.RequestURI)
+	path, err := normalisePath(raw)
+	if err != nil {
+		return refusal(http.StatusBadRequest, err.Error())
+	}
+	x.in.path = path
+	if d, decided := x.decideByTLS(r); decided {
+		return d
+	}
+	if x.location = x.site.location(path); x.location == nil {
+		return refusal(http.StatusNotFound, "no location is configured for this path")
+	}
+	return x.location.decide(r)
+}
+
+// checkHead refuses what no site is to see.
+func checkHead(r *http.Request) *headError {
+	if r.ProtoMajor > 1 {
+		if err := checkPseudoHeaders(r); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !validHost(r.Host) || r.Host == "" && r.ProtoMajor > 1:
+		return badHead("Host is no host name or address")
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return &headError{http.StatusMethodNotAllowed, r.Method + " is not served"}
+	case r.RequestURI == "*" && r.Method != http.MethodOptions:
+		return badHead("request target * is for OPTIONS only")
+	}
+	return nil
+}
+
+// checkPseudoHeaders checks what an HTTP/2 request line will be made of (RFC 9113, section 8.3.1).
+func checkPseudoHeaders(r *http.Request) *headError {
+	if other := r.Header["Host"]; len(other) > 0 && !strings.EqualFold(other[0], r.Host) {
+		return badHead("Host contradicts :authority")
+	}
+	if r.Method != http.MethodConnect && r.RequestURI != "*" && !strings.HasPrefix(r.RequestURI, "/") {
+		return badHead(":path %s does not begin with a slash", quoted(r.RequestURI))
+	}
+	return checkTarget(r.Method, r.RequestURI)
+}
+
+// caPath is where a self-signed site offers the certificate of the local CA, for browsers to trust.
+const caPath = "/.well-known/wstunnel/ca.pem"
+
+// decideByTLS decides what the site's TLS settings do: whether the request came by the right door.
+func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
+	switch {
+	case x.in.secure && x.site.TLS.Mode == config.TLSOff:
+		return refusal(http.StatusMisdirectedRequest, "this host is not served over TLS"), true
+	case x.in.path == caPath && x.site.TLS.Mode == config.TLSSelfSigned:
+		return decision{action: giveCA}, true
+	case !x.site.RedirectHTTPS || x.in.publicScheme() == "https":
+		return decision{}, false
+	case ws.WantsUpgrade(r):
+		d = refusal(http.StatusForbidden, "use wss://")
+		d.err = errors.New("ws:// was asked for on a site with redirect_https; the page should use wss://")
+		return d, true
+	case r.Host == "":
+		return refusal(http.StatusBadRequest, "this site is served over https, and the request names no host to redirect to"), true
+	}
+	host, _ := splitHostPort(r.Host)
+	if port := x.gen.tlsPort; port != "443" {
+		host += ":" + port
+	}
+	raw, query := splitTarget(r.RequestURI)
+	return decision{
+		action: redirect, status: http.StatusPermanentRedirect, reason: "this site is served over https",
+		location: "https://" + host + raw + query,
+	}, true
+}
+
+// decide chooses between what a location is for. A request that is no valid handshake is plain HTTP where the location serves
+// that, with its Upgrade dropped.
+func (l *location) decide(r *http.Request) decision {
+	if l.websocket != nil && ws.WantsUpgrade(r) {
+		err := ws.CheckRequest(r)
+		switch {
+		case err == nil && r.ContentLength != 0:
+			return refusal(http.StatusBadRequest, "an upgrade request with a body")
+		case err == nil:
+			return decision{action: openTunnel}
+		case l.http == nil && l.Static == "":
+			d := refusal(http.StatusBadRequest, err.Error())
+			if bad, ok := errors.AsType[*ws.HandshakeError](err); ok {
+				d.status = bad.Status
+			}
+			d.err = err
+			return d
+		}
+	}
+	switch {
+	case l.http != nil:
+		return decision{action: forwardHTTP}
+	case l.Static != "":
+		return decision{action: serveStatic}
+	}
+	return refusal(http.StatusUpgradeRequired, "this location speaks only WebSocket")
+}
