@@ -26,6 +26,7 @@ type Config struct {
 	ShutdownTimeout time.Duration
 
 	Timeouts  Timeouts
+	Limits    Limits
 	Sites     []Site
 	Upstreams []Upstream
 }
@@ -70,6 +71,14 @@ type Timeouts struct {
 	ResponseHead time.Duration // request sent to end of the backend's response head; default 60s
 	Handshake    time.Duration // upgrade request sent to the backend's 101; default 10s
 	TunnelIdle   time.Duration // no byte in either direction of a tunnel; default 1h
+}
+
+// Limits on what clients may hold open. Zero means no limit but that of the descriptors that the process may open.
+type Limits struct {
+	// MaxConnections is the number of client connections, tunnels included.
+	MaxConnections int
+	// MaxConnectionsPerClient is the number of connections from one address; an IPv6 client is its /64.
+	MaxConnectionsPerClient int
 }
 
 // Site is a set of hosts that share a certificate and locations.
@@ -182,6 +191,9 @@ type Location struct {
 	HTTP      *Target // all other requests; nil if the location has none
 	Static    string  // directory to serve; empty if the location has none
 	Mode      Mode
+	// Ping is how often a silent end of a tunnel is asked whether it is still there; an end that has sent nothing for two
+	// periods is taken for dead. Zero: never.
+	Ping time.Duration
 	// BackendHost sends the target's own name as Host (`host: backend`); otherwise the
 	// client's Host goes on unchanged (`host: keep`, the default).
 	BackendHost bool

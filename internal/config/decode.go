@@ -245,3 +245,18 @@ func (d *decoder) duration(n *yaml.Node, v *time.Duration) {
 		*v = got
 	}
 }
+
+// count reads a whole number above zero.
+func (d *decoder) count(n *yaml.Node, v *int) {
+	const allowed = "a whole number above zero"
+	s, ok := d.scalar(n, allowed)
+	if !ok {
+		return
+	}
+	got, err := strconv.ParseInt(s.text, 10, 32)
+	if err != nil || got <= 0 {
+		d.add(s.pos, "bad number "+s.shown(), allowed)
+		return
+	}
+	*v = int(got)
+}

@@ -27,6 +27,9 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("timeouts"); n != nil {
 		d.timeouts(n, inTimeouts, &cfg.Timeouts)
 	}
+	if n := o.get("limits"); n != nil {
+		d.limits(n, &cfg.Limits)
+	}
 	if n := o.get("shutdown_timeout"); n != nil {
 		d.duration(n, &cfg.ShutdownTimeout)
 	}
@@ -92,6 +95,19 @@ func (d *decoder) timeouts(n *yaml.Node, kind string, t *Timeouts) {
 		if v := o.get(key); v != nil {
 			d.duration(v, fields[key])
 		}
+	}
+}
+
+func (d *decoder) limits(n *yaml.Node, l *Limits) {
+	o, ok := d.object(n, inLimits)
+	if !ok {
+		return
+	}
+	if v := o.get("max_connections"); v != nil {
+		d.count(v, &l.MaxConnections)
+	}
+	if v := o.get("max_connections_per_client"); v != nil {
+		d.count(v, &l.MaxConnectionsPerClient)
 	}
 }
 

@@ -11,6 +11,7 @@ const (
 	inTLS              = "tls"
 	inACME             = "acme"
 	inTimeouts         = "timeouts"
+	inLimits           = "limits"
 	inSite             = "a site"
 	inSiteTLS          = "a site's tls"
 	inLocation         = "a location"
@@ -23,7 +24,7 @@ const (
 func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
-		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "sites", "upstreams"}
+		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "sites", "upstreams"}
 	case inListener:
 		return []string{"address", "tls"}
 	case inTLS:
@@ -32,13 +33,15 @@ func keysOf(kind string) []string {
 		return []string{"email", "directory", "ca"}
 	case inTimeouts:
 		return []string{"request_head", "keepalive", "connect", "response_head", "handshake", "tunnel_idle"}
+	case inLimits:
+		return []string{"max_connections", "max_connections_per_client"}
 	case inSite:
 		return []string{"hosts", "tls", "redirect_https", "locations"}
 	case inSiteTLS:
 		return []string{"cert", "key"}
 	case inLocation:
 		return []string{
-			"path", "websocket", "http", "static", "mode", "host", "rewrite_responses",
+			"path", "websocket", "http", "static", "mode", "ping", "host", "rewrite_responses",
 			"forwarded", "timeouts", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:

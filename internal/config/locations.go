@@ -43,6 +43,12 @@ func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scal
 			loc.Mode = ModeRelay
 		}
 	}
+	if n := o.get("ping"); n != nil {
+		if o.get("websocket") == nil || loc.Mode == ModeRelay {
+			d.add(o.keyPos("ping"), "ping on a location without a tunnel", "ping only beside websocket, with mode: tunnel")
+		}
+		d.duration(n, &loc.Ping)
+	}
 	if n := o.get("host"); n != nil {
 		loc.BackendHost = d.word(n, "keep", "backend") == 1
 	}
