@@ -1,126 +1,297 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
 
+	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
 
-// inflater reads a client's frames and inflates compressed messages (RFC 7692, without context takeover) into plain ones,
-// so that no message grows beyond maxRelayMessage: websocketproxy would inflate without a bound.
-type inflater struct {
-	src io.Reader
+// maxRelayMessage bounds one message, which is held in memory whole.
+const maxRelayMessage = 16 << 20
 
-	out        bytes.Buffer // whole frames to be read
-	left       uint64       // payload bytes of a plain frame that pass through after out
-	compressed []byte       // the unmasked payload of the compressed message so far
-	opcode     ws.Opcode    // of that message; OpContinuation while there is none
+// frameReader reads what a peer sends, frame by frame, so that websocketproxy sees only what it can be trusted with: the
+// frames keep to RFC 6455, no message is above maxRelayMessage, and compressed messages (RFC 7692, without context
+// takeover) come as plain ones. A Close frame is not handed on but is the error that ends the stream, a [closeFrame].
+type frameReader struct {
+	src     *bufio.Reader
+	scan    ws.Scanner // has seen what was handed on, not what src holds
+	deflate bool       // permessage-deflate was agreed on
+
+	ready      bytes.Buffer // headers and short frames to be read
+	left       uint64       // payload bytes of a plain frame that pass through after ready
+	size       uint64       // of the current message so far
+	opcode     ws.Opcode    // of the compressed message under way; OpContinuation while there is none
+	compressed []byte       // its payload so far
+	inflating  *inflater    // set once it is complete and while it is being read
+}
+
+func newFrameReader(src io.Reader, role ws.Role, deflate bool) frameReader {
+	return frameReader{src: bufio.NewReader(src), scan: ws.NewScanner(role, deflate), deflate: deflate}
+}
+
+// closeFrame is a peer's Close frame, by its unmasked payload.
+type closeFrame struct{ payload []byte }
+
+func (e *closeFrame) Error() string { return "close frame" }
+
+// frameError is why a peer's stream is not read on, with the Close code that says so.
+type frameError struct {
+	code   uint16
+	cause  tunnel.Cause
+	reason string
+}
+
+func (e *frameError) Error() string { return e.reason }
+
+// causeProtocol is a peer that broke RFC 6455 or RFC 7692.
+const causeProtocol tunnel.Cause = "protocol error"
+
+// Close codes of what is refused (RFC 6455, section 7.4.1).
+const (
+	closeProtocolError = 1002
+	closeInvalidData   = 1007
+)
+
+func violation(err error) error {
+	return &frameError{closeProtocolError, causeProtocol, err.Error()}
+}
+
+func tooBig() error {
+	return &frameError{ws.CloseTooBig, tunnel.CauseTooBig, "message above 16 MiB"}
 }
 
 // Bits of the first two bytes of a frame header (RFC 6455, section 5.2).
 const (
-	finBit  = 0x80
-	rsv1Bit = 0x40
-	maskBit = 0x80
+	finBit   = 0x80
+	rsv1Bit  = 0x40
+	rsv2Bits = 0x30 // and RSV3
+	maskBit  = 0x80
 )
 
-func (f *inflater) Read(p []byte) (int, error) {
+func (f *frameReader) Read(p []byte) (int, error) {
 	for {
-		if f.out.Len() > 0 {
-			return f.out.Read(p)
+		var err error
+		switch {
+		case f.ready.Len() > 0:
+			return f.ready.Read(p)
+		case f.left > 0:
+			return f.pass(p)
+		case f.inflating != nil:
+			err = f.nextPlain()
+		default:
+			err = f.nextFrame()
 		}
-		if f.left > 0 {
-			n, err := f.src.Read(p[:min(uint64(len(p)), f.left)])
-			f.left -= uint64(n)
-			return n, err
-		}
-		if err := f.nextFrame(); err != nil {
+		if err != nil {
 			return 0, err
 		}
 	}
 }
 
-// nextFrame reads a frame header. Frames of plain messages and control frames pass as they are.
-func (f *inflater) nextFrame() error {
-	head := make([]byte, 2, 14)
+// pass hands on the payload of a plain frame.
+func (f *frameReader) pass(p []byte) (int, error) {
+	n, err := f.src.Read(p[:min(uint64(len(p)), f.left)])
+	if n > 0 {
+		f.left -= uint64(n)
+		f.scan.Skip(uint64(n))
+	}
+	return n, err
+}
+
+// nextFrame reads a frame header and decides what becomes of its frame.
+func (f *frameReader) nextFrame() error {
+	head, size, err := f.header()
+	if err != nil {
+		return err
+	}
+	f.scan.Scan(head)
+	if err := f.check(head[0]); err != nil {
+		return violation(err)
+	}
+	op := ws.Opcode(head[0] & 0x0F)
+	if op >= ws.OpClose {
+		return f.control(op, head, int(size))
+	}
+	if op != ws.OpContinuation {
+		f.size = 0
+	}
+	if f.size += size; f.size > maxRelayMessage {
+		return tooBig()
+	}
+	if head[0]&rsv1Bit != 0 {
+		f.opcode = op
+	}
+	if f.opcode != ws.OpContinuation {
+		return f.collect(int(size), head[len(head)-4:], head[0]&finBit != 0)
+	}
+	f.ready.Write(head)
+	f.left = size
+	return nil
+}
+
+// header reads the bytes of a frame header and the size of the payload that follows.
+func (f *frameReader) header() (head []byte, size uint64, err error) {
+	head = make([]byte, 2, 14)
 	if _, err := io.ReadFull(f.src, head); err != nil {
-		return err
+		return nil, 0, err
 	}
-	size, extra := uint64(head[1]&0x7F), 0
-	switch size {
-	case 126:
-		extra = 2
-	case 127:
-		extra = 8
-	}
-	if head[1]&maskBit != 0 {
-		extra += 4
-	}
-	head = head[:2+extra]
+	head = head[:2+restOfHead(head[1])]
 	if _, err := io.ReadFull(f.src, head[2:]); err != nil {
-		return err
+		return nil, 0, err
 	}
-	switch size {
+	switch size = uint64(head[1] &^ maskBit); size {
 	case 126:
 		size = uint64(binary.BigEndian.Uint16(head[2:]))
 	case 127:
 		size = binary.BigEndian.Uint64(head[2:])
 	}
-	op := ws.Opcode(head[0] & 0x0F)
-	begins := op != ws.OpContinuation && op < ws.OpClose && head[0]&rsv1Bit != 0
-	if !begins && (op != ws.OpContinuation || f.opcode == ws.OpContinuation) || head[1]&maskBit == 0 {
-		f.out.Write(head)
-		f.left = size
-		return nil
-	}
-	if begins {
-		f.opcode = op
-	}
-	return f.collect(size, head[len(head)-4:], head[0]&finBit != 0)
+	return head, size, nil
 }
 
-// collect takes a frame of a compressed message and, at its end, puts out the message as one plain frame.
-func (f *inflater) collect(size uint64, mask []byte, final bool) error {
-	start := len(f.compressed)
-	if size > maxRelayMessage || start+int(size) > maxRelayMessage {
-		return errRelayMessage
+// restOfHead returns how many bytes of a frame header follow its second.
+func restOfHead(second byte) int {
+	rest := 0
+	switch second &^ maskBit {
+	case 126:
+		rest = 2
+	case 127:
+		rest = 8
 	}
-	payload := bytes.NewBuffer(f.compressed)
-	if _, err := io.CopyN(payload, f.src, int64(size)); err != nil {
-		return err
+	if second&maskBit != 0 {
+		rest += 4
 	}
-	f.compressed = payload.Bytes()
-	for i := range f.compressed[start:] {
-		f.compressed[start+i] ^= mask[i&3]
+	return rest
+}
+
+// check checks the frame that the scanner has just seen the header of. RSV1 marks the first frame of a compressed message
+// (RFC 7692, section 6); the other reserved bits mean nothing.
+func (f *frameReader) check(first byte) error {
+	op := ws.Opcode(first & 0x0F)
+	switch {
+	case f.scan.Err() != nil:
+		return f.scan.Err()
+	case first&rsv2Bits != 0, first&rsv1Bit != 0 && (!f.deflate || op == ws.OpContinuation || op >= ws.OpClose):
+		return ws.ErrReservedBits
 	}
-	if !final {
-		return nil
-	}
-	message, err := inflate(f.compressed)
-	if err != nil {
-		return err
-	}
-	f.out.Write(ws.AppendFrame(nil, f.opcode, message, new([4]byte)))
-	f.compressed, f.opcode = nil, ws.OpContinuation
 	return nil
 }
+
+// control reads a control frame whole.
+func (f *frameReader) control(op ws.Opcode, head []byte, size int) error {
+	payload := make([]byte, size)
+	if _, err := io.ReadFull(f.src, payload); err != nil {
+		return err
+	}
+	f.scan.Scan(payload)
+	if op != ws.OpClose {
+		f.ready.Write(head)
+		f.ready.Write(payload)
+		return nil
+	}
+	if head[1]&maskBit != 0 {
+		unmask(payload, head[len(head)-4:])
+	}
+	return checkClose(payload)
+}
+
+// checkClose checks the payload of a Close frame (RFC 6455, sections 5.5.1 and 7.4).
+func checkClose(payload []byte) error {
+	if len(payload) < 2 {
+		return &closeFrame{payload}
+	}
+	switch code := binary.BigEndian.Uint16(payload); {
+	case code < 1000, code > 4999, code == 1004, code == ws.CloseNoStatus, code == ws.CloseAbnormal, code >= 1015 && code < 3000:
+		return violation(fmt.Errorf("close frame with code %d", code))
+	case !utf8.Valid(payload[2:]):
+		return &frameError{closeInvalidData, causeProtocol, "close frame with a reason that is not UTF-8"}
+	}
+	return &closeFrame{payload}
+}
+
+// unmask removes, or puts on, the mask of a whole payload.
+func unmask(payload, mask []byte) {
+	for i := range payload {
+		payload[i] ^= mask[i&3]
+	}
+}
+
+// collectStep is how much memory is taken for bytes that were announced but have not come.
+const collectStep = 32 << 10
+
+// collect takes a frame of a compressed message.
+func (f *frameReader) collect(size int, mask []byte, final bool) error {
+	start := len(f.compressed)
+	for left := size; left > 0; {
+		n, at := min(left, collectStep), len(f.compressed)
+		f.compressed = slices.Grow(f.compressed, n)[:at+n]
+		if _, err := io.ReadFull(f.src, f.compressed[at:]); err != nil {
+			return err
+		}
+		left -= n
+	}
+	if size > 0 {
+		f.scan.Skip(uint64(size))
+	}
+	unmask(f.compressed[start:], mask)
+	if final {
+		f.inflating, f.size = newInflater(f.compressed), 0
+	}
+	return nil
+}
+
+// nextPlain puts out the next piece of an inflated message, as a fragment.
+func (f *frameReader) nextPlain() error {
+	n, err := f.inflating.Read(f.inflating.piece[:])
+	if f.size += uint64(n); f.size > maxRelayMessage {
+		return tooBig()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return &frameError{closeInvalidData, causeProtocol, "inflating a message: " + err.Error()}
+	}
+	frame := ws.AppendFrame(f.ready.AvailableBuffer(), f.opcode, f.inflating.piece[:n], new([4]byte))
+	if err == nil {
+		frame[0] &^= finBit
+	}
+	f.ready.Write(frame)
+	f.opcode = ws.OpContinuation
+	if err != nil {
+		f.inflating.release()
+		f.inflating, f.compressed = nil, nil
+	}
+	return nil
+}
+
+// inflater inflates one message.
+type inflater struct {
+	io.ReadCloser // a flate.Resetter
+	piece         [4 << 10]byte
+}
+
+var inflaters = sync.Pool{New: func() any { return &inflater{ReadCloser: flate.NewReader(nil)} }}
 
 // deflateTail is what a sender removes from the end of each message, and an empty final block (RFC 7692, section 7.2.2).
 const deflateTail = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
 
-func inflate(compressed []byte) ([]byte, error) {
-	r := flate.NewReader(io.MultiReader(bytes.NewReader(compressed), bytes.NewReader([]byte(deflateTail))))
-	message, err := io.ReadAll(io.LimitReader(r, maxRelayMessage+1))
-	switch {
-	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, fmt.Errorf("inflating a message: %w", err)
-	case len(message) > maxRelayMessage:
-		return nil, errRelayMessage
-	}
-	return message, nil
+func newInflater(compressed []byte) *inflater {
+	i := inflaters.Get().(*inflater)
+	i.reset(io.MultiReader(bytes.NewReader(compressed), strings.NewReader(deflateTail)))
+	return i
+}
+
+func (i *inflater) reset(r io.Reader) { i.ReadCloser.(flate.Resetter).Reset(r, nil) }
+
+// release gives the inflater back, without the message.
+func (i *inflater) release() {
+	i.reset(strings.NewReader(""))
+	inflaters.Put(i)
 }

@@ -2,10 +2,11 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
-	"io"
+	"encoding/binary"
+	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,32 +24,52 @@ import (
 
 // relay carries a WebSocket connection message by message: fragments are put together, and the browser is offered
 // permessage-deflate whether the backend knows it or not. The backend has already answered its handshake;
-// websocketproxy repeats it against [relayBackend], which answers from memory.
+// websocketproxy repeats it against [relayBackend], which answers from memory, and then moves the messages. Close frames
+// are not left to it: it makes up codes, and writes nothing to a side that it has already answered.
 func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendResponse) {
-	session := &relaySession{timeout: x.location.Timeouts.TunnelIdle}
-	session.touch()
-	session.backend = newRelayConn(session, tunnel.Backend, resp.conn.end())
-	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header)}
-	answer.opened = func() {
+	if got := resp.Header["Sec-Websocket-Extensions"]; len(got) > 0 {
+		resp.conn.Close()
+		x.fail(w, fmt.Errorf("backend's handshake: the 101 has extensions that nobody asked for: %s", quoted(strings.Join(got, ", "))))
+		return
+	}
+	session := newRelaySession(resp.conn.end(), x.location.Timeouts.TunnelIdle)
+	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header), opened: func() {
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
 		session.info = x.server.tunnels.add(x.tunnelInfo(resp.Header.Get("Sec-Websocket-Protocol")), session)
-	}
+	}}
 	proxy := &websocketproxy.WebsocketProxy{
-		Backend:  func(*http.Request) *url.URL { return &url.URL{Scheme: "ws", Host: x.backend, Path: "/"} },
-		Upgrader: &websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }, EnableCompression: true},
+		Backend:  func(*http.Request) *url.URL { return &url.URL{Scheme: "ws", Host: "backend", Path: "/"} },
+		Upgrader: &websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }, EnableCompression: mayDeflate(r.Header)},
 		Dialer: &websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) {
 			return &relayBackend{relayConn: session.backend, subprotocols: resp.Header["Sec-Websocket-Protocol"]}, nil
 		}},
 	}
-	session.idle = time.AfterFunc(session.timeout, session.checkIdle)
-	proxy.ServeHTTP(answer, r)
-	session.idle.Stop()
-	if session.client == nil { // the client could not be upgraded
-		session.backend.Conn.Close()
-		return
+	proxy.ServeHTTP(answer, relayRequest(r))
+	result := session.finish()
+	switch {
+	case x.tunnelled:
+		x.server.tunnels.remove(session.info, result)
+	case session.client != nil: // it was gone before it could be answered
+		x.err, x.clientGone = result.Err, true
 	}
-	session.awaitAnswer()
-	x.server.tunnels.remove(session.info, session.end())
+}
+
+// mayDeflate reports whether the client can be offered permessage-deflate: the upgrader does not know how to accept an
+// offer that limits the server's window (RFC 7692, section 7.1.2.1).
+func mayDeflate(h http.Header) bool {
+	return !strings.Contains(strings.Join(h["Sec-Websocket-Extensions"], ","), "server_max_window_bits")
+}
+
+// relayRequest returns the request as far as websocketproxy needs it: all else has been sent to the backend.
+func relayRequest(r *http.Request) *http.Request {
+	own := r.Clone(r.Context())
+	own.Header = http.Header{}
+	for _, name := range []string{
+		"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions",
+	} {
+		own.Header[name] = r.Header[name]
+	}
+	return own
 }
 
 // relayHeader returns what the client's 101 holds beyond what the upgrader writes itself.
@@ -63,73 +84,100 @@ func relayHeader(h http.Header) http.Header {
 // relaySession is one relayed connection: its two ends and why it ended.
 type relaySession struct {
 	info            tunnelInfo
-	client, backend *relayConn
-	timeout         time.Duration
+	client, backend *relayConn // client is nil before the connection is taken over
+	idleTimeout     time.Duration
 	idle            *time.Timer
-	lastActive      atomic.Int64 // Unix nanoseconds
+	began           time.Time
+	lastActive      atomic.Int64 // nanoseconds since began
 
 	mu     sync.Mutex
-	result tunnel.Result
+	result tunnel.Result // what ended the session first
 	known  bool
-	stop   *time.Timer
+	stop   *time.Timer // closes both ends
 }
 
-func (s *relaySession) touch() { s.lastActive.Store(time.Now().UnixNano()) }
+func newRelaySession(backend tunnel.End, idleTimeout time.Duration) *relaySession {
+	s := &relaySession{idleTimeout: idleTimeout, began: time.Now()}
+	s.idle = time.AfterFunc(math.MaxInt64, s.checkIdle)
+	s.backend = newRelayConn(s, tunnel.Backend, backend)
+	return s
+}
+
+func (s *relaySession) touch() { s.lastActive.Store(int64(time.Since(s.began))) }
+
+// watchIdle starts the idle timer.
+func (s *relaySession) watchIdle() {
+	s.touch()
+	if s.idleTimeout > 0 {
+		s.idle.Reset(s.idleTimeout)
+	}
+}
 
 func (s *relaySession) checkIdle() {
-	if rest := s.timeout - time.Since(time.Unix(0, s.lastActive.Load())); rest > 0 {
+	if rest := s.idleTimeout - (time.Since(s.began) - time.Duration(s.lastActive.Load())); rest > 0 {
 		s.idle.Reset(rest)
 		return
 	}
 	s.Close(ws.CloseGoingAway, "idle timeout", tunnel.CauseIdle, closeTimeout)
 }
 
-// note keeps the first reason for the end.
-func (s *relaySession) note(r tunnel.Result) {
+// note keeps the first reason for the end. It reports whether this is it.
+func (s *relaySession) note(r tunnel.Result) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.known {
-		s.result, s.known = r, true
+	if s.known {
+		return false
 	}
+	s.result, s.known = r, true
+	return true
 }
 
 // Close puts a Close frame into both directions at the next frame boundary.
 func (s *relaySession) Close(code uint16, reason string, cause tunnel.Cause, timeout time.Duration) {
-	s.note(tunnel.Result{By: tunnel.Proxy, Cause: cause, Code: code})
+	s.end(tunnel.Result{By: tunnel.Proxy, Cause: cause, Code: code}, reason, timeout)
+}
+
+// end begins the closing handshake with both sides.
+func (s *relaySession) end(r tunnel.Result, reason string, timeout time.Duration) {
+	s.note(r)
+	s.endWithin(timeout)
+	for _, c := range []*relayConn{s.client, s.backend} {
+		c.order(ws.AppendClose(nil, r.Code, reason, c.mask()))
+	}
+}
+
+// endWithin bounds the rest of the session's life. Whatever begins its end calls it; the first call counts.
+func (s *relaySession) endWithin(timeout time.Duration) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.stop == nil {
 		s.stop = time.AfterFunc(timeout, s.closeBoth)
 	}
-	s.mu.Unlock()
-	s.client.injectClose(code, reason)
-	s.backend.injectClose(code, reason)
 }
 
 func (s *relaySession) closeBoth() {
-	s.client.Conn.Close()
-	s.backend.Conn.Close()
-}
-
-// awaitAnswer lets the side that did not begin the closing handshake answer it, then closes both ends. websocketproxy
-// itself closes as soon as one side has ended.
-func (s *relaySession) awaitAnswer() {
-	timeout := time.NewTimer(closeTimeout)
-	defer timeout.Stop()
 	for _, c := range []*relayConn{s.client, s.backend} {
-		select {
-		case <-c.ended:
-		case <-timeout.C:
+		if c != nil {
+			c.cut()
 		}
 	}
-	s.closeBoth()
 }
 
-func (s *relaySession) end() tunnel.Result {
+// finish waits until no more is to come from either side, closes both and returns how the session ended. websocketproxy
+// returns as soon as one side has ended.
+func (s *relaySession) finish() tunnel.Result {
+	defer s.idle.Stop()
+	if s.client == nil {
+		s.closeBoth()
+		return tunnel.Result{}
+	}
+	s.endWithin(closeTimeout)
+	<-s.client.over
+	<-s.backend.over
+	s.closeBoth()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stop != nil {
-		s.stop.Stop()
-	}
+	s.stop.Stop()
 	r := s.result
 	if !s.known {
 		r = tunnel.Result{By: tunnel.Proxy, Cause: tunnel.CauseReset, Code: ws.CloseAbnormal}
@@ -138,166 +186,13 @@ func (s *relaySession) end() tunnel.Result {
 	return r
 }
 
-// relayConn is one end of a relayed connection under websocketproxy's hands. It follows the frames both ways,
-// so that they are counted and a Close frame can be put between them.
-type relayConn struct {
-	net.Conn
-	session *relaySession
-	side    tunnel.Side
-	early   []byte
-
-	in         ws.Scanner // what the peer sends
-	inBytes    atomic.Uint64
-	inMessages atomic.Uint64
-	unfinished int           // bytes of the peer's current message
-	ended      chan struct{} // closed when the peer has sent a Close frame or is gone
-	endOnce    sync.Once
-
-	mu      sync.Mutex // guards the writing side
-	out     ws.Scanner // what the peer is sent
-	pending []byte     // a Close frame that waits for a frame boundary
-	closed  bool       // a Close frame of our own was written: nothing may follow
-}
-
-func newRelayConn(s *relaySession, side tunnel.Side, end tunnel.End) *relayConn {
-	return &relayConn{
-		Conn: end.Conn, session: s, side: side, early: end.Early, ended: make(chan struct{}),
-		in:  ws.NewScanner(ws.Role(side == tunnel.Client), true),
-		out: ws.NewScanner(ws.Role(side == tunnel.Backend), true),
-	}
-}
-
-func (c *relayConn) traffic() tunnel.Traffic {
-	return tunnel.Traffic{Bytes: c.inBytes.Load(), Messages: c.inMessages.Load()}
-}
-
-// maxRelayMessage bounds one message, which is held in memory whole.
-const maxRelayMessage = 16 << 20
-
-var errRelayMessage = errors.New("message above 16 MiB")
-
-func (c *relayConn) Read(p []byte) (n int, err error) {
-	if len(c.early) > 0 {
-		n = copy(p, c.early)
-		c.early = c.early[n:]
-	} else {
-		n, err = c.Conn.Read(p)
-	}
-	if n > 0 {
-		c.session.touch()
-		c.in.Scan(p[:n])
-		c.inBytes.Add(uint64(n))
-		c.inMessages.Store(c.in.Messages())
-		if code, ok := c.in.Close(); ok {
-			c.peerEnded(tunnel.Result{By: c.side, Cause: tunnel.CauseClose, Code: code})
-		}
-		if c.unfinished += n; c.in.AtMessageBoundary() {
-			c.unfinished = 0
-		}
-		if c.unfinished > maxRelayMessage {
-			return 0, c.tooBig()
-		}
-	}
-	switch {
-	case err == nil:
-	case errors.Is(err, io.EOF):
-		c.peerEnded(tunnel.Result{By: c.side, Cause: tunnel.CauseEOF, Code: ws.CloseAbnormal})
-	default:
-		c.peerEnded(tunnel.Result{By: c.side, Cause: tunnel.CauseReset, Code: ws.CloseAbnormal, Err: err})
-	}
-	return n, err
-}
-
-// peerEnded notes how the peer ended its stream. What websocketproxy would tell the other end of it, "1000" for a
-// connection that broke and for a Close frame without a code, is not true; the other end gets just what happened.
-func (c *relayConn) peerEnded(r tunnel.Result) {
-	c.endOnce.Do(func() {
-		c.session.note(r)
-		other := c.session.client
-		if c.side == tunnel.Client {
-			other = c.session.backend
-		}
-		switch r.Code {
-		case ws.CloseNoStatus, ws.CloseAbnormal:
-			other.silence(r.Code == ws.CloseNoStatus)
-		}
-		close(c.ended)
-	})
-}
-
-// silence lets nothing more be written, but for an empty Close frame where one is due.
-func (c *relayConn) silence(closeFrame bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if closeFrame && c.out.AtBoundary() && !c.closed {
-		c.Conn.Write(ws.AppendFrame(nil, ws.OpClose, nil, c.mask()))
-	}
-	c.closed = true
-	if !closeFrame {
-		c.Conn.Close()
-	}
-}
-
-// mask returns a fresh mask for a frame to a backend, nil for one to a client.
-func (c *relayConn) mask() *[4]byte {
-	if c.side == tunnel.Client {
-		return nil
-	}
-	mask := new([4]byte)
-	rand.Read(mask[:])
-	return mask
-}
-
-// Close leaves the connection open: the session closes it when the closing handshake is over.
-func (c *relayConn) Close() error { return nil }
-
-// tooBig ends the connection of a peer whose message can't be held.
-func (c *relayConn) tooBig() error {
-	c.session.Close(ws.CloseTooBig, errRelayMessage.Error(), tunnel.CauseTooBig, closeTimeout)
-	return errRelayMessage
-}
-
-func (c *relayConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return len(p), nil
-	}
-	if n, err := c.Conn.Write(p); err != nil {
-		return n, err
-	}
-	c.session.touch()
-	c.out.Scan(p)
-	return len(p), c.writePending()
-}
-
-// injectClose writes a Close frame as soon as no frame is under way.
-func (c *relayConn) injectClose(code uint16, reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.pending = ws.AppendClose(nil, code, reason, c.mask())
-	c.Conn.SetWriteDeadline(time.Now().Add(closeTimeout))
-	c.writePending()
-}
-
-func (c *relayConn) writePending() error {
-	if c.pending == nil || !c.out.AtBoundary() {
-		return nil
-	}
-	_, err := c.Conn.Write(c.pending)
-	c.closed, c.pending = true, nil
-	return err
-}
-
 // relayWriter is the ResponseWriter that websocketproxy upgrades.
 type relayWriter struct {
 	*responseWriter
 	session *relaySession
 	header  http.Header // further headers of the 101
-	opened  func()
+	opened  func()      // called when the 101 has been written
 }
-
-func (w *relayWriter) Header() http.Header { return w.responseWriter.Header() }
 
 // Hijack hands over the client's connection, with early frames still to be read from it.
 func (w *relayWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -306,27 +201,16 @@ func (w *relayWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	w.session.client = newRelayConn(w.session, tunnel.Client, end)
-	conn := &relayClient{relayConn: w.session.client, header: w.header}
-	conn.inflated.src = bufio.NewReader(w.session.client)
-	w.opened()
+	conn := &relayClient{relayConn: w.session.client, header: w.header, opened: w.opened}
 	return conn, bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn)), nil
 }
 
-// relayClient is the client's end: its first write is the 101, which is completed with the backend's headers, and
-// what it reads is inflated within bounds.
+// relayClient is the client's end: its first write is the 101, which is completed with the backend's headers.
 type relayClient struct {
 	*relayConn
 	header   http.Header
-	inflated inflater
+	opened   func()
 	answered bool
-}
-
-func (c *relayClient) Read(p []byte) (int, error) {
-	n, err := c.inflated.Read(p)
-	if errors.Is(err, errRelayMessage) {
-		err = c.tooBig()
-	}
-	return n, err
 }
 
 func (c *relayClient) Write(p []byte) (int, error) {
@@ -334,36 +218,57 @@ func (c *relayClient) Write(p []byte) (int, error) {
 		return c.relayConn.Write(p)
 	}
 	c.answered = true
-	head := strings.TrimSuffix(string(p), "\r\n")
-	head = strings.Replace(head, "Sec-Websocket-", "Sec-WebSocket-", -1)
-	_, err := c.Conn.Write(append(appendHeader([]byte(head), c.header), "\r\n"...))
-	return len(p), err
+	c.expect(bytes.Contains(p, []byte("permessage-deflate")))
+	head := append([]byte(nil), bytes.TrimSuffix(p, []byte("\r\n"))...)
+	head = append(appendHeader(head, c.header), "\r\n"...)
+	c.Conn.SetWriteDeadline(time.Now().Add(answerTimeout))
+	if _, err := c.Conn.Write(head); err != nil {
+		return 0, c.lostReading(err)
+	}
+	c.Conn.SetWriteDeadline(time.Time{})
+	c.opened()
+	c.session.watchIdle()
+	return len(p), nil
 }
 
-// relayBackend is the backend's end: it answers websocketproxy's handshake itself.
+// relayBackend is the backend's end: it answers websocketproxy's handshake itself, and puts together the fragments that
+// a long message is written in.
 type relayBackend struct {
 	*relayConn
 	subprotocols []string
 	answer       []byte
 	answered     bool
+
+	message []byte // the fragments so far, masked, after room for a frame header
+	opcode  ws.Opcode
+	key     [4]byte
 }
 
 func (c *relayBackend) Write(p []byte) (int, error) {
-	if c.answered {
-		return c.relayConn.Write(p)
+	if !c.answered {
+		c.answered = true
+		return len(p), c.handshake(p)
 	}
-	c.answered = true
-	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(string(p))))
+	if whole := c.assemble(p); whole != nil {
+		if _, err := c.relayConn.Write(whole); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+func (c *relayBackend) handshake(head []byte) error {
+	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(string(head))))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	h := http.Header{"Sec-Websocket-Accept": {ws.Accept(req.Header.Get("Sec-Websocket-Key"))}}
 	if len(c.subprotocols) > 0 {
 		h["Sec-Websocket-Protocol"] = c.subprotocols
 	}
-	head := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-	c.answer = append(appendHeader([]byte(head), h), "\r\n"...)
-	return len(p), nil
+	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+	c.answer = append(appendHeader([]byte(answer), h), "\r\n"...)
+	return nil
 }
 
 func (c *relayBackend) Read(p []byte) (int, error) {
@@ -373,4 +278,49 @@ func (c *relayBackend) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.relayConn.Read(p)
+}
+
+// maxFrameHead is the length of the longest frame header.
+const maxFrameHead = 14
+
+// assemble takes one frame, as websocketproxy writes them, and returns what is to be written of it now: frames that stand
+// for themselves as they are, a fragmented message as one frame when it is complete.
+func (c *relayBackend) assemble(frame []byte) []byte {
+	op, final := ws.Opcode(frame[0]&0x0F), frame[0]&finBit != 0
+	if final && op != ws.OpContinuation {
+		return frame
+	}
+	if op != ws.OpContinuation {
+		size := int(c.session.client.frames.size) // of the message that is being passed on
+		c.message, c.opcode, c.key = make([]byte, maxFrameHead, maxFrameHead+size), op, *c.mask()
+	}
+	head := 2 + restOfHead(frame[1])
+	payload, key, at := frame[head:], frame[head-4:head], len(c.message)
+	c.message = append(c.message, payload...)
+	for i := range payload {
+		c.message[at+i] ^= key[i&3] ^ c.key[(at-maxFrameHead+i)&3]
+	}
+	if !final {
+		return nil
+	}
+	whole := c.message
+	c.message = nil
+	return putFrameHead(whole, c.opcode, c.key)
+}
+
+// putFrameHead puts the header of a masked frame before a payload that has room for it.
+func putFrameHead(frame []byte, op ws.Opcode, key [4]byte) []byte {
+	head := append(make([]byte, 0, maxFrameHead), finBit|byte(op))
+	switch n := len(frame) - maxFrameHead; {
+	case n <= 125:
+		head = append(head, maskBit|byte(n))
+	case n <= 0xFFFF:
+		head = binary.BigEndian.AppendUint16(append(head, maskBit|126), uint16(n))
+	default:
+		head = binary.BigEndian.AppendUint64(append(head, maskBit|127), uint64(n))
+	}
+	head = append(head, key[:]...)
+	frame = frame[maxFrameHead-len(head):]
+	copy(frame, head)
+	return frame
 }
