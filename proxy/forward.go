@@ -135,6 +135,9 @@ func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backe
 	for range maxInformational {
 		resp, err := conn.readResponse(r.Method)
 		if err != nil {
+			if r.Context().Err() != nil {
+				<-up.done // the client's part has broken off; the upload knows why, or will at once
+			}
 			if failed := up.failure(); errors.Is(failed, errBodyRead) {
 				err = failed
 			}
