@@ -65,31 +65,47 @@ func (s *Scanner) Scan(p []byte) int {
 	if s.AtBoundary() {
 		end = 0
 	}
-	for i := 0; s.err == nil; {
-		if s.left > 0 {
-			n := int(min(s.left, uint64(len(p)-i)))
-			if s.opcode == OpClose {
-				s.readCloseCode(p[i : i+n])
-			}
-			s.left -= uint64(n)
-			i += n
-			if s.left > 0 {
-				return end
-			}
-			s.endFrame()
-			end = i
-		}
-		if i == len(p) {
-			return end
-		}
-		n, complete := s.readHeader(p[i:])
+	for i := 0; i < len(p) && s.err == nil; {
+		n, whole := s.ScanFrame(p[i:])
 		i += n
-		if complete && s.left == 0 && s.err == nil {
-			s.endFrame()
+		if whole {
 			end = i
 		}
 	}
-	return -1
+	if s.err != nil {
+		return -1
+	}
+	return end
+}
+
+// ScanFrame takes the next bytes of the stream up to the end of the first frame that ends in p. It returns how many
+// they are and whether a frame ended there. When the scanner has stopped it takes all of p.
+func (s *Scanner) ScanFrame(p []byte) (n int, whole bool) {
+	for s.err == nil {
+		if s.left > 0 {
+			part := int(min(s.left, uint64(len(p)-n)))
+			if s.opcode == OpClose {
+				s.readCloseCode(p[n : n+part])
+			}
+			s.left -= uint64(part)
+			n += part
+			if s.left > 0 {
+				return n, false
+			}
+			s.endFrame()
+			return n, true
+		}
+		if n == len(p) {
+			return n, false
+		}
+		size, complete := s.readHeader(p[n:])
+		n += size
+		if complete && s.left == 0 && s.err == nil {
+			s.endFrame()
+			return n, true
+		}
+	}
+	return len(p), false
 }
 
 // Skip tells the scanner that n bytes of the current payload went by elsewhere, through a

@@ -1,0 +1,320 @@
+//go:build linux
+
+package reactor
+
+import (
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Handler is told what happens to a connection, on its loop. What it does with a connection in a callback may close
+// that one or others.
+type Handler interface {
+	// Readable says that a Read will bring something: bytes, the end of the stream or an error. It is told again
+	// as long as there is more, until reading is paused.
+	Readable(c *Conn)
+	// Drained says that all that was written has left, or that the connection has become writable after WaitWritable.
+	Drained(c *Conn)
+	// Failed says that the connection broke while nobody read from or wrote to it, that its callback panicked
+	// (ErrPanic), or that its loop has ended (net.ErrClosed). It still wants to be closed.
+	Failed(c *Conn, err error)
+}
+
+// Conn is one end of a connection on a loop: TCP, a Unix socket, or TLS over one of them. It begins paused.
+type Conn struct {
+	loop       *Loop
+	handler    Handler
+	tls        *Transport // nil for a plain end
+	out        *outgoing  // nil while the peer takes all
+	generation uint32
+	fd         int32
+	armed      uint32 // events that epoll watches for
+	reading    bool   // readable events are wanted
+	waiting    bool   // writable events are wanted
+	watched    bool   // epoll knows the descriptor
+	queued     bool   // in the loop's ready list
+	dry        bool   // the last read took all there was
+	ending     bool   // the writing side is closed, or will be when out has left
+	near       bool   // dialled on this machine itself
+	truncated  bool   // the TLS stream ended without a close_notify
+	closed     bool
+}
+
+// outgoing is what the peer has not taken yet.
+type outgoing struct {
+	buf  []byte
+	sent int
+}
+
+// Add puts c on the loop, paused. handler may be replaced later. The loop owns c from here on, even if Add fails.
+func (l *Loop) Add(c *Conn, handler Handler) error {
+	c.handler = handler
+	return l.add(c, 0)
+}
+
+func (l *Loop) add(c *Conn, events uint32) error {
+	c.loop = l
+	for int(c.fd) >= len(l.table) {
+		l.table = append(l.table, nil)
+	}
+	l.table[c.fd] = c
+	l.lastGen++
+	c.generation = l.lastGen
+	l.load.Add(1)
+	if err := c.watch(events); err != nil {
+		c.Close()
+		return err
+	}
+	return nil
+}
+
+// Handle replaces the handler.
+func (c *Conn) Handle(h Handler) { c.handler = h }
+
+// Loop returns the loop that c belongs to.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// Plain reports whether the stream's bytes are the descriptor's, as a splice needs it.
+func (c *Conn) Plain() bool { return c.tls == nil }
+
+// Truncated reports, after io.EOF, whether a TLS stream ended without a close_notify.
+func (c *Conn) Truncated() bool { return c.truncated }
+
+// Reading reports whether Readable events are wanted.
+func (c *Conn) Reading() bool { return c.reading }
+
+// Pause stops Readable events. A reset is still told.
+func (c *Conn) Pause() {
+	c.reading = false
+	c.update()
+}
+
+// Resume starts Readable events.
+func (c *Conn) Resume() {
+	if c.reading || c.closed {
+		return
+	}
+	c.reading = true
+	c.update()
+	if c.tls != nil { // what is decrypted already is invisible to epoll
+		c.readAgain()
+	}
+}
+
+// WaitWritable asks for one Drained event.
+func (c *Conn) WaitWritable() {
+	c.waiting = true
+	c.update()
+}
+
+func (c *Conn) readAgain() {
+	if !c.queued {
+		c.queued = true
+		c.loop.ready = append(c.loop.ready, c)
+	}
+}
+
+// update makes epoll watch for what is wanted.
+func (c *Conn) update() {
+	var events uint32
+	if c.reading {
+		events |= unix.EPOLLIN
+	}
+	if c.waiting {
+		events |= unix.EPOLLOUT
+	}
+	if c.closed || events == c.armed && (c.watched || events == 0) {
+		return
+	}
+	if err := c.watch(events); err != nil {
+		c.loop.group.log.Error("epoll", "error", err)
+	}
+}
+
+func (c *Conn) watch(events uint32) error {
+	if events == 0 && !c.watched {
+		return nil
+	}
+	op := unix.EPOLL_CTL_MOD
+	if !c.watched {
+		op = unix.EPOLL_CTL_ADD
+	}
+	event := unix.EpollEvent{Events: events, Fd: c.fd, Pad: int32(c.generation)}
+	if err := unix.EpollCtl(c.loop.epfd, op, int(c.fd), &event); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	c.watched, c.armed = true, events
+	return nil
+}
+
+// mute takes c out of epoll, which would tell of a hang-up for ever, until something is wanted again.
+func (c *Conn) mute() {
+	unix.EpollCtl(c.loop.epfd, unix.EPOLL_CTL_DEL, int(c.fd), nil)
+	c.watched, c.armed = false, 0
+}
+
+// Read returns the next bytes, up to 64 KiB of them: none if none have come, and io.EOF at the end of the stream.
+// They stand in the loop's buffer, which the next Read of any connection overwrites; until then they may be changed.
+func (c *Conn) Read() ([]byte, error) { return c.ReadUpTo(bufferSize) }
+
+// ReadUpTo is a Read of n bytes at most.
+func (c *Conn) ReadUpTo(n int) ([]byte, error) {
+	if c.closed {
+		return nil, net.ErrClosed
+	}
+	buf := c.loop.buf[:min(n, bufferSize)]
+	if c.tls != nil {
+		return c.readTLS(buf)
+	}
+	n, err := read(c.fd, buf)
+	switch {
+	case err == unix.EAGAIN:
+		return nil, nil
+	case err != nil:
+		return nil, os.NewSyscallError("read", err)
+	case n == 0:
+		return nil, io.EOF
+	}
+	return buf[:n], nil
+}
+
+// Write sends p. What the peer does not take at once is kept, without a bound: whoever writes is to stop while
+// Pending is not zero, until Drained.
+func (c *Conn) Write(p []byte) error {
+	if c.closed {
+		return net.ErrClosed
+	}
+	if c.tls != nil {
+		return c.writeTLS(p)
+	}
+	return c.send(p)
+}
+
+// send writes to the descriptor behind what waits already.
+func (c *Conn) send(p []byte) error {
+	if c.out == nil {
+		n, err := write(c.fd, p)
+		if err != nil {
+			return os.NewSyscallError("write", err)
+		}
+		if n == len(p) {
+			return nil
+		}
+		p = p[n:]
+		c.out = &outgoing{buf: c.loop.spare()}
+	}
+	c.out.buf = append(c.out.buf, p...)
+	c.WaitWritable()
+	return nil
+}
+
+// Pending returns the number of bytes that the peer has yet to take; of a TLS end, of ciphertext.
+func (c *Conn) Pending() int {
+	if c.out == nil {
+		return 0
+	}
+	return len(c.out.buf) - c.out.sent
+}
+
+// writable sends what was kept; it reports whether the connection lives on.
+func (c *Conn) writable() bool {
+	if c.out != nil {
+		n, err := write(c.fd, c.out.buf[c.out.sent:])
+		if err != nil {
+			c.handler.Failed(c, os.NewSyscallError("write", err))
+			return false
+		}
+		if c.out.sent += n; c.Pending() > 0 {
+			return true
+		}
+		c.dropPending()
+		if c.ending {
+			unix.Shutdown(int(c.fd), unix.SHUT_WR)
+		}
+	}
+	c.waiting = false
+	c.handler.Drained(c)
+	c.update()
+	return !c.closed
+}
+
+func (c *Conn) dropPending() {
+	if c.out != nil {
+		c.loop.putSpare(c.out.buf)
+		c.out = nil
+	}
+}
+
+// CloseWrite ends the stream to the peer behind all that was written: with a FIN, on a TLS end after a close_notify.
+func (c *Conn) CloseWrite() {
+	if c.ending || c.closed {
+		return
+	}
+	c.ending = true
+	if c.tls != nil {
+		c.tls.closeNotify()
+	}
+	if c.out == nil {
+		unix.Shutdown(int(c.fd), unix.SHUT_WR)
+	}
+}
+
+// Close closes the connection; what is pending is lost. A TLS peer is told by a close_notify.
+func (c *Conn) Close() error {
+	if c.closed {
+		return nil
+	}
+	if c.loop == nil { // adopted, and never added
+		c.closed = true
+		return os.NewSyscallError("close", unix.Close(int(c.fd)))
+	}
+	if c.tls != nil && !c.ending {
+		c.ending = true
+		c.tls.closeNotify()
+	}
+	c.forget()
+	return os.NewSyscallError("close", unix.Close(int(c.fd)))
+}
+
+// Reset closes the connection such that a TCP peer sees a reset, and can't take what it has for all there was.
+func (c *Conn) Reset() {
+	if c.closed {
+		return
+	}
+	unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	c.ending = true
+	c.Close()
+}
+
+// forget takes c off the loop, and leaves it to the closing of the descriptor to take it out of epoll.
+func (c *Conn) forget() {
+	c.closed, c.reading, c.waiting = true, false, false
+	c.dropPending()
+	c.loop.table[c.fd] = nil
+	c.loop.load.Add(-1)
+}
+
+// Spare buffers are kept by a loop for pending bytes, so that a stall makes no garbage.
+const (
+	maxSpares    = 8
+	maxSpareSize = 128 << 10
+)
+
+func (l *Loop) spare() []byte {
+	n := len(l.spares)
+	if n == 0 {
+		return nil
+	}
+	buf := l.spares[n-1]
+	l.spares = l.spares[:n-1]
+	return buf
+}
+
+func (l *Loop) putSpare(buf []byte) {
+	if cap(buf) <= maxSpareSize && len(l.spares) < maxSpares {
+		l.spares = append(l.spares, buf[:0])
+	}
+}

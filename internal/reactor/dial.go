@@ -1,0 +1,165 @@
+//go:build linux
+
+package reactor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrDialTimeout says that no address answered in time.
+var ErrDialTimeout = fmt.Errorf("connecting: %w", os.ErrDeadlineExceeded)
+
+// Sockaddr is the address of a TCP port. A zone must be an interface's index.
+func Sockaddr(a netip.AddrPort) unix.Sockaddr {
+	ip := a.Addr().Unmap()
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
+}
+
+// dial is an attempt at several addresses under one deadline.
+type dial struct {
+	loop      *Loop
+	addresses []unix.Sockaddr // still to be tried
+	conn      *Conn           // the attempt under way
+	done      func(*Conn, error)
+	errs      []error
+	deadline  time.Duration
+	timer     Timer
+}
+
+// Dial connects to the first of the addresses, TCP ports or Unix sockets, that answers, and tries one after the other. timeout
+// bounds them all. done is called once, later and on the loop, with a paused connection that has yet to be given its
+// handler, or with what went wrong with each address; it is not called if the loop ends first.
+func (l *Loop) Dial(addresses []unix.Sockaddr, timeout time.Duration, done func(*Conn, error)) {
+	d := &dial{loop: l, addresses: addresses, done: done, deadline: l.now + timeout}
+	d.timer.On = d
+	// The clock starts now, and done is never called before Dial returns.
+	l.Set(&d.timer, 0)
+	if len(addresses) > 0 {
+		d.next()
+	}
+}
+
+// next tries the next address.
+func (d *dial) next() {
+	for len(d.addresses) > 0 {
+		address := d.addresses[0]
+		err := d.connect(address)
+		if err == unix.EAGAIN { // a Unix socket whose queue is full: later
+			return
+		}
+		d.addresses = d.addresses[1:]
+		if err == nil {
+			return
+		}
+		d.errs = append(d.errs, err)
+	}
+}
+
+// connect begins to connect.
+func (d *dial) connect(address unix.Sockaddr) error {
+	family := unix.AF_UNIX
+	switch address.(type) {
+	case *unix.SockaddrInet4:
+		family = unix.AF_INET
+	case *unix.SockaddrInet6:
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if family != unix.AF_UNIX {
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	}
+	if err := unix.Connect(fd, address); err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		if err == unix.EAGAIN {
+			return err
+		}
+		return os.NewSyscallError("connect", err)
+	}
+	c := &Conn{fd: int32(fd), near: isNear(address)}
+	if err := d.loop.Add(c, d); err != nil {
+		return err
+	}
+	d.conn = c
+	c.WaitWritable()
+	return nil
+}
+
+// isNear reports whether an address is one of this machine's for itself.
+func isNear(address unix.Sockaddr) bool {
+	switch a := address.(type) {
+	case *unix.SockaddrUnix:
+		return true
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(a.Addr).IsLoopback()
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(a.Addr).Unmap().IsLoopback()
+	}
+	return false
+}
+
+// Readable is not told: the connection is paused.
+func (d *dial) Readable(*Conn) {}
+
+// Drained says that the attempt is decided.
+func (d *dial) Drained(c *Conn) {
+	if err := socketError(c.fd); err != nil {
+		d.Failed(c, os.NewSyscallError("connect", err))
+		return
+	}
+	d.finish(c, nil)
+}
+
+// Failed says that the attempt came to nothing.
+func (d *dial) Failed(c *Conn, err error) {
+	c.Close()
+	d.conn = nil
+	d.errs = append(d.errs, err)
+	if errors.Is(err, ErrPanic) || d.loop.stopped {
+		d.addresses = nil
+	}
+	d.next()
+	if d.conn == nil && len(d.addresses) == 0 {
+		d.finish(nil, errors.Join(d.errs...))
+	}
+}
+
+// Expired looks after what no event tells: the deadline, a Unix socket's full queue, and failures at once.
+func (d *dial) Expired() {
+	rest := d.deadline - d.loop.now
+	if d.conn == nil && rest > 0 {
+		d.next()
+	}
+	switch {
+	case rest <= 0:
+		if d.conn != nil {
+			d.conn.Close()
+		}
+		d.finish(nil, errors.Join(append(d.errs, ErrDialTimeout)...))
+	case d.conn != nil:
+		d.loop.Set(&d.timer, rest)
+	case len(d.addresses) > 0:
+		d.loop.Set(&d.timer, 0)
+	default:
+		d.finish(nil, errors.Join(d.errs...))
+	}
+}
+
+func (d *dial) finish(c *Conn, err error) {
+	d.loop.Stop(&d.timer)
+	d.conn = nil
+	done := d.done
+	d.done = func(*Conn, error) {}
+	done(c, err)
+}

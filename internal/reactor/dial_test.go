@@ -1,0 +1,134 @@
+//go:build linux
+
+package reactor
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type dialled struct {
+	c   *Conn
+	err error
+}
+
+// dialOn dials and closes what it got.
+func dialOn(t *testing.T, l *Loop, timeout time.Duration, addresses ...unix.Sockaddr) error {
+	t.Helper()
+	result := make(chan dialled, 2)
+	l.Post(func() {
+		l.Dial(addresses, timeout, func(c *Conn, err error) { result <- dialled{c, err} })
+	})
+	got := await(t, result)
+	on(t, l, func() {
+		if got.c == nil {
+			return
+		}
+		if isTCP(int(got.c.fd)) {
+			if on, _ := unix.GetsockoptInt(int(got.c.fd), unix.IPPROTO_TCP, unix.TCP_NODELAY); on == 0 {
+				t.Error("small writes are delayed")
+			}
+		}
+		got.c.Close()
+	})
+	if len(result) > 0 {
+		t.Error("the callback was called twice")
+	}
+	return got.err
+}
+
+func listen(t *testing.T, network, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func TestDialTriesOneAddressAfterTheOther(t *testing.T) {
+	g, _ := startGroup(t)
+	l := g.Pick()
+	good := listen(t, "tcp", "127.0.0.1:0")
+	gone := listen(t, "tcp", "127.0.0.1:0")
+	gone.Close()
+	socket := filepath.Join(t.TempDir(), "s")
+	listen(t, "unix", socket)
+	at := func(l net.Listener) unix.Sockaddr { return Sockaddr(netip.MustParseAddrPort(l.Addr().String())) }
+	for _, test := range []struct {
+		name      string
+		addresses []unix.Sockaddr
+		want      error
+	}{
+		{"tcp", []unix.Sockaddr{at(good)}, nil},
+		{"refused, then tcp", []unix.Sockaddr{at(gone), at(good)}, nil},
+		{"refused", []unix.Sockaddr{at(gone), at(gone)}, unix.ECONNREFUSED},
+		{"unix", []unix.Sockaddr{&unix.SockaddrUnix{Name: socket}}, nil},
+		{"no such socket, then tcp", []unix.Sockaddr{&unix.SockaddrUnix{Name: socket + "x"}, at(good)}, nil},
+		{"no such socket", []unix.Sockaddr{&unix.SockaddrUnix{Name: socket + "x"}}, unix.ENOENT},
+		{"unreachable", []unix.Sockaddr{Sockaddr(netip.MustParseAddrPort("255.255.255.255:1"))}, unix.ENETUNREACH},
+	} {
+		if err := dialOn(t, l, patience, test.addresses...); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+	}
+}
+
+func TestDialGivesUpInTime(t *testing.T) {
+	g, _ := startGroup(t)
+	// A listener whose queue is full drops what comes.
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	unix.Listen(fd, 0)
+	address, _ := unix.Getsockname(fd)
+	for range 4 {
+		filler, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		defer unix.Close(filler)
+		unix.Connect(filler, address)
+	}
+	start := time.Now()
+	if err := dialOn(t, g.Pick(), 100*time.Millisecond, address); !errors.Is(err, ErrDialTimeout) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestDialWaitsForAUnixSocketWhoseQueueIsFull(t *testing.T) {
+	g, _ := startGroup(t)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	address := &unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}
+	unix.Bind(fd, address)
+	unix.Listen(fd, 0)
+	for full := false; !full; {
+		filler, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		defer unix.Close(filler)
+		full = unix.Connect(filler, address) != nil
+	}
+	if err := dialOn(t, g.Pick(), 100*time.Millisecond, address); !errors.Is(err, ErrDialTimeout) {
+		t.Errorf("with a full queue: %v", err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() {
+		accepted, _, _ := unix.Accept(fd)
+		unix.Close(accepted)
+	})
+	if err := dialOn(t, g.Pick(), patience, address); err != nil {
+		t.Errorf("once there is room: %v", err)
+	}
+}

@@ -1,0 +1,56 @@
+//go:build linux
+
+package reactor
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+)
+
+// Group is a set of loops that share the work, one for each processor that Go may use.
+type Group struct {
+	Loops []*Loop
+
+	log   *slog.Logger
+	start time.Time // the zero of the loops' clocks
+}
+
+// NewGroup starts the loops. What goes wrong inside callbacks is logged to log.
+func NewGroup(log *slog.Logger) (*Group, error) {
+	g := &Group{log: log, start: time.Now()}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop(g)
+		if err != nil {
+			for _, made := range g.Loops {
+				made.release()
+			}
+			return nil, fmt.Errorf("event loop: %w", err)
+		}
+		g.Loops = append(g.Loops, l)
+	}
+	for _, l := range g.Loops {
+		go l.run()
+	}
+	return g, nil
+}
+
+// Close makes the loops end, and returns at once. What was posted until then is run; then every connection that is
+// left is closed and its handler told so with [net.ErrClosed]. It is safe for concurrent use and on a loop.
+func (g *Group) Close() {
+	for _, l := range g.Loops {
+		l.Post(func() { l.stopped = true })
+	}
+}
+
+// Pick returns the loop with the fewest connections. It is safe for concurrent use.
+func (g *Group) Pick() *Loop {
+	best := g.Loops[0]
+	for _, l := range g.Loops[1:] {
+		if l.load.Load() < best.load.Load() {
+			best = l
+		}
+	}
+	return best
+}

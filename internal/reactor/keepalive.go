@@ -1,0 +1,66 @@
+//go:build linux
+
+package reactor
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// KeepAlive says how a TCP peer is found to be gone.
+type KeepAlive struct {
+	Idle     time.Duration // without a byte, before the first probe
+	Interval time.Duration // between probes
+	Count    int           // of unanswered probes that end the connection
+	// UserTimeout ends a connection whose bytes are not acknowledged for so long (TCP_USER_TIMEOUT). It
+	// holds for a peer that never opens its window too.
+	UserTimeout time.Duration
+}
+
+// SetKeepAlive sets TCP's own supervision of the peer. Of other sockets, and of connections that were dialled to this machine itself,
+// it does nothing. Times are in whole seconds.
+func (c *Conn) SetKeepAlive(k KeepAlive) error {
+	if c.near || !isTCP(int(c.fd)) {
+		return nil
+	}
+	return k.set(int(c.fd))
+}
+
+// Prepare sets on a listening TCP socket what the connections that it accepts are to have: TCP_NODELAY, and supervision.
+func Prepare(l syscall.Conn, k KeepAlive) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		if isTCP(int(fd)) {
+			failed = errors.Join(k.set(int(fd)), unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+func (k KeepAlive) set(fd int) error {
+	for _, option := range []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(k.Idle / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(k.Interval / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, k.Count},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.UserTimeout / time.Millisecond)},
+	} {
+		if err := unix.SetsockoptInt(fd, option.level, option.name, option.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+func isTCP(fd int) bool {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err == nil && protocol == unix.IPPROTO_TCP
+}

@@ -1,0 +1,135 @@
+//go:build linux
+
+package reactor
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestListenerSharesConnectionsAmongLoops(t *testing.T) {
+	g, _ := startGroup(t)
+	l := listen(t, "tcp", "127.0.0.1:0")
+	const n = 400
+	ended := make(chan error, n)
+	ln, err := g.Listen(l.(syscall.Conn), func(c *Conn, _ unix.Sockaddr) {
+		c.Handle(echoing(ended))
+		c.Resume()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	for range n {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	eventually(t, "accepted all", func() bool { return loads(g) == n+len(g.Loops) })
+	for _, loop := range g.Loops {
+		if load := int(loop.load.Load()); load > n/len(g.Loops)+2*loadSlack {
+			t.Errorf("a loop has %d connections of %d", load, n)
+		}
+	}
+	ln.Stop()
+	ln.Stop()
+	for _, conn := range conns { // they outlive the listener
+		conn.Write([]byte("x"))
+		conn.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(conn); string(got) != "x" || err != nil {
+			t.Fatalf("echo: %q, %v", got, err)
+		}
+		await(t, ended)
+	}
+	eventually(t, "empty", func() bool { return loads(g) == 0 })
+}
+
+func loads(g *Group) (n int) {
+	for _, l := range g.Loops {
+		n += int(l.load.Load())
+	}
+	return n
+}
+
+func TestListenerClosesWhatNobodyTakes(t *testing.T) {
+	g, log := startGroup(t)
+	l := listen(t, "tcp", "127.0.0.1:0")
+	var accepted atomic.Int32
+	ln, err := g.Listen(l.(syscall.Conn), func(*Conn, unix.Sockaddr) {
+		if accepted.Add(1) == 1 {
+			panic("at the door")
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Stop()
+	for range 3 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(make([]byte, 1)); err == nil || err.(interface{ Error() string }).Error() == "" {
+			t.Error("the connection was not closed")
+		}
+		conn.Close()
+	}
+	if accepted.Load() != 3 || log.count("at the door") == 0 {
+		t.Errorf("accepted %d", accepted.Load())
+	}
+}
+
+// TestListenerRestsWhenDescriptorsRunOut lowers the limit of the process to what it has.
+func TestListenerRestsWhenDescriptorsRunOut(t *testing.T) {
+	g, log := startGroup(t)
+	l := listen(t, "tcp", "127.0.0.1:0")
+	accepted := make(chan *Conn, 1)
+	ln, err := g.Listen(l.(syscall.Conn), func(c *Conn, _ unix.Sockaddr) {
+		c.Handle(&script{})
+		accepted <- c
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Stop()
+	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(raw)
+	var limit unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	lowest, _ := unix.Dup(raw)
+	unix.Close(lowest)
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest), Max: limit.Max})
+	address, _ := unix.Getsockname(listenerFD(t, l))
+	unix.Connect(raw, address)
+	time.Sleep(400 * time.Millisecond)
+	lines := log.count("accepting failed")
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if lines == 0 || lines > 10*len(g.Loops) {
+		t.Errorf("%d complaints in 400 ms", lines)
+	}
+	c := await(t, accepted)
+	on(t, c.loop, func() { c.Close() })
+}
+
+func listenerFD(t *testing.T, l net.Listener) (fd int) {
+	t.Helper()
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(f uintptr) { fd = int(f) })
+	return fd
+}
