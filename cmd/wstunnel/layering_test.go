@@ -10,10 +10,12 @@ import (
 
 // allowed says which packages of ours each package may import besides the standard library and modules, and why.
 var allowed = map[string]map[string]string{
-	"wstunnel/internal/ws":     {},
-	"wstunnel/internal/config": {},
+	"wstunnel/internal/ws":      {},
+	"wstunnel/internal/config":  {},
+	"wstunnel/internal/reactor": {},
 	"wstunnel/internal/tunnel": {
-		"wstunnel/internal/ws": "a tunnel follows frames",
+		"wstunnel/internal/ws":      "a tunnel follows frames",
+		"wstunnel/internal/reactor": "it runs on an event loop",
 	},
 	"wstunnel/internal/demo": {
 		"wstunnel/internal/config": "the demo is a configuration",
@@ -22,9 +24,10 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/config": "sites say where their certificates come from",
 	},
 	"wstunnel/proxy": {
-		"wstunnel/internal/config": "routes are compiled from it",
-		"wstunnel/internal/ws":     "handshakes are checked and relayed frames followed",
-		"wstunnel/internal/tunnel": "an upgraded connection becomes one",
+		"wstunnel/internal/config":  "routes are compiled from it",
+		"wstunnel/internal/ws":      "handshakes are checked and relayed frames followed",
+		"wstunnel/internal/tunnel":  "an upgraded connection becomes one",
+		"wstunnel/internal/reactor": "clients are let in on event loops",
 	},
 	"wstunnel/cmd/wstunnel": {
 		"wstunnel/internal/config": "commands load it",

@@ -5,7 +5,9 @@
 // before: whoever opened it hands over two connections, with whatever was read from them beyond
 // the handshake.
 //
-// The engine here runs on two goroutines a tunnel, one for each direction. A direction's
-// scanner, its buffer and its writes belong to that goroutine alone; others speak to it by leaving a
-// close order and interrupting its read.
+// A stream follows one direction's frames, puts frames of our own between them and takes the answers to them out. Two
+// engines move the bytes. On Linux a tunnel lives on an event loop of [wstunnel/internal/reactor], which owns all of it: an
+// idle one has no goroutine, buffer or timer of its own. Elsewhere, with the build tag portable, and where a
+// connection can't be put on a loop, it runs on two goroutines, one for each direction: a direction's stream, buffer and
+// writes belong to that goroutine alone, and others speak to it by leaving something and interrupting its read.
 package tunnel

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -21,38 +20,55 @@ const (
 	largeBuffer = 32 << 10
 )
 
-// Payloads with at least spliceMin bytes to come move inside the kernel, spliceChunk at a time so that
-// activity shows.
-const (
-	spliceMin   = 64 << 10
-	spliceChunk = 1 << 20
-)
-
 // direction moves bytes from src to dst. All but the atomics belong to its pump.
 type direction struct {
 	from     Side
 	src, dst net.Conn
 	early    []byte
-	scan     ws.Scanner
-	closed   bool // a Close frame of our own went to dst: nothing may follow it
+	stream
+	ordered bool // the order to close has been taken
+
+	mu    sync.Mutex
+	inbox []injection // guarded by mu
 
 	bytes, messages atomic.Uint64
 	opaque          atomic.Bool
 	closeSeen       atomic.Bool
+
+	heard   atomic.Int64 // when src last sent something
+	writing atomic.Bool  // dst is being waited for, and src is not read
+	waiting atomic.Bool  // a control frame has no place yet
+}
+
+// injection is a frame to be put into a stream, or a pong to be taken out.
+type injection struct {
+	op      ws.Opcode
+	payload []byte
+	pong    *pingID
 }
 
 func (d *direction) traffic() Traffic {
 	return Traffic{Bytes: d.bytes.Load(), Messages: d.messages.Load(), Opaque: d.opaque.Load()}
 }
 
+// leave leaves something for the pump to take.
+func (d *direction) leave(i injection) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inbox = append(d.inbox, i)
+	if i.op == ws.OpPing {
+		d.waiting.Store(true)
+	}
+}
+
 // interrupt wakes the pump from its read.
 func (d *direction) interrupt() { d.src.SetReadDeadline(time.Unix(1, 0)) }
 
-func (t *Tunnel) pumpToBackend() { t.pump(&t.toBackend) }
+func (t *pumped) pumpToBackend() { t.pump(&t.toBackend) }
 
-func (t *Tunnel) pumpToClient() { t.pump(&t.toClient) }
+func (t *pumped) pumpToClient() { t.pump(&t.toClient) }
 
-func (t *Tunnel) pump(d *direction) {
+func (t *pumped) pump(d *direction) {
 	defer t.end()
 	var buf buffer
 	defer buf.release()
@@ -64,16 +80,19 @@ func (t *Tunnel) pump(d *direction) {
 		}
 	}
 	for !d.finished() {
-		if d.scan.Payload() >= spliceMin && !d.closed {
+		if d.scan.Payload() >= spliceMin && !d.sealed {
 			if moved, ok := t.splice(d); !ok {
 				return
 			} else if moved {
+				if !t.obey(d) {
+					return
+				}
 				continue
 			}
 		}
 		n, err := d.src.Read(buf.bytes())
 		if n > 0 {
-			t.touch()
+			d.heard.Store(monotonic())
 			if !t.pass(d, buf.bytes()[:n]) {
 				return
 			}
@@ -86,39 +105,38 @@ func (t *Tunnel) pump(d *direction) {
 }
 
 // finished reports whether a closing handshake of our own has had its answer from src.
-func (d *direction) finished() bool { return d.closed && d.closeSeen.Load() }
+func (d *direction) finished() bool { return d.sealed && d.closeSeen.Load() }
 
 // pass hands the next bytes on; it reports whether the direction lives on.
-func (t *Tunnel) pass(d *direction, p []byte) bool {
-	wasOpaque := d.scan.Err() != nil
-	boundary := d.scan.Scan(p)
+func (t *pumped) pass(d *direction, p []byte) bool {
+	t.takeOrders(d)
+	passed, err := d.stream.pass(p, d.send)
+	d.waiting.Store(d.queued())
+	if passed > 0 {
+		t.touch()
+	}
 	d.account(t, uint64(len(p)))
-	if !wasOpaque && d.scan.Err() != nil {
-		d.opaque.Store(true)
-	}
-	if d.closed {
-		return true
-	}
-	order := t.order.Load()
-	if order != nil && boundary >= 0 {
-		p = p[:boundary]
-	}
-	if len(p) > 0 {
-		if _, err := d.dst.Write(p); err != nil {
-			t.lost(d.to(), err)
-			return false
-		}
-	}
-	if order != nil && boundary >= 0 {
-		return t.sendClose(d, order)
+	if err != nil {
+		t.lost(d.to(), err)
+		return false
 	}
 	return true
 }
 
+func (d *direction) send(p []byte) error {
+	d.writing.Store(true)
+	_, err := d.dst.Write(p)
+	d.writing.Store(false)
+	return err
+}
+
 // account counts bytes that came from src and notes a Close frame among them.
-func (d *direction) account(t *Tunnel, n uint64) {
+func (d *direction) account(t *pumped, n uint64) {
 	d.bytes.Add(n)
 	d.messages.Store(d.scan.Messages())
+	if d.scan.Err() != nil {
+		d.opaque.Store(true)
+	}
 	if code, ok := d.scan.Close(); ok && !d.closeSeen.Load() {
 		t.note(Result{By: d.from, Cause: CauseClose, Code: code})
 		d.closeSeen.Store(true)
@@ -127,7 +145,7 @@ func (d *direction) account(t *Tunnel, n uint64) {
 }
 
 // splice moves part of the current payload inside the kernel, where both ends allow it.
-func (t *Tunnel) splice(d *direction) (moved, ok bool) {
+func (t *pumped) splice(d *direction) (moved, ok bool) {
 	dst, isTCP := d.dst.(*net.TCPConn)
 	if !isTCP || !canSplice(d.src) {
 		return false, true
@@ -135,6 +153,7 @@ func (t *Tunnel) splice(d *direction) (moved, ok bool) {
 	n, err := dst.ReadFrom(&io.LimitedReader{R: d.src, N: int64(min(d.scan.Payload(), spliceChunk))})
 	if n > 0 {
 		t.touch()
+		d.heard.Store(monotonic())
 		d.scan.Skip(uint64(n))
 		d.account(t, uint64(n))
 	}
@@ -148,7 +167,7 @@ func (t *Tunnel) splice(d *direction) (moved, ok bool) {
 }
 
 // spliceFailed tells a broken dst from a broken src as far as the kernel's one call lets on.
-func (t *Tunnel) spliceFailed(d *direction, err error) bool {
+func (t *pumped) spliceFailed(d *direction, err error) bool {
 	if errors.Is(err, syscall.EPIPE) {
 		t.lost(d.to(), err)
 		return false
@@ -158,13 +177,17 @@ func (t *Tunnel) spliceFailed(d *direction, err error) bool {
 
 // readFailed deals with the end of src: an interruption, a FIN or a failure. It reports whether the direction
 // lives on.
-func (t *Tunnel) readFailed(d *direction, err error) bool {
+func (t *pumped) readFailed(d *direction, err error) bool {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return t.interrupted(d)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		if !d.closeSeen.Load() {
 			t.note(Result{By: d.from, Cause: CauseEOF, Code: ws.CloseAbnormal})
+		}
+		if err := d.letGo(d.send); err != nil {
+			t.lost(d.to(), err)
+			return false
 		}
 		closeWrite(d.dst)
 		return false
@@ -173,44 +196,47 @@ func (t *Tunnel) readFailed(d *direction, err error) bool {
 	return false
 }
 
-// interrupted obeys a close order: at once where the stream stands between frames, else with
-// the bytes that complete the frame.
-func (t *Tunnel) interrupted(d *direction) bool {
-	order := t.order.Load()
-	if order == nil {
-		return true
-	}
-	d.src.SetReadDeadline(time.Time{})
-	if d.closed {
-		return true
-	}
-	if d.scan.Err() != nil || d.closeSeen.Load() {
+// interrupted obeys what an interruption was for.
+func (t *pumped) interrupted(d *direction) bool {
+	d.src.SetReadDeadline(time.Time{}) // before looking, or a second interruption would be missed
+	return t.obey(d)
+}
+
+// obey puts the frames that wait into the stream, at once where it stands between frames, else with
+// the bytes that complete the frame. It reports whether the direction lives on.
+func (t *pumped) obey(d *direction) bool {
+	t.takeOrders(d)
+	if d.ordered && !d.sealed && d.mute() {
 		// No frame can be put into this stream any more; its end is all the news there is.
 		closeWrite(d.dst)
 		return false
 	}
-	if d.scan.AtBoundary() {
-		return t.sendClose(d, order)
+	err := d.putIn(d.send)
+	d.waiting.Store(d.queued())
+	if err != nil {
+		t.lost(d.to(), err)
+		return false
 	}
 	return true
 }
 
-// sendClose puts a Close frame into the stream; from here on src is only read for its answer.
-func (t *Tunnel) sendClose(d *direction, order *closeOrder) bool {
-	if d.closeSeen.Load() {
-		return true
+// takeOrders moves what others left for the direction into its stream.
+func (t *pumped) takeOrders(d *direction) {
+	d.mu.Lock()
+	inbox := d.inbox
+	d.inbox = nil
+	d.mu.Unlock()
+	for _, i := range inbox {
+		if i.pong != nil {
+			d.more().pong = i.pong
+			continue
+		}
+		d.inject(i.op, i.payload)
 	}
-	var mask *[4]byte
-	if d.to() == Backend {
-		mask = new([4]byte)
-		rand.Read(mask[:])
+	if order := t.order.Load(); order != nil && !d.ordered {
+		d.ordered = true
+		d.seal(order.code, order.reason)
 	}
-	if _, err := d.dst.Write(ws.AppendClose(nil, order.code, order.reason, mask)); err != nil {
-		t.lost(d.to(), err)
-		return false
-	}
-	d.closed = true
-	return true
 }
 
 func (d *direction) to() Side {
@@ -222,7 +248,10 @@ func (d *direction) to() Side {
 
 // lost ends the whole tunnel because the connection of one side broke. The other side sees a
 // reset too, so that it can't take what it has for everything there was.
-func (t *Tunnel) lost(side Side, err error) {
+func (t *pumped) lost(side Side, err error) {
+	if errors.Is(err, net.ErrClosed) {
+		return // our own close, which is not to become a reset
+	}
 	t.note(Result{By: side, Cause: CauseReset, Code: ws.CloseAbnormal, Err: err})
 	other := t.toBackend.dst
 	if side == Backend {

@@ -23,6 +23,7 @@ const (
 	CauseIdle      Cause = "idle timeout"       // no byte moved for too long
 	CauseHalfClose Cause = "half-close timeout" // one direction ended and the other fell silent
 	CauseTooBig    Cause = "message too big"    // a relayed message can't be held in memory
+	CausePing      Cause = "ping timeout"       // a side did not answer a ping
 	CauseDrain     Cause = "drain"              // the front end is stopping
 )
 

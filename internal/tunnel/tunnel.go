@@ -1,10 +1,7 @@
 package tunnel
 
 import (
-	"math"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/ws"
@@ -28,172 +25,61 @@ type Options struct {
 	HalfCloseTimeout time.Duration
 	// CloseTimeout bounds the closing handshake that the tunnel itself starts when it is idle. Zero: at once.
 	CloseTimeout time.Duration
+	// Ping is how long a side may be silent before it is sent a ping, whose pong the other side never sees. One that
+	// stays silent for twice as long is dead, and the tunnel ends. Zero: no pings.
+	Ping time.Duration
+	// Loops are the event loops to run on. Nil: loops that tunnels without any share, which run as long as
+	// there are such tunnels.
+	Loops *Loops
 }
+
+// Payloads with at least spliceMin bytes to come move inside the kernel, spliceChunk at a time so that
+// activity shows and others have their turn.
+const (
+	spliceMin   = 64 << 10
+	spliceChunk = 1 << 20
+)
 
 // Tunnel is one live connection. Its methods are safe for concurrent use.
-type Tunnel struct {
-	opts                Options
-	toBackend, toClient direction
+type Tunnel struct{ engine engine }
 
-	order      atomic.Pointer[closeOrder]
-	lastActive atomic.Int64 // nanoseconds of process time
-	idleTimer  *time.Timer
-	stopTimer  atomic.Pointer[time.Timer] // ends the closing handshake of an order
-
-	mu     sync.Mutex
-	result Result // what ended the tunnel first; guarded by mu
-	known  bool   // result is set
-	ended  int    // directions that are done; guarded by mu
-	done   func(Result)
+// engine moves a tunnel's bytes, on goroutines or on an event loop.
+type engine interface {
+	start(done func(Result))
+	close(code uint16, reason string, cause Cause, timeout time.Duration)
+	inject(to Side, op ws.Opcode, payload []byte)
+	stats() Stats
 }
 
-// closeOrder asks both directions for a closing handshake.
-type closeOrder struct {
-	code   uint16
-	reason string
-}
-
-// New makes a tunnel between two ends; [Tunnel.Start] sets it going.
+// New makes a tunnel between two ends; [Tunnel.Start] sets it going. On Linux it runs on an event loop where both
+// connections allow it: TCP connections, Unix sockets, and TLS connections over a [Transport]. All others
+// run on goroutines.
 func New(client, backend End, opts Options) *Tunnel {
-	t := &Tunnel{opts: opts}
-	t.toBackend = direction{
-		from: Client, src: client.Conn, dst: backend.Conn, early: client.Early,
-		scan: ws.NewScanner(ws.FromClient, opts.Extensions),
-	}
-	t.toClient = direction{
-		from: Backend, src: backend.Conn, dst: client.Conn, early: backend.Early,
-		scan: ws.NewScanner(ws.FromServer, opts.Extensions),
-	}
-	t.idleTimer = time.AfterFunc(math.MaxInt64, t.checkIdle)
-	return t
+	return &Tunnel{newEngine(client, backend, opts)}
 }
 
 // Start moves bytes until both ends are done, then closes both and calls done, once, from a goroutine of
 // the tunnel's. It returns at once.
-func (t *Tunnel) Start(done func(Result)) {
-	t.done = done
-	t.touch()
-	if t.opts.IdleTimeout > 0 {
-		t.idleTimer.Reset(t.opts.IdleTimeout)
-	}
-	go t.pumpToBackend()
-	go t.pumpToClient()
-}
+func (t *Tunnel) Start(done func(Result)) { t.engine.start(done) }
 
 // Close starts a closing handshake with both ends: a Close frame at the next frame boundary of
 // each direction, after which nothing more is passed on. The connections are closed when both ends have answered, or
 // when timeout has passed. Only the first call of Close or of an idle timeout counts. It returns at once.
 func (t *Tunnel) Close(code uint16, reason string, cause Cause, timeout time.Duration) {
-	if !t.order.CompareAndSwap(nil, &closeOrder{code, reason}) {
-		return
-	}
-	t.note(Result{By: Proxy, Cause: cause, Code: code})
-	timer := time.AfterFunc(timeout, t.closeBoth)
-	t.stopTimer.Store(timer)
-	t.toBackend.interrupt()
-	t.toClient.interrupt()
-	if t.finished() {
-		timer.Stop()
-	}
+	t.engine.close(code, reason, cause, timeout)
 }
 
-// Stats returns what has gone through the tunnel so far.
-func (t *Tunnel) Stats() Stats {
-	return Stats{
-		ToBackend: t.toBackend.traffic(),
-		ToClient:  t.toClient.traffic(),
-		Idle:      time.Duration(monotonic() - t.lastActive.Load()),
-	}
-}
+// Inject puts a frame into the stream to one side where RFC 6455 allows it: a control frame between two frames, with
+// a payload of 125 bytes at most, a text or binary frame between two messages. It is dropped where there will be no such
+// place: behind a Close frame, in a stream that broke the rules, or when the tunnel has not started or ends first. What a
+// stalled side has yet to be sent is kept, so the caller is to bound it. It returns at once.
+func (t *Tunnel) Inject(to Side, op ws.Opcode, payload []byte) { t.engine.inject(to, op, payload) }
 
-// note keeps the first reason for the end of the tunnel.
-func (t *Tunnel) note(r Result) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.known {
-		t.result, t.known = r, true
-	}
-}
+// Stats returns what has gone through the tunnel so far. It waits for nobody.
+func (t *Tunnel) Stats() Stats { return t.engine.stats() }
 
-func (t *Tunnel) touch() { t.lastActive.Store(monotonic()) }
-
-func monotonic() int64 { return int64(time.Since(processStart)) }
-
-// processStart only fixes the zero of monotonic; it is never changed.
-var processStart = time.Now()
-
-// checkIdle runs when the idle timer fires, which may be well before the tunnel is idle long enough.
-func (t *Tunnel) checkIdle() {
-	limit := t.idleLimit()
-	if limit == 0 {
-		return
-	}
-	if rest := limit - time.Duration(monotonic()-t.lastActive.Load()); rest > 0 {
-		t.idleTimer.Reset(rest)
-		return
-	}
-	if t.halfClosed() {
-		t.note(Result{By: Proxy, Cause: CauseHalfClose, Code: ws.CloseAbnormal})
-		t.closeBoth()
-		return
-	}
-	t.Close(ws.CloseGoingAway, "idle timeout", CauseIdle, t.opts.CloseTimeout)
-}
-
-func (t *Tunnel) idleLimit() time.Duration {
-	if t.halfClosed() && t.opts.HalfCloseTimeout > 0 {
-		return t.opts.HalfCloseTimeout
-	}
-	return t.opts.IdleTimeout
-}
-
-// halfClosed reports whether one direction has ended, or both have carried a Close frame.
-func (t *Tunnel) halfClosed() bool {
-	if t.toBackend.closeSeen.Load() && t.toClient.closeSeen.Load() {
-		return true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.ended > 0
-}
-
-// hurry makes the idle timer look again now that a shorter limit may hold.
-func (t *Tunnel) hurry() {
-	if t.opts.HalfCloseTimeout == 0 || !t.halfClosed() || t.finished() {
-		return
-	}
-	t.idleTimer.Reset(t.opts.HalfCloseTimeout)
-}
-
-func (t *Tunnel) finished() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.ended == 2
-}
-
-func (t *Tunnel) closeBoth() {
-	t.toBackend.src.Close()
-	t.toBackend.dst.Close()
-}
-
-// end is called once by each direction when it moves nothing any more; the second call finishes the tunnel.
-func (t *Tunnel) end() {
-	t.mu.Lock()
-	t.ended++
-	last := t.ended == 2
-	t.mu.Unlock()
-	if !last {
-		t.hurry()
-		return
-	}
-	t.idleTimer.Stop()
-	if timer := t.stopTimer.Load(); timer != nil {
-		timer.Stop()
-	}
-	t.closeBoth()
-	t.mu.Lock()
-	r := t.result
-	t.mu.Unlock()
-	r.ToBackend, r.ToClient = t.toBackend.traffic(), t.toClient.traffic()
-	t.done(r)
+// closeOrder asks both directions for a closing handshake.
+type closeOrder struct {
+	code   uint16
+	reason string
 }

@@ -55,6 +55,19 @@ func unixSocket(t *testing.T) (net.Conn, net.Conn) {
 
 func overTLS(t *testing.T) (net.Conn, net.Conn) {
 	t.Helper()
+	ours, peers := plainTCP(t)
+	return secure(t, Transport(ours), peers)
+}
+
+// overPlainTLS is TLS that no event loop can take.
+func overPlainTLS(t *testing.T) (net.Conn, net.Conn) {
+	t.Helper()
+	ours, peers := plainTCP(t)
+	return secure(t, ours, peers)
+}
+
+func secure(t *testing.T, ours, peers net.Conn) (net.Conn, net.Conn) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +77,6 @@ func overTLS(t *testing.T) (net.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, peers := plainTCP(t)
 	server := tls.Server(ours, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
 	client := tls.Client(peers, &tls.Config{InsecureSkipVerify: true})
 	done := make(chan error, 1)
@@ -173,7 +185,7 @@ func TestTunnelIsByteExact(t *testing.T) {
 	transports := []struct {
 		name string
 		make transport
-	}{{"tcp", plainTCP}, {"tls", overTLS}, {"unix", unixSocket}}
+	}{{"tcp", plainTCP}, {"tls", overTLS}, {"plain tls", overPlainTLS}, {"unix", unixSocket}}
 	for _, client := range transports {
 		for _, backend := range transports {
 			t.Run(client.name+" to "+backend.name, func(t *testing.T) {

@@ -1,0 +1,162 @@
+//go:build linux && !portable
+
+package tunnel
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/ws"
+)
+
+func TestEndsDecideWhatATunnelRunsOn(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		client, backend transport
+		looped          bool
+	}{
+		{"tcp", plainTCP, plainTCP, true},
+		{"unix", plainTCP, unixSocket, true},
+		{"tls", overTLS, overTLS, true},
+		{"plain tls", overPlainTLS, plainTCP, false},
+		{"memory", func(*testing.T) (net.Conn, net.Conn) { return net.Pipe() }, plainTCP, false},
+	} {
+		client, _ := test.client(t)
+		backend, _ := test.backend(t)
+		if _, looped := New(End{Conn: client}, End{Conn: backend}, Options{}).engine.(*looped); looped != test.looped {
+			t.Errorf("%s: on a loop: %v", test.name, looped)
+		}
+	}
+}
+
+func TestIdleTunnelIsSmall(t *testing.T) {
+	size := unsafe.Sizeof(Tunnel{}) + unsafe.Sizeof(looped{}) + 2*unsafe.Sizeof(reactor.Conn{})
+	if size > 560 {
+		t.Errorf("a tunnel has %d bytes", size)
+	}
+}
+
+// TestJoinedTunnel accepts the client, dials the backend and joins them, all on a loop.
+func TestJoinedTunnel(t *testing.T) {
+	group, err := reactor.NewGroup(slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	back, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	result := make(chan Result, 1)
+	listener, err := group.Listen(front.(syscall.Conn), func(client *reactor.Conn, _ unix.Sockaddr) {
+		address := &unix.SockaddrUnix{Name: back.Addr().String()}
+		client.Handle(idle{})
+		client.Loop().Dial([]unix.Sockaddr{address}, time.Second, func(backend *reactor.Conn, err error) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			Join(client, backend, testFrame(Client, ws.OpText, "early"), testFrame(Backend, ws.OpText, "bird"), Options{},
+				func(r Result) { result <- r })
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Stop()
+	client, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	backend, err := back.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Close()
+	expect(t, "backend", backend, testFrame(Client, ws.OpText, "early"))
+	expect(t, "client", client, testFrame(Backend, ws.OpText, "bird"))
+	client.Close()
+	backend.Close()
+	if r := <-result; r.ToBackend.Messages != 1 || r.ToClient.Messages != 1 {
+		t.Errorf("ended with %+v", r)
+	}
+}
+
+// idle handles a connection that waits for its tunnel.
+type idle struct{}
+
+func (idle) Readable(*reactor.Conn)      {}
+func (idle) Drained(*reactor.Conn)       {}
+func (idle) Failed(*reactor.Conn, error) {}
+
+func TestPanicEndsOneTunnelAndIsAccountedFor(t *testing.T) {
+	log := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	defer slog.SetDefault(log)
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	other := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	r.Inject(Client, ws.OpPing, nil)
+	readFrame(t, r.client) // it has begun
+	broken := r.engine.(*looped)
+	done := make(chan struct{})
+	broken.loop.Load().Post(func() { // a state that can't be: more is held than a pong has
+		broken.backend.extra = &extra{pong: &pingID{}, held: append([]byte{pongByte, 8}, make([]byte, 20)...)}
+		close(done)
+	})
+	<-done
+	r.backend.Write([]byte{0})
+	res := r.wait(t)
+	if res.Cause != CauseReset || !errors.Is(res.Err, reactor.ErrPanic) {
+		t.Errorf("ended by %s, %s, %v", res.By, res.Cause, res.Err)
+	}
+	for name, conn := range map[string]net.Conn{"client": r.client, "backend": r.backend} {
+		if _, err := io.ReadAll(conn); err == nil {
+			t.Errorf("the %s saw a clean end", name)
+		}
+	}
+	message := testFrame(Client, ws.OpText, "still here")
+	other.client.Write(message)
+	expect(t, "backend", other.backend, message)
+	other.end(t)
+}
+
+func TestTunnelWithoutDescriptorsEndsAtOnce(t *testing.T) {
+	ourClient, client := plainTCP(t)
+	ourBackend, _ := plainTCP(t)
+	var limit unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	lowest, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(lowest)
+	result := make(chan Result, 1)
+	tunnel := New(End{Conn: ourClient}, End{Conn: ourBackend}, Options{})
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest), Max: limit.Max})
+	tunnel.Start(func(r Result) { result <- r })
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if r := <-result; !errors.Is(r.Err, unix.EMFILE) {
+		t.Errorf("ended by %s, %s, %v", r.By, r.Cause, r.Err)
+	}
+	if rest, err := io.ReadAll(client); len(bytes.TrimSpace(rest)) != 0 || err != nil {
+		t.Errorf("client read %q, %v", rest, err)
+	}
+}

@@ -1,0 +1,261 @@
+package tunnel
+
+import (
+	"crypto/rand"
+
+	"wstunnel/internal/ws"
+)
+
+// stream is one direction's bytes between two ends: it knows where frames begin, puts frames of our own
+// between them and takes the answers to them out.
+type stream struct {
+	scan      ws.Scanner
+	extra     *extra // nil while bytes only pass
+	toBackend bool
+	sealed    bool // a Close frame of our own went out: nothing may follow it
+}
+
+// extra is what a stream has to do beyond passing bytes.
+type extra struct {
+	control, data [][]byte // frames to be put in
+	closing       []byte   // a Close frame to be put in, or nil
+	pong          *pingID  // the pong to be taken out, or nil
+	held          []byte   // the beginning of what may be that pong
+}
+
+// pongByte begins an unfragmented pong.
+const pongByte = 0x80 | byte(ws.OpPong)
+
+// pingID is the payload that our pings are known by.
+type pingID [8]byte
+
+func newStream(from Side, extensions bool) stream {
+	role := ws.FromServer
+	if from == Client {
+		role = ws.FromClient
+	}
+	return stream{scan: ws.NewScanner(role, extensions), toBackend: from == Client}
+}
+
+// pass scans p and gives what is to go out to send. It returns how many of p's bytes those are: all of them but for
+// our pongs and what follows our Close frame.
+func (s *stream) pass(p []byte, send func([]byte) error) (passed int, err error) {
+	if s.sealed {
+		s.scan.Scan(p)
+		return 0, nil
+	}
+	if s.extra == nil {
+		s.scan.Scan(p)
+		return len(p), send(p)
+	}
+	return s.weave(p, send)
+}
+
+// weave goes through p frame by frame.
+func (s *stream) weave(p []byte, send func([]byte) error) (passed int, err error) {
+	counted := func(b []byte) error {
+		passed += len(b)
+		return send(b)
+	}
+	from, at := 0, 0 // p[from:at] is scanned and not sent yet
+	for at < len(p) && s.extra != nil && !s.sealed {
+		if s.scan.AtBoundary() {
+			if s.due() {
+				if err := flush(counted, p[from:at]); err != nil {
+					return passed, err
+				}
+				from = at
+				if err := s.putIn(send); err != nil {
+					return passed, err
+				}
+				continue
+			}
+			if s.extra.pong != nil && (len(s.extra.held) > 0 || p[at] == pongByte) {
+				if err := flush(counted, p[from:at]); err != nil {
+					return passed, err
+				}
+				n, err := s.takeOut(p[at:], counted)
+				if err != nil {
+					return passed, err
+				}
+				at += n
+				from = at
+				if n > 0 || s.extra == nil {
+					continue
+				}
+			}
+		}
+		n, _ := s.scan.ScanFrame(p[at:])
+		at += n
+	}
+	s.scan.Scan(p[at:])
+	if s.sealed {
+		return passed, nil
+	}
+	if err := flush(counted, p[from:]); err != nil {
+		return passed, err
+	}
+	return passed, s.putIn(send)
+}
+
+func flush(send func([]byte) error, p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return send(p)
+}
+
+// more returns the extra, made where there is none.
+func (s *stream) more() *extra {
+	if s.extra == nil {
+		s.extra = &extra{}
+	}
+	return s.extra
+}
+
+// less forgets an extra that has nothing to do.
+func (s *stream) less() {
+	if x := s.extra; x != nil && len(x.control)+len(x.data) == 0 && x.closing == nil && x.pong == nil && len(x.held) == 0 {
+		s.extra = nil
+	}
+}
+
+// inject queues a frame for the next place where it may stand.
+func (s *stream) inject(op ws.Opcode, payload []byte) {
+	frame := ws.AppendFrame(nil, op, payload, s.mask())
+	x := s.more()
+	if op == ws.OpText || op == ws.OpBinary {
+		x.data = append(x.data, frame)
+		return
+	}
+	x.control = append(x.control, frame)
+}
+
+// seal queues a Close frame, the last of the stream.
+func (s *stream) seal(code uint16, reason string) {
+	s.more().closing = ws.AppendClose(nil, code, reason, s.mask())
+}
+
+func (s *stream) mask() *[4]byte {
+	if !s.toBackend {
+		return nil
+	}
+	mask := new([4]byte)
+	rand.Read(mask[:])
+	return mask
+}
+
+// queued reports whether control frames wait for a place.
+func (s *stream) queued() bool { return s.extra != nil && len(s.extra.control) > 0 }
+
+// mute reports whether no frame can be put into the stream any more.
+func (s *stream) mute() bool {
+	_, closed := s.scan.Close()
+	return s.sealed || closed || s.scan.Err() != nil
+}
+
+// due reports whether a frame is to be put in here.
+func (s *stream) due() bool {
+	x := s.extra
+	switch {
+	case x == nil || len(x.held) > 0 || !s.scan.AtBoundary():
+		return false
+	case x.closing != nil || len(x.control) > 0:
+		return true
+	}
+	return len(x.data) > 0 && s.scan.AtMessageBoundary()
+}
+
+// putIn sends the frames that may stand at this place of the stream, if it is one.
+func (s *stream) putIn(send func([]byte) error) error {
+	if s.mute() && s.extra != nil {
+		s.extra.control, s.extra.data, s.extra.closing = nil, nil, nil
+	}
+	for s.due() {
+		x := s.extra
+		var frame []byte
+		switch {
+		case x.closing != nil:
+			frame, s.sealed = x.closing, true
+		case len(x.control) > 0:
+			frame, x.control = x.control[0], x.control[1:]
+		default:
+			frame, x.data = x.data[0], x.data[1:]
+		}
+		if s.sealed {
+			s.extra = nil
+		}
+		if err := send(frame); err != nil {
+			return err
+		}
+	}
+	s.less()
+	return nil
+}
+
+// takeOut is called at a frame boundary. It drops our pong, sends what only looked like it, and holds back what can't be
+// told yet. It returns how many bytes of p it took: none if p begins with something else.
+func (s *stream) takeOut(p []byte, send func([]byte) error) (n int, err error) {
+	x := s.extra
+	for n < len(p) {
+		switch s.isPong(append(x.held, p[n])) {
+		case undecided:
+			x.held = append(x.held, p[n])
+			n++
+			continue
+		case yes:
+			x.held, x.pong = nil, nil
+			s.less()
+			return n + 1, nil
+		}
+		return n, s.letGo(send)
+	}
+	return n, nil
+}
+
+// letGo sends what was held back.
+func (s *stream) letGo(send func([]byte) error) error {
+	if s.extra == nil || len(s.extra.held) == 0 {
+		return nil
+	}
+	held := s.extra.held
+	s.extra.held = nil
+	s.scan.Scan(held)
+	return send(held)
+}
+
+type answer int
+
+const (
+	no answer = iota
+	undecided
+	yes
+)
+
+// isPong compares the bytes from a frame boundary on with the pong that is waited for.
+func (s *stream) isPong(p []byte) answer {
+	head, mask := 2, []byte(nil)
+	second := byte(len(pingID{}))
+	if s.toBackend { // what the client sends is masked
+		head, second = 6, second|0x80
+	}
+	if p[0] != pongByte || len(p) > 1 && p[1] != second {
+		return no
+	}
+	if len(p) <= head {
+		return undecided
+	}
+	mask = p[2:head]
+	for i, b := range p[head:] {
+		if len(mask) > 0 {
+			b ^= mask[i%4]
+		}
+		if b != s.extra.pong[i] {
+			return no
+		}
+	}
+	if len(p) < head+len(pingID{}) {
+		return undecided
+	}
+	return yes
+}
