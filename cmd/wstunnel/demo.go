@@ -23,7 +23,9 @@ func newDemoCommand(stdout, stderr io.Writer) *cobra.Command {
 and a chat backend. It prints where to look, and the configuration that it runs.`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return runDemo(stdout, newLogger(stderr), o)
+			log, flush := newLogger(stderr)
+			defer flush()
+			return runDemo(stdout, log, o)
 		},
 	}
 	cmd.Flags().IntVar(&o.HTTPPort, "http-port", 8080, "the port for http:// and ws://")

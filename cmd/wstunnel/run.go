@@ -42,7 +42,9 @@ it has mistakes, they are logged and the old one stays. No reload touches a live
 			}
 			// A socket that is no stream socket comes as nil.
 			inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
-			return serve(newLogger(stderr), cfg, inherited, func() (*config.Config, error) { return config.Load(file) }, nil)
+			log, flush := newLogger(stderr)
+			defer flush()
+			return serve(log, cfg, inherited, func() (*config.Config, error) { return config.Load(file) }, nil)
 		},
 	}
 	configFlag(cmd, &file)
