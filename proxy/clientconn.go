@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -30,6 +29,8 @@ const (
 type clientConn struct {
 	net.Conn // *net.TCPConn, or *tls.Conn after its handshake
 	origin
+	ahead    []byte             // what was read before, to be read again first
+	prepared *preparedHandshake // with the first request's backend; nil if there was none
 
 	framing requestFraming // belongs to whoever reads; one at a time
 	broken  error          // the stream's framing broke: nothing more is read
@@ -41,6 +42,7 @@ type clientConn struct {
 	idleSince time.Time // since when open is 0
 	headSince time.Time // when the first byte of an unfinished head came
 	served    bool      // one request at least was answered
+	closed    bool
 
 	deadline    time.Time     // for reads, as net/http or a handler set it
 	bounded     bool          // the connection has a read deadline of its own instead
@@ -54,18 +56,11 @@ type origin struct {
 	secure   bool // over TLS
 }
 
-func newOrigin(conn net.Conn, l *listener) origin {
-	o := origin{listener: l}
-	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		o.remote = addr.AddrPort()
-		o.remote = netip.AddrPortFrom(o.remote.Addr().Unmap(), o.remote.Port())
-	}
-	_, o.secure = conn.(*tls.Conn)
-	return o
-}
+// leave counts the connection out when it has ended.
+func (o *origin) leave() { o.listener.server.admission.leave(o.remote.Addr()) }
 
-func newClientConn(conn net.Conn, l *listener) *clientConn {
-	c := &clientConn{Conn: conn, origin: newOrigin(conn, l), interrupted: make(chan struct{}), idleSince: time.Now()}
+func newClientConn(conn net.Conn, from origin) *clientConn {
+	c := &clientConn{Conn: conn, origin: from, interrupted: make(chan struct{}), idleSince: time.Now()}
 	c.framing.verdict = c.judge
 	return c
 }
@@ -104,7 +99,7 @@ func (c *clientConn) answered() {
 func (c *clientConn) Read(p []byte) (int, error) {
 	for c.broken == nil {
 		c.boundWait()
-		n, err := c.Conn.Read(p)
+		n, err := c.readAhead(p)
 		if n == 0 && errors.Is(err, io.EOF) && c.framing.early {
 			// A client may say all it has to say with its handshake, end its stream, and still want the tunnel;
 			// net/http would take it for gone.
@@ -119,6 +114,25 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, c.broken
+}
+
+// takePrepared returns what is known of the first request's backend, once.
+func (c *clientConn) takePrepared() *preparedHandshake {
+	p := c.prepared
+	c.prepared = nil
+	return p
+}
+
+// readAhead reads what was read before, and then the connection.
+func (c *clientConn) readAhead(p []byte) (int, error) {
+	if len(c.ahead) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+	return n, nil
 }
 
 // boundWait sets the deadline for the next read where net/http has set none: while no request is under way the client has
@@ -195,7 +209,12 @@ func (c *clientConn) interrupt() {
 func (c *clientConn) Close() error {
 	c.mu.Lock()
 	c.interrupt()
+	first := !c.closed
+	c.closed = true
 	c.mu.Unlock()
+	if first {
+		c.leave()
+	}
 	return c.Conn.Close()
 }
 

@@ -54,11 +54,20 @@ func (x *exchange) abort(err error) {
 
 func resetOnClose(conn net.Conn) {
 	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
+		conn = socketUnder(secure)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
+}
+
+// socketUnder returns the connection that carries TLS.
+func socketUnder(secure *tls.Conn) net.Conn {
+	conn := secure.NetConn()
+	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return wrapped.NetConn()
+	}
+	return conn
 }
 
 // bodyExpected reports whether backends read the body of such a request. One that does not takes the body for the

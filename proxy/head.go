@@ -314,11 +314,15 @@ func defaultPort(secure bool) string {
 
 func isToken(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+		if !isTokenByte(s[i]) {
 			return false
 		}
 	}
 	return s != ""
+}
+
+func isTokenByte(c byte) bool {
+	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 func isAlphanumeric(c byte) bool {

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/tunnel"
 )
 
 // tlsHandshakeTimeout bounds a client's TLS handshake.
@@ -20,6 +22,7 @@ type listener struct {
 	server *Server
 	port   string
 	secure atomic.Bool
+	stop   func() // ends the accepting; nil before it begins
 }
 
 func newListener(l net.Listener, s *Server, secure bool) *listener {
@@ -29,59 +32,43 @@ func newListener(l net.Listener, s *Server, secure bool) *listener {
 	return nl
 }
 
-// accept takes connections until the listener is closed. When descriptors run out it waits, longer each time, instead
-// of spinning.
-func (l *listener) accept() {
-	defer l.server.accepting.Done()
-	var wait time.Duration
-	for {
-		conn, err := l.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			l.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "retry_in", wait)
-			time.Sleep(wait)
-			continue
-		}
-		wait = 0
-		go l.serve(conn)
+// Close ends the accepting.
+func (l *listener) Close() error {
+	if l.stop != nil {
+		l.stop()
 	}
+	return l.Listener.Close()
 }
 
-// serve hands a connection to the HTTP server of the protocol that it speaks.
-func (l *listener) serve(conn net.Conn) {
+// serveTLS does the TLS handshake and hands the connection to whoever speaks the protocol that was chosen.
+func (l *listener) serveTLS(conn net.Conn, from origin) {
 	s := l.server
-	if !l.secure.Load() {
-		s.web.http1.give(newClientConn(conn, l))
-		return
-	}
 	settings := s.gen.Load().tls
 	if settings == nil {
 		conn.Close()
+		from.leave()
 		return
 	}
-	secure := tls.Server(conn, settings)
+	secure := tls.Server(tunnel.Transport(conn), settings)
 	ctx, cancel := context.WithTimeout(s.ctx, tlsHandshakeTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		l.handshakeFailed(conn, err)
+		l.handshakeFailed(conn, from, err)
 		return
 	}
-	client := newClientConn(secure, l)
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
-		s.web.http2.give(newH2Conn(client))
+		s.web.http2.give(newH2Conn(newClientConn(secure, from)))
 		return
 	}
-	s.web.http1.give(client)
+	s.doors.takeHTTP1(secure, from)
 }
 
 // handshakeFailed answers a client that speaks plain HTTP to a TLS port, and closes. Failed handshakes are
 // everyday noise of scanners: they are logged for debugging only.
-func (l *listener) handshakeFailed(conn net.Conn, err error) {
+func (l *listener) handshakeFailed(conn net.Conn, from origin, err error) {
+	defer from.leave()
 	defer conn.Close()
-	l.server.log.Debug("TLS handshake failed", "client", conn.RemoteAddr().String(), "error", err)
+	l.server.log.Debug("TLS handshake failed", "client", from.remote.String(), "error", err)
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil || !looksLikeHTTP(record.RecordHeader) {
 		return

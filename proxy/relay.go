@@ -35,7 +35,8 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 	session := newRelaySession(resp.conn.end(), x.location.Timeouts.TunnelIdle)
 	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header), opened: func() {
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
-		session.info = x.server.tunnels.add(x.tunnelInfo(resp.Header.Get("Sec-Websocket-Protocol")), session)
+		session.live = x.server.tunnels.announce(x.tunnelInfo(resp.Header))
+		session.live.register(session)
 	}}
 	proxy := &websocketproxy.WebsocketProxy{
 		Backend:  func(*http.Request) *url.URL { return &url.URL{Scheme: "ws", Host: "backend", Path: "/"} },
@@ -48,9 +49,10 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 	result := session.finish()
 	switch {
 	case x.tunnelled:
-		x.server.tunnels.remove(session.info, result)
+		session.live.ended(result)
 	case session.client != nil: // it was gone before it could be answered
 		x.err, x.clientGone = result.Err, true
+		x.from.leave()
 	}
 }
 
@@ -83,7 +85,7 @@ func relayHeader(h http.Header) http.Header {
 
 // relaySession is one relayed connection: its two ends and why it ended.
 type relaySession struct {
-	info            tunnelInfo
+	live            *liveTunnel
 	client, backend *relayConn // client is nil before the connection is taken over
 	idleTimeout     time.Duration
 	idle            *time.Timer

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
+	"sync"
 )
 
 // maxResponseHead bounds a backend's response head and its trailers.
@@ -35,16 +36,9 @@ func (c *backendConn) readResponse(method string) (*backendResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkResponseHead(head); err != nil {
-		return nil, err
-	}
-	parsed, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: method})
+	parsed, err := parseResponseHead(head, method)
 	if err != nil {
-		// The error itself would quote lines with cookies and tokens.
-		return nil, errors.New("the response head is malformed")
-	}
-	if parsed.StatusCode < 100 {
-		return nil, fmt.Errorf("the response has status %d", parsed.StatusCode)
+		return nil, err
 	}
 	resp := &backendResponse{Response: parsed, conn: c, delimited: true}
 	switch {
@@ -59,6 +53,28 @@ func (c *backendConn) readResponse(method string) (*backendResponse, error) {
 		resp.body, resp.delimited = c.br, false
 	}
 	return resp, nil
+}
+
+// headReaders are for the parsing of heads.
+var headReaders = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
+// parseResponseHead checks and parses a whole head.
+func parseResponseHead(head []byte, method string) (*http.Response, error) {
+	if err := checkResponseHead(head); err != nil {
+		return nil, err
+	}
+	br := headReaders.Get().(*bufio.Reader)
+	defer headReaders.Put(br)
+	br.Reset(bytes.NewReader(head))
+	parsed, err := http.ReadResponse(br, &http.Request{Method: method})
+	switch {
+	case err != nil:
+		// The error itself would quote lines with cookies and tokens.
+		return nil, errors.New("the response head is malformed")
+	case parsed.StatusCode < 100:
+		return nil, fmt.Errorf("the response has status %d", parsed.StatusCode)
+	}
+	return parsed, nil
 }
 
 // readHead reads up to and including the first empty line.

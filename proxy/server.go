@@ -31,14 +31,16 @@ type Server struct {
 	cancel context.CancelFunc
 
 	web     *webServers
+	doors   *doors // nil before the first Apply
 	gen     atomic.Pointer[generation]
 	pools   pools
 	tunnels tunnels
 
+	admission *admission
+
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
 	inherited []net.Listener
-	accepting sync.WaitGroup
 	stopped   bool
 }
 
@@ -61,6 +63,7 @@ func New(logger *slog.Logger, inherited []net.Listener) *Server {
 	s.tunnels.log = logger
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.web = newWebServers(s)
+	s.admission = newAdmission(s)
 	return s
 }
 
@@ -72,6 +75,13 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	defer s.mu.Unlock()
 	if s.stopped {
 		return errors.New("the server is stopping")
+	}
+	if s.doors == nil {
+		doors, err := newDoors(s)
+		if err != nil {
+			return err
+		}
+		s.doors = doors
 	}
 	opened, err := s.openListeners(cfg)
 	if err != nil {
@@ -94,12 +104,17 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	for _, c := range cfg.Listen {
 		s.listeners[c.Address].secure.Store(c.TLS)
 	}
+	s.admission.warn(cfg.Limits.MaxConnections)
 	for _, c := range cfg.Listen {
-		if l := opened[c.Address]; l != nil {
-			s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
-			s.accepting.Add(1)
-			go l.accept()
+		l := opened[c.Address]
+		if l == nil {
+			continue
 		}
+		if l.stop, err = s.doors.listen(l); err != nil {
+			s.log.Error("accepting failed", "address", l.Addr().String(), "error", err)
+			continue
+		}
+		s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
 	}
 	s.retire(next, used)
 	return nil
@@ -217,12 +232,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	s.accepting.Wait()
+	if s.doors == nil {
+		return nil
+	}
+	defer s.doors.end()
 	drained := make(chan struct{})
 	go func() {
 		s.tunnels.drain(ctx)
 		close(drained)
 	}()
+	s.doors.shutdown(ctx)
 	err := s.web.shutdown(ctx)
 	<-drained
 	// A handshake that was under way may have become a tunnel meanwhile.

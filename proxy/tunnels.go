@@ -3,26 +3,34 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
+	"net/netip"
 	"sync"
 	"time"
 
+	"wstunnel/internal/config"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
 
 // tunnelInfo says what a tunnel is.
 type tunnelInfo struct {
-	ID             uint64
 	Site, Location string
 	Host, Path     string
-	Client         string // address and port, or the address that a trusted proxy names
+	Named          netip.Addr // the client, if a trusted proxy names it; else it is the one who connected
 	Backend        string
 	Subprotocol    string
-	Mode           string // tunnel or relay
-	Secure         bool
-	Since          time.Time
+	Mode           config.Mode
+
+	from origin
+}
+
+// liveTunnel is one live WebSocket connection.
+type liveTunnel struct {
+	tunnelInfo
+	id      uint64
+	since   time.Time
+	conn    closer // nil while it is being opened
+	tunnels *tunnels
 }
 
 // closer is a live WebSocket connection, of either mode.
@@ -37,43 +45,56 @@ type tunnels struct {
 
 	mu     sync.Mutex
 	lastID uint64
-	live   map[uint64]closer
-	idle   chan struct{} // closed when no tunnel is left; nil while nobody waits for that
+	live   map[uint64]*liveTunnel
+	// opening are the handshakes that may become one of them.
+	opening int
+	changed chan struct{} // closed at the next change; nil while nobody waits for one
 	// draining: new ones are closed as soon as they are open.
 	draining bool
 }
 
-// start registers a tunnel, logs it and sets it going.
-func (ts *tunnels) start(info tunnelInfo, t *tunnel.Tunnel) {
-	info = ts.add(info, t)
-	t.Start(func(r tunnel.Result) { ts.remove(info, r) })
+// start announces a tunnel, lets open set it going, and keeps it until it says that it is done.
+func (ts *tunnels) start(info tunnelInfo, open func(done func(tunnel.Result)) *tunnel.Tunnel) {
+	t := ts.announce(info)
+	t.register(open(t.ended))
 }
 
-// add registers and logs a live connection. Where a drain has begun, it is closed like all others.
-func (ts *tunnels) add(info tunnelInfo, c closer) tunnelInfo {
+// announce logs a connection that is about to open.
+func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
+	t := &liveTunnel{tunnelInfo: info, since: time.Now(), tunnels: ts}
 	ts.mu.Lock()
 	ts.lastID++
-	info.ID, info.Since = ts.lastID, time.Now()
+	t.id = ts.lastID
 	if ts.live == nil {
-		ts.live = map[uint64]closer{}
+		ts.live = map[uint64]*liveTunnel{}
 	}
-	ts.live[info.ID] = c
-	draining := ts.draining
+	ts.live[t.id] = t
 	ts.mu.Unlock()
-	ts.log.Info("tunnel opened", append(info.attrs(), slog.String("path", info.Path),
-		slog.String("location", info.Location), slog.String("backend", info.Backend),
-		slog.String("subprotocol", info.Subprotocol), slog.String("mode", info.Mode),
-		slog.Bool("tls", info.Secure))...)
-	if draining {
-		c.Close(ws.CloseGoingAway, drainReason, tunnel.CauseDrain, closeTimeout)
-	}
-	return info
+	ts.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel opened", append(t.attrs(), slog.String("path", t.Path),
+		slog.String("location", t.Location), slog.String("backend", t.Backend),
+		slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
+		slog.Bool("tls", t.from.secure))...)
+	return t
 }
 
-// remove logs the end of a connection and forgets it.
-func (ts *tunnels) remove(info tunnelInfo, r tunnel.Result) {
-	attrs := append(info.attrs(),
-		milliseconds("duration_ms", time.Since(info.Since)),
+// register keeps an open connection, unless it has ended already. Where a drain has begun, it is closed like all others.
+func (t *liveTunnel) register(c closer) {
+	ts := t.tunnels
+	ts.mu.Lock()
+	t.conn = c
+	_, live := ts.live[t.id]
+	draining := ts.draining
+	ts.mu.Unlock()
+	if live && draining {
+		c.Close(ws.CloseGoingAway, drainReason, tunnel.CauseDrain, closeTimeout)
+	}
+}
+
+// ended logs the end of a connection and forgets it.
+func (t *liveTunnel) ended(r tunnel.Result) {
+	ts := t.tunnels
+	attrs := append(t.attrs(),
+		milliseconds("duration_ms", time.Since(t.since)),
 		slog.Uint64("bytes_to_backend", r.ToBackend.Bytes), slog.Uint64("bytes_to_client", r.ToClient.Bytes),
 		slog.Uint64("messages_to_backend", r.ToBackend.Messages), slog.Uint64("messages_to_client", r.ToClient.Messages),
 		slog.Int("close_code", int(r.Code)), slog.String("closed_by", string(r.By)), slog.String("cause", string(r.Cause)))
@@ -83,21 +104,45 @@ func (ts *tunnels) remove(info tunnelInfo, r tunnel.Result) {
 	if r.Err != nil {
 		attrs = append(attrs, slog.String("error", r.Err.Error()))
 	}
-	ts.log.Info("tunnel closed", attrs...)
+	ts.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel closed", attrs...)
+	t.from.leave()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	delete(ts.live, info.ID)
-	if ts.idle != nil && len(ts.live) == 0 {
-		close(ts.idle)
-		ts.idle = nil
+	delete(ts.live, t.id)
+	ts.change()
+}
+
+// hold makes await wait for a handshake, until it is released.
+func (ts *tunnels) hold() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.opening++
+}
+
+// release ends a hold; by now the tunnel is announced, or will never be.
+func (ts *tunnels) release() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.opening--
+	ts.change()
+}
+
+// change wakes those who await something. It is called with mu held.
+func (ts *tunnels) change() {
+	if ts.changed != nil {
+		close(ts.changed)
+		ts.changed = nil
 	}
 }
 
-func (i tunnelInfo) attrs() []any {
-	return []any{
-		slog.Uint64("tunnel", i.ID), slog.String("client", i.Client),
-		slog.String("host", i.Host), slog.String("site", i.Site),
+// attrs are what both lines of the log begin with.
+func (t *liveTunnel) attrs() []slog.Attr {
+	client := t.Named.String()
+	if !t.Named.IsValid() {
+		client = t.from.remote.String()
 	}
+	return append(make([]slog.Attr, 0, 16),
+		slog.Uint64("tunnel", t.id), slog.String("client", client), slog.String("host", t.Host), slog.String("site", t.Site))
 }
 
 // drainReason is the text of the Close frames of a drain.
@@ -112,7 +157,12 @@ const drainPace = time.Millisecond
 func (ts *tunnels) drain(ctx context.Context) {
 	ts.mu.Lock()
 	ts.draining = true
-	all := slices.Collect(maps.Values(ts.live))
+	var all []closer
+	for _, t := range ts.live {
+		if t.conn != nil {
+			all = append(all, t.conn)
+		}
+	}
 	ts.mu.Unlock()
 	timeout, pace := closeTimeout, drainPace
 	if deadline, ok := ctx.Deadline(); ok {
@@ -128,23 +178,29 @@ func (ts *tunnels) drain(ctx context.Context) {
 	}
 }
 
-// await waits until no tunnel is left, or until ctx is done.
+// await waits until no tunnel is left nor being opened, or until ctx is done.
 func (ts *tunnels) await(ctx context.Context) error {
-	ts.mu.Lock()
-	if len(ts.live) == 0 {
+	return ts.awaitThat(ctx, func() bool { return len(ts.live)+ts.opening == 0 })
+}
+
+// awaitThat waits until a condition, which is looked at with mu held, is true after some tunnel's change.
+func (ts *tunnels) awaitThat(ctx context.Context, holds func() bool) error {
+	for {
+		ts.mu.Lock()
+		if holds() {
+			ts.mu.Unlock()
+			return nil
+		}
+		if ts.changed == nil {
+			ts.changed = make(chan struct{})
+		}
+		changed := ts.changed
 		ts.mu.Unlock()
-		return nil
-	}
-	if ts.idle == nil {
-		ts.idle = make(chan struct{})
-	}
-	idle := ts.idle
-	ts.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/tunnel"
 )
 
 // Limits of the pool of idle connections to one server.
@@ -114,11 +115,14 @@ func (e *dialError) Error() string { return errors.Join(e.errs...).Error() }
 
 func (e *dialError) Unwrap() error { return e.errs[len(e.errs)-1] }
 
+// turn returns the number of the server whose turn it is.
+func (u *upstream) turn() int { return int((u.next.Add(1) - 1) % uint32(len(u.pools))) }
+
 // conn returns a connection to one of the servers, beginning with the next in turn: an idle one, if
 // it has been idle for no longer than maxIdle, or a new one. It tries each server once. The caller closes the
 // connection or gives it back with [backendConn.release].
 func (u *upstream) conn(ctx context.Context, timeout, maxIdle time.Duration) (*backendConn, error) {
-	first := int(u.next.Add(1) - 1)
+	first := u.turn()
 	failed := &dialError{}
 	for i := range u.pools {
 		p := u.pools[(first+i)%len(u.pools)]
@@ -149,7 +153,7 @@ func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, e
 		return nil, fmt.Errorf("connecting to %s: %w", p.address, err)
 	}
 	if p.secure {
-		secure := tls.Client(conn, &tls.Config{
+		secure := tls.Client(tunnel.Transport(conn), &tls.Config{
 			ServerName:         p.serverName,
 			RootCAs:            p.roots,
 			InsecureSkipVerify: !p.verify, // `tls_verify: false`
@@ -197,7 +201,7 @@ func (c *backendConn) quiet() bool {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return false
 		}
-		conn = secure.NetConn()
+		conn = socketUnder(secure)
 	}
 	return nothingToRead(conn)
 }

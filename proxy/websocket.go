@@ -26,16 +26,7 @@ const (
 // passed on as an ordinary response (RFC 6455, section 4.2.2; RFC 9110, section 7.8).
 func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 	u := x.location.websocket
-	key := r.Header["Sec-Websocket-Key"][0]
-	out := rewriteRequest(&x.in, x.location, u.target)
-	out.upgrade = "websocket"
-	// A client cannot drop these by naming them in Connection.
-	out.header["Sec-Websocket-Key"] = []string{key}
-	out.header["Sec-Websocket-Version"] = []string{ws.Version}
-	if x.location.Mode == config.ModeRelay {
-		delete(out.header, "Sec-Websocket-Extensions") // each side has its own
-	}
-	resp, err := x.handshake(r, u, out)
+	resp, err := x.handshake(r, u)
 	if err != nil {
 		x.fail(w, err)
 		return
@@ -44,7 +35,7 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 		x.refusedUpgrade(w, resp, u)
 		return
 	}
-	if err := ws.CheckResponse(resp.Response, key); err != nil {
+	if err := ws.CheckResponse(resp.Response, r.Header["Sec-Websocket-Key"][0]); err != nil {
 		x.detach()
 		resp.conn.Close()
 		x.fail(w, fmt.Errorf("backend's handshake: %w", err))
@@ -55,8 +46,9 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 		x.fail(w, context.Cause(r.Context()))
 		return
 	}
-	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, u.target)
-	delete(resp.Header, "Content-Length")
+	x.rewriteSwitching(resp.Response)
+	x.server.tunnels.hold()
+	defer x.server.tunnels.release()
 	if x.location.Mode == config.ModeRelay {
 		x.relay(w, r, resp)
 		return
@@ -64,15 +56,29 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 	x.join(w, resp)
 }
 
-// handshake sends the upgrade request, in one write, and reads the backend's answer.
-func (x *exchange) handshake(r *http.Request, u *upstream, out *outbound) (*backendResponse, error) {
-	conn, err := u.conn(r.Context(), x.location.Timeouts.Connect, 0)
-	if err != nil {
-		return nil, err
+// upgradeRequest makes the head that a backend is sent.
+func (x *exchange) upgradeRequest(r *http.Request) *outbound {
+	out := rewriteRequest(&x.in, x.location, x.location.websocket.target)
+	out.upgrade = "websocket"
+	// A client cannot drop these by naming them in Connection.
+	out.header["Sec-Websocket-Key"] = []string{r.Header["Sec-Websocket-Key"][0]}
+	out.header["Sec-Websocket-Version"] = []string{ws.Version}
+	if x.location.Mode == config.ModeRelay {
+		delete(out.header, "Sec-Websocket-Extensions") // each side has its own
 	}
-	x.attach(r.Context(), conn)
-	conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
-	_, err = conn.Write(out.append(make([]byte, 0, 1024)))
+	return out
+}
+
+// preparedHandshake is a handshake that was begun on an event loop: the request was sent on conn, or err is why it could not be.
+type preparedHandshake struct {
+	conn    *backendConn
+	err     error
+	address string // of the backend
+}
+
+// handshake sends the upgrade request, in one write, and reads the backend's answer.
+func (x *exchange) handshake(r *http.Request, u *upstream) (*backendResponse, error) {
+	conn, err := x.askForUpgrade(r, u)
 	for range maxInformational {
 		if err != nil {
 			break
@@ -84,12 +90,35 @@ func (x *exchange) handshake(r *http.Request, u *upstream, out *outbound) (*back
 			return resp, nil
 		}
 	}
+	if conn == nil {
+		return nil, err
+	}
 	x.detach()
 	conn.Close()
 	if err == nil {
 		err = fmt.Errorf("more than %d informational responses", maxInformational)
 	}
 	return nil, fmt.Errorf("handshake with %s: %w", conn.pool.address, err)
+}
+
+// askForUpgrade returns a connection on which the request was sent. The connection comes with an error too where the sending failed.
+func (x *exchange) askForUpgrade(r *http.Request, u *upstream) (*backendConn, error) {
+	if p := x.client.takePrepared(); p != nil {
+		x.backend = p.address
+		if p.err != nil {
+			return nil, p.err
+		}
+		x.attach(r.Context(), p.conn)
+		return p.conn, p.conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
+	}
+	conn, err := u.conn(r.Context(), x.location.Timeouts.Connect, 0)
+	if err != nil {
+		return nil, err
+	}
+	x.attach(r.Context(), conn)
+	conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
+	_, err = conn.Write(x.upgradeRequest(r).append(make([]byte, 0, 1024)))
+	return conn, err
 }
 
 // refusedUpgrade passes on a backend's refusal. Both connections end with it: what the client may have sent after its
@@ -112,25 +141,47 @@ func (x *exchange) join(w *responseWriter, resp *backendResponse) {
 		x.fail(w, err)
 		return
 	}
-	head := append([]byte(nil), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"...)
-	head = append(appendHeader(head, resp.Header), "\r\n"...)
 	client.Conn.SetWriteDeadline(time.Now().Add(answerTimeout))
-	if _, err := client.Conn.Write(head); err != nil {
+	if _, err := client.Conn.Write(switchingHead(resp.Header)); err != nil {
 		client.Conn.Close()
 		resp.conn.Close()
+		x.from.leave()
 		x.err, x.clientGone = err, true
 		return
 	}
 	client.Conn.SetDeadline(time.Time{})
-	t := tunnel.New(client, resp.conn.end(), tunnel.Options{
-		Extensions:       len(resp.Header["Sec-Websocket-Extensions"]) > 0,
+	w.status = http.StatusSwitchingProtocols
+	x.tunnelled = true
+	opts := x.tunnelOptions(resp.Header)
+	x.server.doors.onLoops(&opts)
+	x.server.tunnels.start(x.tunnelInfo(resp.Header), func(done func(tunnel.Result)) *tunnel.Tunnel {
+		t := tunnel.New(client, resp.conn.end(), opts)
+		t.Start(done)
+		return t
+	})
+}
+
+// rewriteSwitching changes a backend's 101 to what the client is sent.
+func (x *exchange) rewriteSwitching(resp *http.Response) {
+	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, x.location.websocket.target)
+	delete(resp.Header, "Content-Length")
+}
+
+// switchingHead is the head of the client's 101.
+func switchingHead(h http.Header) []byte {
+	head := append(make([]byte, 0, 256), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"...)
+	return append(appendHeader(head, h), "\r\n"...)
+}
+
+// tunnelOptions are those of a tunnel whose handshake ended with the given header.
+func (x *exchange) tunnelOptions(h http.Header) tunnel.Options {
+	return tunnel.Options{
+		Extensions:       len(h["Sec-Websocket-Extensions"]) > 0,
 		IdleTimeout:      x.location.Timeouts.TunnelIdle,
 		HalfCloseTimeout: halfCloseTimeout,
 		CloseTimeout:     closeTimeout,
-	})
-	w.status = http.StatusSwitchingProtocols
-	x.tunnelled = true
-	x.server.tunnels.start(x.tunnelInfo(resp.Header.Get("Sec-Websocket-Protocol")), t)
+		Ping:             x.location.Ping,
+	}
 }
 
 // hijack takes the client's connection with what net/http has read of it beyond the request.
@@ -160,14 +211,13 @@ func (c *backendConn) end() tunnel.End {
 }
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open.
-func (x *exchange) tunnelInfo(subprotocol string) tunnelInfo {
-	client := x.in.client.String()
-	if x.in.client == x.in.peer {
-		client = x.from.remote.String()
+func (x *exchange) tunnelInfo(h http.Header) tunnelInfo {
+	info := tunnelInfo{
+		from: x.from, Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
+		Backend: x.backend, Subprotocol: h.Get("Sec-Websocket-Protocol"), Mode: x.location.Mode,
 	}
-	return tunnelInfo{
-		Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
-		Client: client, Backend: x.backend, Subprotocol: subprotocol, Mode: x.location.Mode.String(),
-		Secure: x.in.secure,
+	if x.in.client != x.in.peer {
+		info.Named = x.in.client
 	}
+	return info
 }

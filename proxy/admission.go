@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sparedDescriptors are kept for files, listeners and idle backend connections.
+const sparedDescriptors = 128
+
+// admission counts the client connections, and refuses those above the limits of the configuration or of the process. It belongs
+// to the process.
+type admission struct {
+	server   *Server
+	capacity int64 // what the descriptors allow, at two a connection
+	total    atomic.Int64
+	tidier   tidier
+
+	mu       sync.Mutex
+	byClient map[netip.Addr]int // only while max_connections_per_client is set
+	refused  int                // since the last line in the log
+	logged   time.Time
+}
+
+func newAdmission(s *Server) *admission {
+	return &admission{
+		server: s, byClient: map[netip.Addr]int{},
+		capacity: max(1, (descriptorLimit()-sparedDescriptors)/2),
+	}
+}
+
+// warn says what of a configuration the process cannot keep.
+func (a *admission) warn(maxConnections int) {
+	if want := int64(maxConnections); want > a.capacity {
+		a.server.log.Warn("limits.max_connections is more than the limit on open files allows; raise LimitNOFILE of the service, or ulimit -n",
+			"max_connections", want, "files_needed", 2*want+sparedDescriptors, "files_allowed", descriptorLimit(), "connections_possible", a.capacity)
+	}
+}
+
+// admit counts a connection from an address, which is to leave again, or refuses it.
+func (a *admission) admit(addr netip.Addr) bool {
+	gen := a.server.gen.Load()
+	limits := &gen.cfg.Limits
+	a.tidier.note()
+	allowed := a.capacity
+	if limits.MaxConnections > 0 {
+		allowed = min(allowed, int64(limits.MaxConnections))
+	}
+	if a.total.Add(1) > allowed {
+		a.total.Add(-1)
+		a.refuse(fmt.Sprintf("%d connections are open", allowed), addr)
+		return false
+	}
+	if limits.MaxConnectionsPerClient == 0 || gen.trusts(addr) {
+		return true
+	}
+	client := clientNetwork(addr)
+	a.mu.Lock()
+	full := a.byClient[client] >= limits.MaxConnectionsPerClient
+	if !full {
+		a.byClient[client]++
+	}
+	a.mu.Unlock()
+	if full {
+		a.total.Add(-1)
+		a.refuse(fmt.Sprintf("%d connections are open from this client", limits.MaxConnectionsPerClient), addr)
+	}
+	return !full
+}
+
+// clientNetwork is what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer gets.
+func clientNetwork(addr netip.Addr) netip.Addr {
+	if addr.Is4() {
+		return addr
+	}
+	network, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return addr
+	}
+	return network.Addr()
+}
+
+// leave counts a connection out.
+func (a *admission) leave(addr netip.Addr) {
+	a.total.Add(-1)
+	a.tidier.note()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.byClient) == 0 {
+		return
+	}
+	client := clientNetwork(addr)
+	switch n := a.byClient[client]; {
+	case n > 1:
+		a.byClient[client] = n - 1
+	case n == 1:
+		delete(a.byClient, client)
+	}
+}
+
+// refuse logs, once a second at most, that connections are refused.
+func (a *admission) refuse(why string, addr netip.Addr) {
+	a.mu.Lock()
+	a.refused++
+	n := a.refused
+	due := time.Since(a.logged) >= time.Second
+	if due {
+		a.logged, a.refused = time.Now(), 0
+	}
+	a.mu.Unlock()
+	if due {
+		a.server.log.Warn("connections refused", "why", why, "client", addr.String(), "refused", n)
+	}
+}

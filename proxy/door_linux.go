@@ -1,0 +1,377 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/tunnel"
+	"wstunnel/internal/ws"
+)
+
+// maxEarly bounds what a client may send before its handshake is answered; the rest waits in the kernel.
+const maxEarly = 64 << 10
+
+// door is one client connection on a loop, from the accept until its first request is whole and, if that asks for a
+// tunnel, until the tunnel is open.
+type door struct {
+	*doors
+	client    *reactor.Conn
+	from      origin
+	timer     reactor.Timer // for the request head, later for the backend's answer
+	head      []byte        // of the request, as far as it has come; whole once there is an opening
+	opening   *opening      // nil while the head is awaited
+	beforeTLS bool
+	closed    bool
+}
+
+// Readable takes what the client sent.
+func (o *door) Readable(c *reactor.Conn) {
+	if o.beforeTLS {
+		o.shakeHands()
+		return
+	}
+	p, err := c.Read()
+	switch {
+	case errors.Is(err, io.EOF) && o.opening != nil && len(o.opening.early) > 0:
+		c.Pause() // all that it has to say is here; the tunnel will come upon the end of the stream
+	case err != nil:
+		o.clientGone(err)
+	case len(p) > 0 && o.opening != nil:
+		o.opening.keepEarly(p)
+	case len(p) > 0:
+		o.takeHead(p)
+	}
+}
+
+// Drained is of no interest: nothing is written before the 101.
+func (o *door) Drained(*reactor.Conn) {}
+
+// Failed ends the connection.
+func (o *door) Failed(_ *reactor.Conn, err error) { o.clientGone(err) }
+
+// Expired ends the wait for a head, or for the backend's answer.
+func (o *door) Expired() {
+	if o.opening != nil {
+		o.opening.expired()
+		return
+	}
+	o.close()
+}
+
+// close forgets the client.
+func (o *door) close() {
+	if o.leaveLoop() {
+		o.client.Close()
+		o.from.leave()
+	}
+}
+
+// leaveLoop ends the door's part in the connection; it reports false where that has ended already.
+func (o *door) leaveLoop() bool {
+	if o.closed {
+		return false
+	}
+	o.closed = true
+	o.client.Loop().Stop(&o.timer)
+	delete(o.waiting[o.client.Loop()], o)
+	return true
+}
+
+func (o *door) clientGone(err error) {
+	if o.opening != nil && !o.closed {
+		o.opening.abandoned(err)
+	}
+	o.close()
+}
+
+// shakeHands gives the connection to a goroutine for its TLS handshake.
+func (o *door) shakeHands() {
+	if !o.leaveLoop() {
+		return
+	}
+	conn, err := o.client.Release()
+	if err != nil {
+		o.from.leave()
+		return
+	}
+	go o.from.listener.serveTLS(conn, o.from)
+}
+
+// takeHead takes the next bytes of the request head.
+func (o *door) takeHead(p []byte) {
+	before := len(o.head)
+	if before > 0 {
+		o.head = append(o.head, p...)
+		p = o.head
+	}
+	n := headEnd(p, before)
+	switch {
+	case n == 0 && len(p) <= maxRequestHead && isTokenByte(p[0]):
+		if before == 0 {
+			o.head = bytes.Clone(p)
+		}
+	case n == 0 || !o.open(p[:n], p[n:]):
+		o.handOver(bytes.Clone(p), nil, func() {})
+	}
+}
+
+// open begins to open a tunnel, if that is what the request is for and can be done on the loop.
+func (o *door) open(head, early []byte) bool {
+	framing, bad := checkRequestHead(head)
+	if bad != nil || !framing.upgrade || framing.chunked || framing.length > 0 {
+		return false
+	}
+	br := headReaders.Get().(*bufio.Reader)
+	defer headReaders.Put(br)
+	br.Reset(bytes.NewReader(head))
+	r, err := http.ReadRequest(br)
+	if err != nil {
+		return false
+	}
+	x := o.server.newExchange(r, o.from)
+	x.ctx = o.server.ctx
+	if d := x.decide(r); d.action != openTunnel || x.location.Mode != config.ModeTunnel || x.location.websocket.target.TLS {
+		return false
+	}
+	o.client.Loop().Stop(&o.timer)
+	delete(o.waiting[o.client.Loop()], o)
+	o.head = bytes.Clone(head)
+	o.opening = newOpening(o, x, r)
+	o.server.tunnels.hold()
+	o.opening.keepEarly(early)
+	o.opening.dialNext()
+	return true
+}
+
+// handOver gives the connection to net/http, with what was read from it and what is known of its backend already. done is called
+// when it is there.
+func (o *door) handOver(read []byte, known *preparedHandshake, done func()) {
+	if !o.leaveLoop() {
+		known.drop()
+		done()
+		return
+	}
+	conn, err := o.client.Release()
+	if err != nil {
+		o.from.leave()
+		known.drop()
+		done()
+		return
+	}
+	client := newClientConn(conn, o.from)
+	client.ahead, client.prepared = read, known
+	go func() {
+		o.server.web.http1.give(client)
+		done()
+	}()
+}
+
+// drop closes what nobody wants.
+func (p *preparedHandshake) drop() {
+	if p != nil && p.conn != nil {
+		p.conn.Close()
+	}
+}
+
+// opening is the handshake with the backend, for a client that waits at its door.
+type opening struct {
+	door     *door
+	x        *exchange
+	request  *http.Request
+	upstream *upstream
+	first    int // the server that was tried first
+	tried    int
+	failures dialError
+	backend  *reactor.Conn // nil before it is connected
+	pool     *pool         // of the server that is tried now
+	reply    []byte        // the backend's, as far as it has come
+	early    []byte        // what the client sent behind its request
+	over     bool
+}
+
+func newOpening(o *door, x *exchange, r *http.Request) *opening {
+	u := x.location.websocket
+	return &opening{door: o, x: x, request: r, upstream: u, first: u.turn()}
+}
+
+func (g *opening) keepEarly(p []byte) {
+	g.early = append(g.early, p...)
+	if len(g.early) >= maxEarly {
+		g.door.client.Pause()
+	}
+}
+
+// dialNext connects to the next server.
+func (g *opening) dialNext() {
+	if g.tried == len(g.upstream.pools) {
+		g.handOver(nil, &g.failures)
+		return
+	}
+	g.pool = g.upstream.pools[(g.first+g.tried)%len(g.upstream.pools)]
+	g.tried++
+	g.x.backend = g.pool.address
+	loop := g.door.client.Loop()
+	timeout := g.x.location.Timeouts.Connect
+	g.pool.sockaddrs(loop, timeout, func(addresses []unix.Sockaddr, err error) {
+		switch {
+		case g.over:
+		case err != nil:
+			g.dialFailed(err)
+		default:
+			loop.Dial(addresses, timeout, g.dialled)
+		}
+	})
+}
+
+func (g *opening) dialFailed(err error) {
+	g.failures.errs = append(g.failures.errs, fmt.Errorf("connecting to %s: %w", g.pool.address, err))
+	g.dialNext()
+}
+
+// dialled sends the request to the backend, in one write.
+func (g *opening) dialled(c *reactor.Conn, err error) {
+	switch {
+	case g.over && c != nil:
+		c.Close()
+		return
+	case g.over:
+		return
+	case err != nil:
+		g.dialFailed(err)
+		return
+	}
+	g.backend = c
+	c.Handle(g)
+	if err := c.Write(g.x.upgradeRequest(g.request).append(make([]byte, 0, 1024))); err != nil {
+		g.failed(err)
+		return
+	}
+	c.Loop().Set(&g.door.timer, g.x.location.Timeouts.Handshake)
+	c.Resume()
+}
+
+// Readable takes the backend's answer. A 101 opens the tunnel; whatever else it is, net/http reads it again and deals with it.
+func (g *opening) Readable(c *reactor.Conn) {
+	p, err := c.Read()
+	if err != nil && !errors.Is(err, io.EOF) {
+		g.failed(err)
+		return
+	}
+	before := len(g.reply)
+	g.reply = append(g.reply, p...)
+	n := headEnd(g.reply, before)
+	switch {
+	case n == 0 && err == nil && len(g.reply) <= maxResponseHead:
+	case n == 0 || !bytes.HasPrefix(g.reply, []byte("HTTP/1.1 101")):
+		g.fallBack()
+	default:
+		g.switched(g.reply[:n], g.reply[n:])
+	}
+}
+
+// switched checks a 101 and opens the tunnel.
+func (g *opening) switched(head, early []byte) {
+	resp, err := parseResponseHead(head, http.MethodGet)
+	if err != nil || ws.CheckResponse(resp, g.request.Header["Sec-Websocket-Key"][0]) != nil {
+		g.fallBack()
+		return
+	}
+	if !g.finish() {
+		return
+	}
+	defer g.x.server.tunnels.release()
+	g.door.leaveLoop()
+	x, client := g.x, g.door.client
+	x.rewriteSwitching(resp)
+	if err := client.Write(switchingHead(resp.Header)); err != nil {
+		x.err = err
+		g.gone()
+		return
+	}
+	x.server.tunnels.start(x.tunnelInfo(resp.Header), func(done func(tunnel.Result)) *tunnel.Tunnel {
+		return tunnel.Join(client, g.backend, g.early, early, x.tunnelOptions(resp.Header), done)
+	})
+}
+
+// Drained is of no interest: the request is small, and the backend's answer says that it was taken.
+func (g *opening) Drained(*reactor.Conn) {}
+
+// Failed says that the backend broke.
+func (g *opening) Failed(_ *reactor.Conn, err error) { g.failed(err) }
+
+// failed answers the client that the backend did not.
+func (g *opening) failed(err error) {
+	if g.backend != nil {
+		g.backend.Close()
+	}
+	g.handOver(nil, fmt.Errorf("handshake with %s: %w", g.pool.address, err))
+}
+
+func (g *opening) expired() { g.failed(os.ErrDeadlineExceeded) }
+
+// fallBack lets net/http read the backend's answer and make the client's of it.
+func (g *opening) fallBack() {
+	conn, err := g.backend.Release()
+	if err != nil {
+		g.handOver(nil, err)
+		return
+	}
+	reader := bufio.NewReader(io.MultiReader(bytes.NewReader(g.reply), conn))
+	g.handOver(&backendConn{Conn: conn, br: reader, pool: g.pool}, nil)
+}
+
+// handOver lets net/http answer the client, with what became of the handshake so far.
+func (g *opening) handOver(conn *backendConn, err error) {
+	known := &preparedHandshake{conn: conn, err: err, address: g.x.backend}
+	if !g.finish() {
+		known.drop()
+		return
+	}
+	g.door.handOver(append(g.door.head, g.early...), known, g.x.server.tunnels.release)
+}
+
+// abandoned deals with a client that did not wait.
+func (g *opening) abandoned(err error) {
+	if !g.finish() {
+		return
+	}
+	defer g.x.server.tunnels.release()
+	if g.backend != nil {
+		g.backend.Close()
+	}
+	g.x.err = err
+	g.logGone()
+}
+
+// gone ends both connections after the client broke.
+func (g *opening) gone() {
+	g.backend.Close()
+	g.door.client.Close()
+	g.door.from.leave()
+	g.logGone()
+}
+
+func (g *opening) logGone() {
+	g.x.clientGone = true
+	g.x.log(&responseWriter{}, g.request)
+}
+
+// finish ends the opening; it reports false where it has ended already.
+func (g *opening) finish() bool {
+	if g.over {
+		return false
+	}
+	g.over = true
+	return true
+}

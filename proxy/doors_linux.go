@@ -1,0 +1,178 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/tunnel"
+)
+
+// doors take connections in on the event loops. A request for a tunnel is served there from its head to the tunnel's end;
+// everything else is handed to net/http, with the bytes that were read.
+type doors struct {
+	server *Server
+	loops  *reactor.Group
+	// waiting holds, for each loop, the doors that no whole request has come through yet. Each set belongs to its loop.
+	waiting map[*reactor.Loop]map[*door]struct{}
+	closing atomic.Bool
+}
+
+func newDoors(s *Server) (*doors, error) {
+	loops, err := reactor.NewGroup(s.log)
+	if err != nil {
+		return nil, err
+	}
+	d := &doors{server: s, loops: loops, waiting: map[*reactor.Loop]map[*door]struct{}{}}
+	for _, loop := range loops.Loops {
+		d.waiting[loop] = map[*door]struct{}{}
+	}
+	return d, nil
+}
+
+// listen begins to accept; stop ends that.
+func (d *doors) listen(l *listener) (stop func(), err error) {
+	conn, ok := l.Listener.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("not a socket of the system")
+	}
+	if err := reactor.Prepare(conn, tunnel.KeepAlive); err != nil {
+		return nil, err
+	}
+	ears, err := d.loops.Listen(conn, func(c *reactor.Conn, peer unix.Sockaddr) {
+		d.enter(c, origin{listener: l, remote: addrPort(peer), secure: l.secure.Load()})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ears.Stop, nil
+}
+
+func addrPort(peer unix.Sockaddr) netip.AddrPort {
+	switch a := peer.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// enter takes in a connection that was just accepted, on its loop.
+func (d *doors) enter(c *reactor.Conn, from origin) {
+	if d.closing.Load() || !d.server.admission.admit(from.remote.Addr()) {
+		c.Reset()
+		return
+	}
+	d.open(c, from, from.secure)
+}
+
+// open awaits a request head on a connection, or the first byte of a TLS handshake.
+func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
+	if d.closing.Load() {
+		c.Close()
+		from.leave()
+		return
+	}
+	o := &door{doors: d, client: c, from: from, beforeTLS: handshake}
+	o.timer.On = o
+	c.Handle(o)
+	d.waiting[c.Loop()][o] = struct{}{}
+	c.Loop().Set(&o.timer, d.server.gen.Load().cfg.Timeouts.RequestHead)
+	c.Resume()
+}
+
+// takeHTTP1 takes a TLS connection back onto a loop after its handshake.
+func (d *doors) takeHTTP1(conn net.Conn, from origin) {
+	c, err := reactor.Adopt(conn)
+	if err != nil {
+		conn.Close()
+		from.leave()
+		return
+	}
+	loop := d.loops.Pick()
+	posted := loop.Post(func() {
+		if err := loop.Add(c, nil); err != nil {
+			from.leave()
+			return
+		}
+		d.open(c, from, false)
+	})
+	if !posted {
+		c.Close()
+		from.leave()
+	}
+}
+
+// onLoops makes tunnels that net/http has opened run on the same loops.
+func (d *doors) onLoops(opts *tunnel.Options) { opts.Loops = d.loops }
+
+// shutdown closes the doors that nobody has asked for anything through, and waits for the handshakes under way, until
+// ctx is done.
+func (d *doors) shutdown(ctx context.Context) {
+	d.closing.Store(true)
+	for loop, waiting := range d.waiting {
+		loop.Post(func() {
+			for o := range waiting {
+				o.close()
+			}
+		})
+	}
+	d.server.tunnels.awaitOpening(ctx)
+}
+
+// awaitOpening waits until no tunnel is being opened, or until ctx is done.
+func (ts *tunnels) awaitOpening(ctx context.Context) error {
+	return ts.awaitThat(ctx, func() bool { return ts.opening == 0 })
+}
+
+// end stops the loops.
+func (d *doors) end() { d.loops.Close() }
+
+// sockaddrs hands the addresses of a pool's server to done, on the loop: at once for an IP address or a Unix socket; names are resolved
+// elsewhere meanwhile.
+func (p *pool) sockaddrs(loop *reactor.Loop, timeout time.Duration, done func([]unix.Sockaddr, error)) {
+	if p.network == "unix" {
+		done([]unix.Sockaddr{&unix.SockaddrUnix{Name: p.address}}, nil)
+		return
+	}
+	if address, err := netip.ParseAddrPort(p.address); err == nil {
+		done([]unix.Sockaddr{reactor.Sockaddr(address)}, nil)
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		addresses, err := resolve(ctx, p.address)
+		loop.Post(func() { done(addresses, err) })
+	}()
+}
+
+func resolve(ctx context.Context, address string) ([]unix.Sockaddr, error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	addresses := make([]unix.Sockaddr, len(ips))
+	for i, ip := range ips {
+		addresses[i] = reactor.Sockaddr(netip.AddrPortFrom(ip, uint16(port)))
+	}
+	return addresses, nil
+}
