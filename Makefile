@@ -4,7 +4,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    = 10s
 
-.PHONY: build install test check tools fuzz clean
+.PHONY: build install test check tools fuzz bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/wstunnel ./cmd/wstunnel
@@ -19,13 +19,16 @@ install: build
 	install -D -m 644 config.example.yaml $(DESTDIR)/usr/share/doc/wstunnel/config.example.yaml
 	if [ -z "$(DESTDIR)" ]; then systemd-sysusers && systemd-tmpfiles --create wstunnel.conf && systemctl daemon-reload; fi
 
+# Everything, and then once more what runs on event loops, on the goroutines that take their place on other systems.
 test: tools check
 	go test -race -shuffle=on -timeout 15m ./...
+	go test -race -shuffle=on -timeout 15m -tags portable ./internal/tunnel ./proxy ./cmd/wstunnel
 
 check:
 	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted with gofumpt:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$(STATICCHECK) ./...
+	$(STATICCHECK) -tags portable ./...
 	GOOS=darwin go build -o /dev/null ./...
 
 # The programs that the tests run for real.
@@ -48,6 +51,12 @@ fuzz:
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
 		done; \
 	done
+
+# CPU time and memory beside nginx, HAProxy, Caddy and Apache, in about ten minutes; BENCHFLAGS=-quick tries it out.
+bench: build
+	bench/peers/install.sh
+	go build -o bin/bench ./bench
+	bin/bench $(BENCHFLAGS)
 
 clean:
 	rm -rf bin
