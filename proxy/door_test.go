@@ -13,13 +13,13 @@ import (
 	"wstunnel/internal/ws"
 )
 
-// startEchoSocket is a backend that sends every short masked text back.
+// startEchoSocket is a backend that sends every short masked text back, and answers pings.
 func startEchoSocket(t *testing.T) *backend {
 	t.Helper()
 	return startSocket(t, func(conn net.Conn, br *bufio.Reader) {
 		for {
 			var head [6]byte
-			if _, err := io.ReadFull(br, head[:]); err != nil || head[0] != 0x81 {
+			if _, err := io.ReadFull(br, head[:]); err != nil || head[0] != 0x81 && head[0] != 0x89 {
 				return
 			}
 			payload := make([]byte, head[1]&0x7F)
@@ -29,7 +29,11 @@ func startEchoSocket(t *testing.T) *backend {
 			for i := range payload {
 				payload[i] ^= head[2+i&3]
 			}
-			io.WriteString(conn, serverText(string(payload)))
+			answer := ws.OpText
+			if head[0] == 0x89 {
+				answer = ws.OpPong
+			}
+			conn.Write(ws.AppendFrame(nil, answer, payload, nil))
 		}
 	})
 }

@@ -105,7 +105,7 @@ func TestWrong101Is502WithTheReasonInTheLog(t *testing.T) {
 			if !strings.Contains(f.log.String(), tt.logged) {
 				t.Error("the reason is not in the log")
 			}
-			if f.server.Tunnels() != 0 {
+			if f.server.TunnelCount() != 0 {
 				t.Error("a tunnel was opened")
 			}
 		})

@@ -54,17 +54,8 @@ type frameError struct {
 
 func (e *frameError) Error() string { return e.reason }
 
-// causeProtocol is a peer that broke RFC 6455 or RFC 7692.
-const causeProtocol tunnel.Cause = "protocol error"
-
-// Close codes of what is refused (RFC 6455, section 7.4.1).
-const (
-	closeProtocolError = 1002
-	closeInvalidData   = 1007
-)
-
 func violation(err error) error {
-	return &frameError{closeProtocolError, causeProtocol, err.Error()}
+	return &frameError{ws.CloseProtocolError, tunnel.CauseProtocol, err.Error()}
 }
 
 func tooBig() error {
@@ -213,7 +204,7 @@ func checkClose(payload []byte) error {
 	case code < 1000, code > 4999, code == 1004, code == ws.CloseNoStatus, code == ws.CloseAbnormal, code >= 1015 && code < 3000:
 		return violation(fmt.Errorf("close frame with code %d", code))
 	case !utf8.Valid(payload[2:]):
-		return &frameError{closeInvalidData, causeProtocol, "close frame with a reason that is not UTF-8"}
+		return &frameError{ws.CloseInvalidData, tunnel.CauseProtocol, "close frame with a reason that is not UTF-8"}
 	}
 	return &closeFrame{payload}
 }
@@ -256,7 +247,7 @@ func (f *frameReader) nextPlain() error {
 		return tooBig()
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return &frameError{closeInvalidData, causeProtocol, "inflating a message: " + err.Error()}
+		return &frameError{ws.CloseInvalidData, tunnel.CauseProtocol, "inflating a message: " + err.Error()}
 	}
 	frame := ws.AppendFrame(f.ready.AvailableBuffer(), f.opcode, f.inflating.piece[:n], new([4]byte))
 	if err == nil {

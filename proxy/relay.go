@@ -105,6 +105,14 @@ func newRelaySession(backend tunnel.End, idleTimeout time.Duration) *relaySessio
 	return s
 }
 
+// Stats returns what has gone through so far.
+func (s *relaySession) Stats() tunnel.Stats {
+	return tunnel.Stats{
+		ToBackend: s.client.traffic(), ToClient: s.backend.traffic(),
+		Idle: time.Since(s.began) - time.Duration(s.lastActive.Load()),
+	}
+}
+
 func (s *relaySession) touch() { s.lastActive.Store(int64(time.Since(s.began))) }
 
 // watchIdle starts the idle timer.

@@ -47,7 +47,7 @@ func relayed(t *testing.T, f *front, lines string) *client {
 // awaitRelaysEnd waits until nothing is left of any relayed connection.
 func awaitRelaysEnd(t *testing.T, f *front) {
 	t.Helper()
-	await(t, "the end of the tunnels", func() bool { return f.server.Tunnels() == 0 })
+	await(t, "the end of the tunnels", func() bool { return f.server.TunnelCount() == 0 })
 	stacks := make([]byte, 1<<20)
 	await(t, "the end of the relay's goroutines", func() bool {
 		all := string(stacks[:runtime.Stack(stacks, true)])
@@ -192,7 +192,7 @@ func TestRelayCloseDoesNotWaitForAStalledClient(t *testing.T) {
 				c = f.dialTLS()
 			}
 			io.WriteString(c, upgrade)
-			await(t, "the tunnel", func() bool { return f.server.Tunnels() == 1 })
+			await(t, "the tunnel", func() bool { return f.server.TunnelCount() == 1 })
 			awaitStall(t)
 			begin := time.Now()
 			took, err := shutdown(f, time.Second)

@@ -118,7 +118,7 @@ const violationTimeout = time.Second
 // would make the end a reset, and the peer might lose the Close frame.
 func (c *relayConn) refuse(bad *frameError) {
 	timeout := closeTimeout
-	if bad.cause == causeProtocol {
+	if bad.cause == tunnel.CauseProtocol {
 		timeout = violationTimeout
 	}
 	r := tunnel.Result{By: tunnel.Proxy, Cause: bad.cause, Code: bad.code, Err: fmt.Errorf("%s: %w", c.side, bad)}

@@ -219,9 +219,6 @@ func (s *Server) Addresses() []net.Addr {
 	return addrs
 }
 
-// Tunnels returns the number of live tunnels.
-func (s *Server) Tunnels() int { return s.tunnels.count() }
-
 // Shutdown stops accepting, lets requests finish and closes every tunnel with Close frames (1001) to both ends.
 // When ctx is done, what is left is cut; the error says so.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -246,7 +243,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	<-drained
 	// A handshake that was under way may have become a tunnel meanwhile.
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {
-		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.tunnels.count(), tunnels))
+		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))
 	}
 	s.pools.retire(nil)
 	return err

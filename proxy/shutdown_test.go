@@ -50,7 +50,7 @@ func TestShutdownEndsTunnels(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if n := f.server.Tunnels(); n != 0 {
+	if n := f.server.TunnelCount(); n != 0 {
 		t.Errorf("%d tunnels are left", n)
 	}
 }
@@ -65,7 +65,7 @@ func TestShutdownDoesNotWaitForSilentEnds(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	c.rest()
-	await(t, "the end of the tunnel", func() bool { return f.server.Tunnels() == 0 })
+	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })
 }
 
 func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {

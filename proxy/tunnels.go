@@ -37,6 +37,8 @@ type liveTunnel struct {
 type closer interface {
 	// Close starts a closing handshake with both ends, which timeout bounds, and returns at once.
 	Close(code uint16, reason string, cause tunnel.Cause, timeout time.Duration)
+	// Stats returns what has gone through so far. It waits for nobody.
+	Stats() tunnel.Stats
 }
 
 // tunnels are the live WebSocket connections of the process. No reload touches them.
@@ -135,14 +137,18 @@ func (ts *tunnels) change() {
 	}
 }
 
+// client is who is connected: address and port, or the address that a trusted proxy names.
+func (t *liveTunnel) client() string {
+	if t.Named.IsValid() {
+		return t.Named.String()
+	}
+	return t.from.remote.String()
+}
+
 // attrs are what both lines of the log begin with.
 func (t *liveTunnel) attrs() []slog.Attr {
-	client := t.Named.String()
-	if !t.Named.IsValid() {
-		client = t.from.remote.String()
-	}
 	return append(make([]slog.Attr, 0, 16),
-		slog.Uint64("tunnel", t.id), slog.String("client", client), slog.String("host", t.Host), slog.String("site", t.Site))
+		slog.Uint64("tunnel", t.id), slog.String("client", t.client()), slog.String("host", t.Host), slog.String("site", t.Site))
 }
 
 // drainReason is the text of the Close frames of a drain.
@@ -202,11 +208,4 @@ func (ts *tunnels) awaitThat(ctx context.Context, holds func() bool) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// count returns the number of live tunnels.
-func (ts *tunnels) count() int {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return len(ts.live)
 }

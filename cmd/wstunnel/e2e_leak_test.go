@@ -220,7 +220,7 @@ func TestTunnelsLeaveNoGoroutineBehind(t *testing.T) {
 		f.wave(t)
 	}
 	awaitGoroutines(t, "the tunnels", idle)
-	if n := server.Tunnels(); n != 0 {
+	if n := server.TunnelCount(); n != 0 {
 		t.Errorf("%d tunnels are left", n)
 	}
 	if err := server.Shutdown(t.Context()); err != nil {

@@ -72,7 +72,7 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 	notify(log, daemon.SdNotifyReady)
 	for sig := range signals {
 		if sig != syscall.SIGHUP {
-			log.Info("stopping", "signal", sig.String(), "tunnels", server.Tunnels(), "timeout", cfg.ShutdownTimeout)
+			log.Info("stopping", "signal", sig.String(), "tunnels", server.TunnelCount(), "timeout", cfg.ShutdownTimeout)
 			return stop(log, server, cfg.ShutdownTimeout, signals)
 		}
 		notify(log, reloadingState())
@@ -82,7 +82,7 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 			log.Error("reload failed; the old configuration stays", "error", err)
 		} else {
 			cfg = next
-			log.Info("configuration reloaded", "file", cfg.File, "sites", len(cfg.Sites), "tunnels", server.Tunnels())
+			log.Info("configuration reloaded", "file", cfg.File, "sites", len(cfg.Sites), "tunnels", server.TunnelCount())
 		}
 		notify(log, daemon.SdNotifyReady)
 	}

@@ -24,6 +24,8 @@ const (
 	CauseHalfClose Cause = "half-close timeout" // one direction ended and the other fell silent
 	CauseTooBig    Cause = "message too big"    // a relayed message can't be held in memory
 	CausePing      Cause = "ping timeout"       // a side did not answer a ping
+	CauseProtocol  Cause = "protocol error"     // a relayed side broke RFC 6455 or RFC 7692
+	CauseOrder     Cause = "closed by order"    // somebody who runs the front end asked for it
 	CauseDrain     Cause = "drain"              // the front end is stopping
 )
 
@@ -47,6 +49,6 @@ type Result struct {
 	// Code is the Close code: the first one seen, 1005 for a Close frame without a code, 1006 where there was
 	// no Close frame at all.
 	Code                uint16
-	Err                 error // what failed, for CauseReset
+	Err                 error // what failed, for CauseReset, CauseTooBig and CauseProtocol
 	ToBackend, ToClient Traffic
 }

@@ -1,0 +1,153 @@
+package proxy_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"wstunnel/internal/tunnel"
+	"wstunnel/internal/ws"
+	"wstunnel/proxy"
+)
+
+// openTunnel opens a tunnel and returns its number.
+func (f *front) openTunnel() (*client, uint64) {
+	f.t.Helper()
+	before := f.server.TunnelCount()
+	c := f.dial()
+	c.send(upgrade)
+	c.expectSwitch()
+	var live []proxy.TunnelStatus
+	await(f.t, "the tunnel", func() bool {
+		live = f.server.Tunnels()
+		return len(live) > before
+	})
+	return c, live[len(live)-1].ID
+}
+
+func TestTunnelsTellWhatFlowsThroughThem(t *testing.T) {
+	b := startEchoSocket(t)
+	f := start(t, oneSite(socketTo(b.address)))
+	c, id := f.openTunnel()
+	c.expectEcho("hello")
+	c.expectEcho("world!")
+	live := f.server.Tunnels()
+	if len(live) != 1 {
+		t.Fatalf("%d tunnels", len(live))
+	}
+	got := live[0]
+	if got.ID != id || got.Site != "example.com" || got.Location != "/ws" || got.Path != "/ws" || got.Host != "example.com" ||
+		got.Backend != b.address || got.Client != c.LocalAddr().String() || got.Mode != "tunnel" || got.Secure {
+		t.Errorf("got %+v", got)
+	}
+	if got.ToBackend.Messages != 2 || got.ToClient.Messages != 2 || got.ToBackend.Bytes != 2*6+11 || got.ToClient.Bytes != 2*2+11 {
+		t.Errorf("got %+v", got.Stats)
+	}
+	if got.Idle < 0 || got.Idle > patience || time.Since(got.Since) > patience {
+		t.Errorf("idle for %s, open since %s", got.Idle, got.Since)
+	}
+}
+
+func TestTunnelIsClosedByOrder(t *testing.T) {
+	f := start(t, oneSite(socketTo(startEchoSocket(t).address)))
+	c, id := f.openTunnel()
+	other, _ := f.openTunnel()
+	if err := f.server.CloseTunnel(id, 1006, "no"); err == nil {
+		t.Error("1006 was taken for a code that may stand in a frame")
+	}
+	if err := f.server.CloseTunnel(id, 4001, "out you go"); err != nil {
+		t.Fatal(err)
+	}
+	if op, payload := frame(t, c.br); op != ws.OpClose || payload != "\x0f\xa1out you go" {
+		t.Errorf("got opcode %d with %q", op, payload)
+	}
+	other.expectEcho("not me")
+	c.Close()
+	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 1 })
+	if err := f.server.CloseTunnel(id, 4001, ""); !errors.Is(err, proxy.ErrNoTunnel) {
+		t.Errorf("got %v", err)
+	}
+	if !strings.Contains(f.log.String(), `"close_code":4001,"closed_by":"proxy","cause":"closed by order"`) {
+		t.Error("the log does not say who closed the tunnel")
+	}
+}
+
+func TestFramesArePutIntoATunnel(t *testing.T) {
+	f := start(t, oneSite(socketTo(startEchoSocket(t).address), `{path: /relay, websocket: "ws://127.0.0.1:1", mode: relay}`))
+	c, id := f.openTunnel()
+	if err := f.server.Inject(id, tunnel.Client, ws.OpText, []byte("news")); err != nil {
+		t.Fatal(err)
+	}
+	if op, payload := frame(t, c.br); op != ws.OpText || payload != "news" {
+		t.Errorf("got opcode %d with %q", op, payload)
+	}
+	if err := f.server.Inject(id, tunnel.Backend, ws.OpText, []byte("said by nobody")); err != nil {
+		t.Fatal(err)
+	}
+	if op, payload := frame(t, c.br); op != ws.OpText || payload != "said by nobody" {
+		t.Errorf("the backend's echo is opcode %d with %q", op, payload)
+	}
+	if err := f.server.Inject(id+1, tunnel.Client, ws.OpText, nil); !errors.Is(err, proxy.ErrNoTunnel) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestControlDoesNotWaitForAStalledClient, who has asked for more than it ever reads.
+func TestControlDoesNotWaitForAStalledClient(t *testing.T) {
+	flood := string(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 60_000), nil))
+	b := startSocket(t, func(conn net.Conn, _ *bufio.Reader) {
+		for {
+			if _, err := io.WriteString(conn, flood); err != nil {
+				return
+			}
+		}
+	})
+	f := start(t, oneSite(socketTo(b.address)))
+	_, id := f.openTunnel()
+	await(t, "a stall", func() bool {
+		before := f.server.Tunnels()[0].ToClient.Bytes
+		time.Sleep(100 * time.Millisecond)
+		return before > 0 && f.server.Tunnels()[0].ToClient.Bytes == before
+	})
+	begin := time.Now()
+	if err := f.server.CloseTunnel(id, 1001, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("CloseTunnel took %s", took)
+	}
+	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })
+}
+
+func TestSilentClientIsPinged(t *testing.T) {
+	b := startEchoSocket(t)
+	f := start(t, oneSite(`{path: /ws, websocket: "ws://`+b.address+`", ping: 200ms}`))
+	c, _ := f.openTunnel()
+	op, payload := frame(t, c.br)
+	if op != ws.OpPing {
+		t.Fatalf("got opcode %d", op)
+	}
+	c.Write(ws.AppendFrame(nil, ws.OpPong, []byte(payload), &[4]byte{1, 2, 3, 4}))
+	c.expectEcho("alive")
+	begin := time.Now()
+	for {
+		op, payload = ws.OpPing, ""
+		if _, err := c.br.Peek(1); err != nil {
+			break
+		}
+		if op, payload = frame(t, c.br); op == ws.OpClose {
+			break
+		}
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("a client that answers no ping was kept for %s", took)
+	}
+	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })
+	if !strings.Contains(f.log.String(), `"cause":"ping timeout"`) {
+		t.Error("the log does not say why the tunnel ended")
+	}
+}
