@@ -3,18 +3,23 @@
 // A connection's journey, in the order of the files:
 //
 //	server.go      Server: apply a configuration, stop
-//	listener.go    accept, TLS handshake, ALPN, hand over to net/http
+//	listener.go    one address: TLS handshake, ALPN
+//	doors_*.go     accept, on event loops where there are any; within the limits of admission.go
+//	door_linux.go  a request head and a tunnel's handshake on a loop, or a hand-over to net/http
+//	webservers.go  the net/http servers that connections are handed to
 //	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
 //	h2conn.go      the frames an HTTP/2 client sends, watched for floods
-//	handler.go     request to site, location and what serves it
+//	handler.go     an exchange in net/http's hands, with responsewriter.go
+//	decide.go      request to site, location and what serves it: pure
 //	route.go       which location answers: pure, with path.go
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	upstream.go    connections to backends
-//	forward.go     an HTTP exchange with a backend, with response.go
+//	forward.go     an HTTP exchange with a backend, with upload.go and response.go
 //	websocket.go   a handshake with a backend and the tunnel that follows
-//	relay.go       WebSocket message by message, for `mode: relay`
+//	relay.go       WebSocket message by message, for `mode: relay`, with relayconn.go and inflate.go
 //	static.go      a directory
-//	tunnels.go     the live tunnels
+//	tunnels.go     the live tunnels, and control.go what can be done with them
+//	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange and of a tunnel
 //
 // There are three lifetimes:
