@@ -350,7 +350,9 @@ func (g *opening) abandoned(err error) {
 	if g.backend != nil {
 		g.backend.Close()
 	}
-	g.x.err = err
+	if !errors.Is(err, io.EOF) {
+		g.x.err = err
+	}
 	g.logGone()
 }
 
