@@ -95,12 +95,15 @@ const caPath = "/.well-known/wstunnel/ca.pem"
 
 // decideByTLS decides what the site's TLS settings do: whether the request came by the right door.
 func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
+	if d, decided = x.decideByHandshake(r); decided {
+		return d, true
+	}
 	switch {
 	case x.in.secure && x.site.TLS.Mode == config.TLSOff:
 		return refusal(http.StatusMisdirectedRequest, "this host is not served over TLS"), true
 	case x.in.path == caPath && x.site.TLS.Mode == config.TLSSelfSigned:
 		return decision{action: giveCA}, true
-	case !x.site.RedirectHTTPS || x.in.publicScheme() == "https":
+	case !x.site.redirects() || x.in.publicScheme() == "https":
 		return decision{}, false
 	case ws.WantsUpgrade(r):
 		d = refusal(http.StatusForbidden, "use wss://")

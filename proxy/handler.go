@@ -81,6 +81,7 @@ func (s *Server) newExchange(r *http.Request, from origin) *exchange {
 		method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header,
 		peer: peer, client: peer, secure: from.secure, port: from.listener.port,
 		trusted: x.gen.trusts(peer),
+		subject: from.handshake.subject,
 	}
 	if x.in.trusted {
 		x.in.client = x.gen.clientOf(peer, r.Header["X-Forwarded-For"])
@@ -102,7 +103,11 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
 		}
 	}
+	if x.answerChallenge(w, r) {
+		return
+	}
 	d := x.decide(r)
+	x.addHSTS(w)
 	x.err = d.err
 	switch d.action {
 	case answerOptions:

@@ -80,7 +80,7 @@ func startWith(t *testing.T, yaml string) *front {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, yaml)
 	}
-	certs, err := tls.New(cfg, logger)
+	certs, err := tls.NewManager(logger).Load(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,14 @@ func (l *listener) serveTLS(conn net.Conn, from origin) {
 		l.handshakeFailed(conn, from, err)
 		return
 	}
-	if secure.ConnectionState().NegotiatedProtocol == "h2" {
+	state := secure.ConnectionState()
+	if state.NegotiatedProtocol == acmeTLS {
+		conn.Close() // the handshake was all that the authority wanted (RFC 8737, section 3)
+		from.leave()
+		return
+	}
+	from.handshake = handshakeInfoOf(state)
+	if state.NegotiatedProtocol == "h2" {
 		s.web.http2.give(newH2Conn(newClientConn(secure, from)))
 		return
 	}

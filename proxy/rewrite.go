@@ -24,6 +24,8 @@ type inbound struct {
 	port   string     // the port that was connected to
 	// trusted says that the peer is one of trusted_proxies, whose X-Forwarded-* are believed.
 	trusted bool
+	// subject is whom the client's certificate names, where its site wants one; otherwise empty.
+	subject string
 }
 
 // outbound is the request head that a backend is sent.
@@ -48,6 +50,7 @@ var hopByHop = []string{
 // ownHeaders are set by this front end; Connection cannot remove them.
 var ownHeaders = []string{
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip",
+	clientSubject,
 }
 
 // rewriteRequest makes the head that the target of a location is sent. It is pure: in is not modified.
@@ -141,6 +144,10 @@ func addForwarding(h http.Header, in *inbound, forwarded bool) {
 	h["X-Forwarded-Proto"] = []string{in.publicScheme()}
 	h["X-Forwarded-Port"] = []string{port}
 	h["X-Real-Ip"] = []string{in.client.String()}
+	delete(h, clientSubject)
+	if in.subject != "" {
+		h[clientSubject] = []string{in.subject}
+	}
 	if forwarded {
 		element := forwardedElement(in.peer, in.host, in.secure)
 		if prior := strings.Join(h["Forwarded"], ", "); prior != "" {
@@ -248,6 +255,9 @@ func rewriteResponse(h http.Header, status int, in *inbound, l *location, target
 	}
 	if offersWebSocket {
 		h["Upgrade"] = []string{"websocket"}
+	}
+	if l.site.HSTS > 0 {
+		delete(h, "Strict-Transport-Security") // the operator has said it for the whole site, and twice is wrong (RFC 6797, section 7.1)
 	}
 	m := newURLMapping(in, l, target)
 	if m == nil {

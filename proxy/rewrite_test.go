@@ -11,7 +11,7 @@ import (
 )
 
 func locationOf(pattern string) *location {
-	return &location{Location: &config.Location{Match: match(pattern), RewriteResponses: true}, pattern: pattern}
+	return &location{Location: &config.Location{Match: match(pattern), RewriteResponses: true}, pattern: pattern, site: &site{Site: &config.Site{}}}
 }
 
 // targetOf makes a target from "h:9000/path".

@@ -20,6 +20,12 @@ type Certificates interface {
 	Config() *tls.Config
 	// CACertificate returns the local CA's certificate as PEM, or nil if there is none.
 	CACertificate() []byte
+	// Challenge returns the answer to an HTTP-01 challenge of an ACME authority (RFC 8555, section 8.3), or nil if there is none. The host
+	// is a Host header. It may read a small file.
+	Challenge(host, token string) []byte
+	// Misdirected tells whether a request for a host must not be answered on a connection whose handshake was for another server
+	// name, which is empty if the client gave none (RFC 9110, section 15.5.20).
+	Misdirected(serverName, host string) bool
 }
 
 // Server is the front end: it lives as long as the process, while configurations come and go.
@@ -50,6 +56,7 @@ type generation struct {
 	table   *table
 	tls     *tls.Config
 	ca      []byte
+	certs   Certificates
 	tlsPort string // where redirect_https leads
 }
 
@@ -87,7 +94,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if err != nil {
 		return err
 	}
-	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate()}
+	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
 	used := map[*pool]bool{}
 	next.table = newTable(cfg, func(_ *config.Location, t *config.Target) *upstream {
 		u := s.pools.open(t)

@@ -101,7 +101,8 @@ func wantUnrecognizedName(t *testing.T, err error) {
 
 func TestUnknownNameIsRefusedQuietly(t *testing.T) {
 	var logs logBuffer
-	c, err := New(testConfig(t, site(config.TLSSelfSigned, "example.com")), logs.logger())
+	clock := newClock()
+	c, err := newManager(logs.logger(), clock.Now).Load(testConfig(t, site(config.TLSSelfSigned, "example.com")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,8 +113,13 @@ func TestUnknownNameIsRefusedQuietly(t *testing.T) {
 		_, err = handshake(address, client)
 		wantUnrecognizedName(t, err)
 	}
-	if got := logs.lines(""); len(got) != 0 {
-		t.Errorf("logged %q", got)
+	if got := logs.lines(""); len(got) != 1 {
+		t.Errorf("logged %q, want one line a minute", got)
+	}
+	clock.Add(refusedInterval)
+	handshake(address, anyone("third.example"))
+	if got := logs.lines("since_last=2 total=3 last_name=third.example"); len(got) != 1 {
+		t.Errorf("logged %q", logs.lines(""))
 	}
 }
 
@@ -126,9 +132,8 @@ func TestEverySiteThatCannotBeServedIsReported(t *testing.T) {
 	writeFile(t, junk, []byte("no PEM"))
 	writeFile(t, cut, append(slices.Clone(good.cert), other.cert[:100]...))
 	writeFile(t, locked, []byte(strings.ReplaceAll(string(good.key), "PRIVATE", "ENCRYPTED PRIVATE")))
-	_, err := New(testConfig(
+	_, err := load(testConfig(
 		t,
-		site(config.TLSAuto, "auto.example"),
 		fileSite(cert, key, "good.example"),
 		fileSite(filepath.Join(dir, "none.pem"), key, "none.example"),
 		fileSite(cert, filepath.Join(dir, "none.key"), "nokey.example"),
@@ -142,7 +147,6 @@ func TestEverySiteThatCannotBeServedIsReported(t *testing.T) {
 		t.Fatal("no error")
 	}
 	want := []string{
-		"wstunnel.yaml:7:5: site auto.example: tls: auto is not built yet; use self-signed or {cert, key}",
 		"wstunnel.yaml:9:10: site none.example: certificate file: open " + dir + "/none.pem: no such file or directory",
 		"wstunnel.yaml:9:10: site nokey.example: key file: open " + dir + "/none.key: no such file or directory",
 		"wstunnel.yaml:9:10: site mismatch.example: certificate file " + cert + " with key file " + otherKey + ": tls: private key does not match public key",

@@ -17,7 +17,7 @@ import (
 func followed(t *testing.T, cert, key string) (c *Certificates, clock *clock, logs *logBuffer) {
 	t.Helper()
 	clock, logs = newClock(), &logBuffer{}
-	c, err := newCertificates(testConfig(t, fileSite(cert, key, "_")), logs.logger(), clock.Now)
+	c, err := newManager(logs.logger(), clock.Now).Load(testConfig(t, fileSite(cert, key, "_")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestUnusableFilesKeepTheOldCertificateAndAreLoggedOnce(t *testing.T) {
 func TestOnlyOneHandshakeLooksAtTheFiles(t *testing.T) {
 	cert, key := newPair(t, "old.example").write(t, t.TempDir())
 	c, clock, _ := followed(t, cert, key)
-	p := c.fallback.(*filePair)
+	p := c.fallback.source.(filePairs)[0]
 	clock.Add(checkInterval)
 	p.mu.Lock() // another handshake is at it, on a file system that hangs
 	defer p.mu.Unlock()

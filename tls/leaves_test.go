@@ -17,7 +17,7 @@ import (
 func selfSigned(t *testing.T) (c *Certificates, clock *clock, client func(name string) *tls.Config) {
 	t.Helper()
 	clock = newClock()
-	c, err := newCertificates(testConfig(t, site(config.TLSSelfSigned, "_")), quiet(), clock.Now)
+	c, err := newManager(quiet(), clock.Now).Load(testConfig(t, site(config.TLSSelfSigned, "_")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestRandomNamesDoNotFillTheMemory(t *testing.T) {
 			t.Fatalf("a name asked all the time was dropped after %d others", i)
 		}
 	}
-	l := c.fallback.(*leaves)
+	l := c.fallback.source.(*leaves)
 	if len(l.byName) != maxLeaves || l.recent.Len() != maxLeaves {
 		t.Errorf("%d names, %d in order of use, want %d", len(l.byName), l.recent.Len(), maxLeaves)
 	}
@@ -144,7 +144,7 @@ func TestInvalidServerNamesAreNotSigned(t *testing.T) {
 			t.Errorf("%.40q: got %v, %v, want neither", name, cert, err)
 		}
 	}
-	if n := len(c.fallback.(*leaves).byName); n != 0 {
+	if n := len(c.fallback.source.(*leaves).byName); n != 0 {
 		t.Errorf("%d certificates were made", n)
 	}
 }
@@ -169,6 +169,8 @@ type otherConn struct {
 }
 
 func (c otherConn) LocalAddr() net.Addr { return c.local }
+
+func (c otherConn) RemoteAddr() net.Addr { return c.local }
 
 func TestWithoutServerNameTheLocalAddressIsCertified(t *testing.T) {
 	c, _, _ := selfSigned(t)

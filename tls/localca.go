@@ -164,27 +164,36 @@ func publish(file string, mode fs.FileMode, create func() ([]byte, error)) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".")
+	temp, err := writeTemp(file, mode, data)
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
-	if err != nil {
-		return nil, err
-	}
+	defer os.Remove(temp)
 	// A link, where a rename would replace what another process has put there.
-	if err := os.Link(temp.Name(), file); errors.Is(err, fs.ErrExist) {
+	if err := os.Link(temp, file); errors.Is(err, fs.ErrExist) {
 		return os.ReadFile(file)
 	} else if err != nil {
 		return nil, err
 	}
-	return data, syncDir(dir)
+	return data, syncDir(filepath.Dir(file))
+}
+
+// writeTemp writes a temporary file beside file, whole and on disk, and returns its name. Directories are made as needed.
+func writeTemp(file string, mode fs.FileMode, data []byte) (string, error) {
+	dir := filepath.Dir(file)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".")
+	if err != nil {
+		return "", err
+	}
+	_, err = temp.Write(data)
+	if err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close()); err != nil {
+		os.Remove(temp.Name())
+		return "", err
+	}
+	return temp.Name(), nil
 }
 
 // syncDir makes a new name in dir survive a power cut.

@@ -16,11 +16,11 @@ import (
 
 func TestLocalCAIsMadeOnce(t *testing.T) {
 	cfg := testConfig(t, site(config.TLSSelfSigned, "example.com"))
-	first, err := New(cfg, quiet())
+	first, err := load(cfg, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := New(cfg, quiet())
+	second, err := load(cfg, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestLocalCAIsMadeOnce(t *testing.T) {
 func TestNoLocalCAWithoutSelfSignedSite(t *testing.T) {
 	cert, key := newPair(t, "example.com").write(t, t.TempDir())
 	cfg := testConfig(t, fileSite(cert, key, "example.com"))
-	c, err := New(cfg, quiet())
+	c, err := load(cfg, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestStorageThatCannotBeUsed(t *testing.T) {
 			}
 			cfg := testConfig(t, site(config.TLSSelfSigned, "a.example"), site(config.TLSSelfSigned, "b.example"))
 			cfg.TLS.Storage = test.storage
-			_, err := New(cfg, quiet())
+			_, err := load(cfg, quiet())
 			if err == nil || !strings.HasPrefix(err.Error(), "wstunnel.yaml:7:5: site a.example: tls: self-signed: local CA: ") ||
 				!strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want ...%s", err, test.want)
@@ -240,7 +240,7 @@ func TestCASoonToExpireIsWarnedOf(t *testing.T) {
 		want int
 	}{{0, 0}, {caLifetime - leafLifetime/2, 1}} {
 		clock.Add(step.pass)
-		if _, err := newCertificates(cfg, logs.logger(), clock.Now); err != nil {
+		if _, err := newManager(logs.logger(), clock.Now).Load(cfg); err != nil {
 			t.Fatal(err)
 		}
 		if got := logs.lines("expires soon"); len(got) != step.want {

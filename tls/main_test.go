@@ -99,7 +99,7 @@ func site(mode config.TLSMode, hosts ...string) config.Site {
 // fileSite returns a site served by a pair of files.
 func fileSite(cert, key string, hosts ...string) config.Site {
 	s := site(config.TLSFiles, hosts...)
-	s.TLS = config.SiteTLS{Pos: config.Pos{Line: 9, Col: 10}, Mode: config.TLSFiles, Cert: cert, Key: key}
+	s.TLS = config.SiteTLS{Pos: config.Pos{Line: 9, Col: 10}, Mode: config.TLSFiles, Pairs: []config.CertPair{{Cert: cert, Key: key}}}
 	return s
 }
 
@@ -107,9 +107,14 @@ func testConfig(t *testing.T, sites ...config.Site) *config.Config {
 	return &config.Config{File: "wstunnel.yaml", TLS: config.TLS{Storage: filepath.Join(t.TempDir(), "certs")}, Sites: sites}
 }
 
+// load loads the certificates of a configuration with a manager of their own, which does nothing in the background.
+func load(cfg *config.Config, logger *slog.Logger) (*Certificates, error) {
+	return NewManager(logger).Load(cfg)
+}
+
 func mustNew(t *testing.T, sites ...config.Site) *Certificates {
 	t.Helper()
-	c, err := New(testConfig(t, sites...), quiet())
+	c, err := load(testConfig(t, sites...), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

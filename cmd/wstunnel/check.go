@@ -87,9 +87,18 @@ func siteTLS(site config.Site) string {
 	s := site.TLS.Mode.String()
 	switch site.TLS.Mode {
 	case config.TLSFiles:
-		s = site.TLS.Cert
+		files := make([]string, len(site.TLS.Pairs))
+		for i, pair := range site.TLS.Pairs {
+			files[i] = pair.Cert
+		}
+		s = strings.Join(files, ", ")
 	case config.TLSAuto:
-		s += " (not built yet: run refuses it)"
+		if site.TLS.OnDemand {
+			s += " (on demand)"
+		}
+	}
+	if site.ClientCA != "" {
+		s += ", clients by " + site.ClientCA
 	}
 	if site.RedirectHTTPS {
 		s += ", http redirects"

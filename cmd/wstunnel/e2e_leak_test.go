@@ -241,7 +241,7 @@ func startInProcess(t *testing.T, yaml string) (*front, *proxy.Server) {
 	stdlog.SetOutput(io.Discard) // websocketproxy writes there
 	t.Cleanup(func() { stdlog.SetOutput(os.Stderr) })
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	certificates, err := tls.New(cfg, log)
+	certificates, err := tls.NewManager(log).Load(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

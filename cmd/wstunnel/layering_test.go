@@ -13,6 +13,7 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/ws":      {},
 	"wstunnel/internal/config":  {},
 	"wstunnel/internal/reactor": {},
+	"wstunnel/internal/pebble":  {},
 	"wstunnel/internal/tunnel": {
 		"wstunnel/internal/ws":      "a tunnel follows frames",
 		"wstunnel/internal/reactor": "it runs on an event loop",

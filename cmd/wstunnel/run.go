@@ -62,8 +62,9 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
 
-	server := proxy.New(log, inherited)
-	if err := apply(log, server, cfg); err != nil {
+	server, certificates := proxy.New(log, inherited), tls.NewManager(log)
+	defer certificates.Close()
+	if err := apply(server, certificates, cfg); err != nil {
 		return err
 	}
 	if ready != nil {
@@ -78,7 +79,7 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 		notify(log, reloadingState())
 		if next, err := reload(); err != nil {
 			logMistakes(log, err)
-		} else if err := apply(log, server, next); err != nil {
+		} else if err := apply(server, certificates, next); err != nil {
 			log.Error("reload failed; the old configuration stays", "error", err)
 		} else {
 			cfg = next
@@ -89,13 +90,18 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 	return nil
 }
 
-// apply builds the certificates of a configuration and hands both to the server.
-func apply(log *slog.Logger, server *proxy.Server, cfg *config.Config) error {
-	certificates, err := tls.New(cfg, log)
+// apply loads the certificates of a configuration and hands both to the server. What is missing is ordered when the listeners
+// are open.
+func apply(server *proxy.Server, certificates *tls.Manager, cfg *config.Config) error {
+	loaded, err := certificates.Load(cfg)
 	if err != nil {
 		return err
 	}
-	return server.Apply(cfg, certificates)
+	if err := server.Apply(cfg, loaded); err != nil {
+		return err
+	}
+	certificates.Use(loaded)
+	return nil
 }
 
 // logMistakes logs each mistake of a configuration on a line of its own.

@@ -61,6 +61,15 @@ type ACME struct {
 	Directory string
 	// CA is a PEM file with an extra root for a private ACME server; empty for none.
 	CA string
+	// EAB ties the account to one that the authority already knows; zero for none.
+	EAB EAB
+}
+
+// EAB is an external account binding (RFC 8555, section 7.3.4), as ZeroSSL and company authorities hand it out.
+type EAB struct {
+	KID string
+	// HMACKey is the key itself, not its base64url form. It is a secret.
+	HMACKey string
 }
 
 // Timeouts of HTTP exchanges and tunnels. All are positive.
@@ -89,7 +98,15 @@ type Site struct {
 	Hosts         []string
 	TLS           SiteTLS
 	RedirectHTTPS bool
-	Locations     []Location
+	// HSTS is how long browsers are told to use https only (RFC 6797). Zero: they are told nothing.
+	HSTS time.Duration
+	// MinVersion is the lowest TLS version that is spoken, as in [crypto/tls]; zero for TLS 1.2.
+	MinVersion uint16
+	// ClientCAs are the roots that clients' certificates are checked with, and each client needs one; nil for none.
+	ClientCAs *x509.CertPool
+	// ClientCA is the file ClientCAs came from.
+	ClientCA  string
+	Locations []Location
 }
 
 // TLSMode says where a site's certificate comes from.
@@ -100,7 +117,7 @@ const (
 	TLSOff        TLSMode = iota // the site is not served over TLS (default)
 	TLSAuto                      // ordered from the ACME authority
 	TLSSelfSigned                // signed by the local CA, for each name asked
-	TLSFiles                     // a certificate and key file
+	TLSFiles                     // certificate and key files
 )
 
 func (m TLSMode) String() string {
@@ -118,8 +135,19 @@ func (m TLSMode) String() string {
 // SiteTLS is a site's certificate source.
 type SiteTLS struct {
 	Pos
-	Mode      TLSMode
-	Cert, Key string // PEM files, for TLSFiles
+	Mode TLSMode
+	// Pairs are the files of TLSFiles; at least one. Of several, a client gets the first that it can use, ECDSA before RSA.
+	Pairs []CertPair
+	// OnDemand says, with TLSAuto, that a certificate is ordered when a client asks for its name, if Ask allows it.
+	OnDemand bool
+	// Ask is the URL that is asked, with the name as the parameter domain; any 2xx allows it.
+	Ask string
+}
+
+// CertPair is a certificate with its chain and the key of it: two PEM files.
+type CertPair struct {
+	Pos
+	Cert, Key string
 }
 
 // MatchKind is how a location's path matches.

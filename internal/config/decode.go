@@ -246,6 +246,20 @@ func (d *decoder) duration(n *yaml.Node, v *time.Duration) {
 	}
 }
 
+// days reads a positive duration into v, which may be a number of days.
+func (d *decoder) days(n *yaml.Node, v *time.Duration) {
+	const longest = 36500 // days; a hundred years
+	if n := deref(n); n.Kind == yaml.ScalarNode {
+		text, _, problems := expand(n.Value, d.lookupEnv)
+		digits, ok := strings.CutSuffix(text, "d")
+		if number, err := strconv.Atoi(digits); ok && err == nil && len(problems) == 0 && number > 0 && number <= longest {
+			*v = time.Duration(number) * 24 * time.Hour
+			return
+		}
+	}
+	d.duration(n, v)
+}
+
 // count reads a whole number above zero.
 func (d *decoder) count(n *yaml.Node, v *int) {
 	const allowed = "a whole number above zero"

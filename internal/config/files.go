@@ -137,12 +137,22 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// keyPair reads a site's certificate and key files and checks that they belong together.
+// certPair reads a certificate and its key and checks that they belong together.
 // A mistake stands at the file that is wrong; at the key where only the pair is.
-func (d *decoder) keyPair(certNode, keyNode *yaml.Node, t *SiteTLS) {
+func (d *decoder) certPair(o object, allowed string) (CertPair, bool) {
+	certNode, keyNode := o.get("cert"), o.get("key")
+	if certNode == nil {
+		d.add(o.pos, `no "cert"`, allowed)
+	}
+	if keyNode == nil {
+		d.add(o.pos, `no "key"`, allowed)
+	}
+	if certNode == nil || keyNode == nil {
+		return CertPair{}, false
+	}
 	cert, certPEM, certOK := d.pemFile(certNode, "a PEM file with the certificate and its chain")
 	key, keyPEM, keyOK := d.pemFile(keyNode, "a PEM file with the certificate's private key")
-	t.Cert, t.Key = cert.path, key.path
+	pair := CertPair{Pos: o.pos, Cert: cert.path, Key: key.path}
 	if certOK {
 		if _, err := parseCertificates(certPEM); err != nil {
 			d.add(cert.pos, "bad certificate file "+cert.shown()+": "+err.Error(), "a PEM file with the certificate and its chain")
@@ -150,11 +160,13 @@ func (d *decoder) keyPair(certNode, keyNode *yaml.Node, t *SiteTLS) {
 		}
 	}
 	if !certOK || !keyOK {
-		return
+		return pair, false
 	}
 	if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
 		reason := strings.TrimPrefix(err.Error(), "tls: ")
 		d.add(key.pos, "bad key file "+key.shown()+" for certificate "+cert.shown()+": "+reason,
 			"a PEM file with the certificate's private key")
+		return pair, false
 	}
+	return pair, true
 }

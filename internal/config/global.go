@@ -1,11 +1,13 @@
 package config
 
 import (
+	"encoding/base64"
 	"net"
 	"net/mail"
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -152,6 +154,35 @@ func (d *decoder) acme(n *yaml.Node, a *ACME) {
 	}
 	if v := o.get("ca"); v != nil && !d.isEmptyText(v) {
 		_, a.CA = d.rootCAs(v)
+	}
+	if v := o.get("eab"); v != nil {
+		d.eab(v, &a.EAB)
+	}
+}
+
+// eab reads an external account binding. No error text shows the key.
+func (d *decoder) eab(n *yaml.Node, e *EAB) {
+	o, ok := d.object(n, inEAB)
+	if !ok {
+		return
+	}
+	const kidAllowed, keyAllowed = "the key identifier that the authority gave you", "the HMAC key that the authority gave you, in base64url"
+	if v := o.get("kid"); v == nil {
+		d.add(o.pos, `no "kid"`, kidAllowed)
+	} else if s, ok := d.scalar(v, kidAllowed); ok {
+		if s.text == "" {
+			d.add(s.pos, "an empty kid", kidAllowed)
+		}
+		e.KID = s.text
+	}
+	if v := o.get("hmac_key"); v == nil {
+		d.add(o.pos, `no "hmac_key"`, keyAllowed)
+	} else if s, ok := d.scalar(v, keyAllowed); ok {
+		key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(s.text, "="))
+		if err != nil || len(key) == 0 {
+			d.add(s.pos, "an hmac_key that is not base64url", keyAllowed)
+		}
+		e.HMACKey = string(key)
 	}
 }
 

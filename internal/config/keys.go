@@ -10,10 +10,12 @@ const (
 	inListener         = "a listener"
 	inTLS              = "tls"
 	inACME             = "acme"
+	inEAB              = "eab"
 	inTimeouts         = "timeouts"
 	inLimits           = "limits"
 	inSite             = "a site"
 	inSiteTLS          = "a site's tls"
+	inCertPair         = "a certificate"
 	inLocation         = "a location"
 	inLocationTimeouts = "a location's timeouts"
 	inTarget           = "a target"
@@ -30,14 +32,18 @@ func keysOf(kind string) []string {
 	case inTLS:
 		return []string{"storage", "acme"}
 	case inACME:
-		return []string{"email", "directory", "ca"}
+		return []string{"email", "directory", "ca", "eab"}
+	case inEAB:
+		return []string{"kid", "hmac_key"}
 	case inTimeouts:
 		return []string{"request_head", "keepalive", "connect", "response_head", "handshake", "tunnel_idle"}
 	case inLimits:
 		return []string{"max_connections", "max_connections_per_client"}
 	case inSite:
-		return []string{"hosts", "tls", "redirect_https", "locations"}
+		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "locations"}
 	case inSiteTLS:
+		return []string{"cert", "key", "auto", "ask"}
+	case inCertPair:
 		return []string{"cert", "key"}
 	case inLocation:
 		return []string{

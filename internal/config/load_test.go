@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"maps"
@@ -113,8 +114,11 @@ func TestExample(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := certificate(t)
 	write(t, filepath.Join(dir, "etc/internal-ca.pem"), cert)
-	write(t, filepath.Join(dir, "etc/example.net.pem"), cert)
-	write(t, filepath.Join(dir, "etc/example.net.key"), key)
+	write(t, filepath.Join(dir, "etc/clients-ca.pem"), cert)
+	for _, name := range []string{"example.net", "example.net-rsa"} {
+		write(t, filepath.Join(dir, "etc", name+".pem"), cert)
+		write(t, filepath.Join(dir, "etc", name+".key"), key)
+	}
 	for _, name := range []string{"www/assets", "www/default"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
@@ -133,7 +137,7 @@ func TestExample(t *testing.T) {
 	seen := make(map[string]bool)
 	collectKeys(doc.Content[0], inFile, seen)
 	for _, kind := range []string{
-		inFile, inListener, inTLS, inACME, inTimeouts, inSite, inSiteTLS, inLocation,
+		inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inSite, inSiteTLS, inLocation,
 		inLocationTimeouts, inTarget, inUpstream,
 	} {
 		for _, key := range keysOf(kind) {
@@ -147,7 +151,7 @@ func TestExample(t *testing.T) {
 // collectKeys notes the keys of a mapping, each after the mapping's kind, and of those in it.
 func collectKeys(n *yaml.Node, kind string, seen map[string]bool) {
 	inside := map[string]string{
-		inFile + " listen": inListener, inFile + " tls": inTLS, inTLS + " acme": inACME,
+		inFile + " listen": inListener, inFile + " tls": inTLS, inTLS + " acme": inACME, inACME + " eab": inEAB,
 		inFile + " timeouts": inTimeouts, inFile + " sites": inSite, inSite + " tls": inSiteTLS,
 		inSite + " locations": inLocation, inLocation + " timeouts": inLocationTimeouts,
 		inLocation + " websocket": inTarget, inLocation + " http": inTarget,
@@ -200,14 +204,19 @@ func TestTrustedProxies(t *testing.T) {
 
 func TestSiteTLSModes(t *testing.T) {
 	dir := workDir(t)
+	pair := func(col int, name string) CertPair {
+		return CertPair{Pos{6, col}, filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")}
+	}
 	for written, want := range map[string]SiteTLS{
 		"auto":                      {Mode: TLSAuto},
 		"self-signed":               {Mode: TLSSelfSigned},
 		"off":                       {Mode: TLSOff},
 		`"off"`:                     {Mode: TLSOff},
 		"!!str off":                 {Mode: TLSOff},
-		"{cert: a.pem, key: a.key}": {Mode: TLSFiles, Cert: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")},
-		"{cert: ./dir/../b.pem, key: " + dir + "/b.key}": {Mode: TLSFiles, Cert: filepath.Join(dir, "b.pem"), Key: filepath.Join(dir, "b.key")},
+		"{cert: a.pem, key: a.key}": {Mode: TLSFiles, Pairs: []CertPair{pair(10, "a")}},
+		"{cert: ./dir/../b.pem, key: " + dir + "/b.key}":         {Mode: TLSFiles, Pairs: []CertPair{pair(10, "b")}},
+		"[{cert: a.pem, key: a.key}, {cert: b.pem, key: b.key}]": {Mode: TLSFiles, Pairs: []CertPair{pair(11, "a"), pair(38, "b")}},
+		"{auto: on-demand, ask: 'http://127.0.0.1:5555/check'}":  {Mode: TLSAuto, OnDemand: true, Ask: "http://127.0.0.1:5555/check"},
 	} {
 		cfg := mustParse(t, filepath.Join(dir, "f.yaml"), `
 listen: [{address: ":80"}, {address: ":443", tls: true}]
@@ -218,9 +227,30 @@ sites:
   - {hosts: b.example, tls: self-signed, locations: [{path: /, http: "http://127.0.0.1:1"}]}
 `)
 		want.Pos = Pos{6, 10}
-		if got := cfg.Sites[0].TLS; got != want {
+		if got := cfg.Sites[0].TLS; !reflect.DeepEqual(got, want) {
 			t.Errorf("tls: %s: got %+v, want %+v", written, got, want)
 		}
+	}
+}
+
+func TestSecurityOfASite(t *testing.T) {
+	dir := workDir(t)
+	cfg := mustParse(t, filepath.Join(dir, "f.yaml"), `
+listen: [{address: ":80"}, {address: ":443", tls: true}]
+tls: {acme: {eab: {kid: key-1, hmac_key: aGVsbG8_aGVsbG8=}}}
+sites:
+  - {hosts: a.example, tls: auto, hsts: 180d, min_version: 1.3, client_ca: a.pem, locations: [{path: /, http: "http://127.0.0.1:1"}]}
+  - {hosts: "*.b.example", tls: {auto: on-demand, ask: "http://127.0.0.1:1/"}, hsts: 36h, locations: [{path: /, http: "http://127.0.0.1:1"}]}
+`)
+	site := cfg.Sites[0]
+	if site.HSTS != 180*24*time.Hour || site.MinVersion != tls.VersionTLS13 || site.ClientCAs == nil || site.ClientCA != filepath.Join(dir, "a.pem") {
+		t.Errorf("got %+v", site)
+	}
+	if got := cfg.Sites[1].HSTS; got != 36*time.Hour {
+		t.Errorf("hsts: 36h became %v", got)
+	}
+	if want := (EAB{KID: "key-1", HMACKey: "hello?hello"}); cfg.TLS.ACME.EAB != want {
+		t.Errorf("got %+v", cfg.TLS.ACME.EAB)
 	}
 }
 

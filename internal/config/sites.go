@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"strconv"
 
 	"gopkg.in/yaml.v3"
@@ -70,56 +69,17 @@ func (d *decoder) site(o object, timeouts Timeouts, w *wiring) Site {
 		w.tlsSites = append(w.tlsSites, site.TLS.Pos)
 	}
 	if n := o.get("hosts"); n != nil {
-		site.Hosts = d.hosts(n, tlsKnown && site.TLS.Mode == TLSAuto)
+		site.Hosts = d.hosts(n, tlsKnown && site.TLS.Mode == TLSAuto && !site.TLS.OnDemand)
 	} else {
 		d.add(o.pos, `no "hosts"`, "hosts for each site, such as hosts: [example.com], or [_] for all others")
 	}
-	if n := o.get("redirect_https"); n != nil {
-		ok := d.boolean(n, &site.RedirectHTTPS)
-		if ok && site.RedirectHTTPS && tlsKnown && site.TLS.Mode == TLSOff {
-			d.add(posOf(deref(n)), "redirect_https: true on a site without tls", "tls: auto, self-signed or {cert, key} for the site")
-		}
-	}
+	d.siteSecurity(o, &site, tlsKnown && site.TLS.Mode == TLSOff)
 	if n := o.get("locations"); n != nil {
 		site.Locations = d.locations(n, timeouts)
 	} else {
 		d.add(o.pos, `no "locations"`, "at least one location for each site")
 	}
 	return site
-}
-
-// siteTLS reads a site's tls, and tells whether its mode is known.
-func (d *decoder) siteTLS(n *yaml.Node) (SiteTLS, bool) {
-	const allowed = "auto, self-signed, off or {cert: FILE, key: FILE}"
-	t := SiteTLS{Pos: posOf(deref(n)), Mode: TLSFiles}
-	if deref(n).Kind != yaml.MappingNode {
-		s, ok := d.scalar(n, allowed)
-		if !ok {
-			return t, false
-		}
-		i := slices.Index([]string{"off", "auto", "self-signed"}, s.text)
-		if i < 0 {
-			d.add(t.Pos, "unknown value "+s.shown(), allowed+misspelt(s.written, "auto", "self-signed", "off"))
-			return t, false
-		}
-		t.Mode = []TLSMode{TLSOff, TLSAuto, TLSSelfSigned}[i]
-		return t, true
-	}
-	o, ok := d.object(n, inSiteTLS)
-	if !ok {
-		return t, true
-	}
-	cert, key := o.get("cert"), o.get("key")
-	if cert == nil {
-		d.add(o.pos, `no "cert"`, allowed)
-	}
-	if key == nil {
-		d.add(o.pos, `no "key"`, allowed)
-	}
-	if cert != nil && key != nil {
-		d.keyPair(cert, key, &t)
-	}
-	return t, true
 }
 
 // hosts reads a site's hosts, a list or a single one. For an ordered certificate all must

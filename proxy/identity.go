@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"wstunnel/internal/ws"
+)
+
+// acmeTLS is the ALPN protocol of an ACME authority that checks a TLS-ALPN-01 challenge (RFC 8737, section 6.2).
+const acmeTLS = "acme-tls/1"
+
+// challengePath is where an ACME authority asks for the answer to an HTTP-01 challenge (RFC 8555, section 8.3).
+const challengePath = "/.well-known/acme-challenge/"
+
+// clientSubject is the header that tells a backend whom the client's certificate names. No client can set it.
+const clientSubject = "X-Client-Subject"
+
+// handshakeInfo is what a client said of itself in its TLS handshake.
+type handshakeInfo struct {
+	serverName string // empty if it gave none
+	verified   bool   // it showed a certificate of one of the site's roots
+	subject    string // whom that names (RFC 2253), in printable ASCII
+}
+
+func handshakeInfoOf(state tls.ConnectionState) handshakeInfo {
+	info := handshakeInfo{serverName: state.ServerName}
+	if len(state.VerifiedChains) > 0 {
+		info.verified = true
+		info.subject = headerText(state.PeerCertificates[0].Subject.String())
+	}
+	return info
+}
+
+// headerText makes a distinguished name fit for a header: bytes that are not printable ASCII become \XX (RFC 2253, section
+// 2.4). Who issues certificates for clients may put line ends into names.
+func headerText(name string) string {
+	var text strings.Builder
+	for _, b := range []byte(name) {
+		if b < ' ' || b > '~' {
+			fmt.Fprintf(&text, `\%02X`, b)
+		} else {
+			text.WriteByte(b)
+		}
+	}
+	return text.String()
+}
+
+// answerChallenge answers an ACME authority on a plain listener, whatever site and location the request would go to, and
+// before any redirect. Challenges that this process knows nothing of are for the backend.
+func (x *exchange) answerChallenge(w *responseWriter, r *http.Request) bool {
+	token, ok := strings.CutPrefix(r.RequestURI, challengePath)
+	if !ok || x.in.secure || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	answer := x.gen.certs.Challenge(r.Host, token)
+	if answer == nil {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	w.Write(answer)
+	return true
+}
+
+// decideByHandshake refuses requests that the connection's handshake was not made for. A site with certificates for clients is
+// never served to one that has shown none, be it over plain HTTP behind a trusted proxy.
+func (x *exchange) decideByHandshake(r *http.Request) (d decision, decided bool) {
+	switch {
+	case x.in.secure && x.gen.certs.Misdirected(x.from.handshake.serverName, r.Host):
+		return refusal(http.StatusMisdirectedRequest, "the connection was made for another host"), true
+	case x.site.ClientCAs == nil:
+		return decision{}, false
+	case x.in.secure && !x.from.handshake.verified:
+		// The connection is older than the rule.
+		return refusal(http.StatusMisdirectedRequest, "this host wants a certificate of its clients"), true
+	case !x.in.secure && (x.in.publicScheme() == "https" || ws.WantsUpgrade(r)):
+		d = refusal(http.StatusForbidden, "this host wants a certificate of its clients")
+		d.err = errors.New("a site with client_ca was asked for over plain HTTP")
+		return d, true
+	}
+	return decision{}, false
+}
+
+// redirects tells whether the site's plain HTTP leads to https. Where clients need a certificate there is no other way.
+func (s *site) redirects() bool { return s.RedirectHTTPS || s.ClientCAs != nil }
+
+// addHSTS tells browsers to come over https only (RFC 6797, section 7.1); over plain HTTP nothing may be said (section 7.2).
+func (x *exchange) addHSTS(w *responseWriter) {
+	if x.site != nil && x.site.HSTS > 0 && x.in.secure {
+		w.Header()["Strict-Transport-Security"] = []string{"max-age=" + strconv.FormatInt(int64(x.site.HSTS/time.Second), 10)}
+	}
+}

@@ -1,0 +1,185 @@
+package tls
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/pebble"
+)
+
+// acmeFront is a manager with the listeners that an authority connects to.
+type acmeFront struct {
+	*Manager
+	logs        *logBuffer
+	plain, tls  string // addresses
+	httpAnswers bool
+	certs       *Certificates
+	mu          sync.Mutex
+}
+
+// ports finds two free ports, for an authority that has to know them first.
+func ports(t *testing.T) (plain, secure net.Listener) {
+	t.Helper()
+	var both [2]net.Listener
+	for i := range both {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		both[i] = l
+	}
+	return both[0], both[1]
+}
+
+func portOf(t *testing.T, l net.Listener) int {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// startACME runs an authority, and a manager for its challenges on real listeners.
+func startACME(t *testing.T, options pebble.Options) (*pebble.Server, *acmeFront) {
+	t.Helper()
+	plain, secure := ports(t)
+	options.HTTPPort, options.TLSPort = portOf(t, plain), portOf(t, secure)
+	authority := pebble.Start(t, options)
+	return authority, newFront(t, plain, secure)
+}
+
+func newFront(t *testing.T, plain, secure net.Listener) *acmeFront {
+	t.Helper()
+	f := &acmeFront{logs: &logBuffer{}, plain: plain.Addr().String(), tls: secure.Addr().String()}
+	f.Manager = newManager(slog.New(slog.NewTextHandler(f.logs, nil)), time.Now)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.URL.Path, "/.well-known/acme-challenge/")
+		if answer := f.current.Load().Challenge(r.Host, token); answer != nil {
+			w.Write(answer)
+			return
+		}
+		http.NotFound(w, r)
+	})}
+	go server.Serve(plain)
+	var handshakes sync.WaitGroup
+	go func() {
+		for {
+			conn, err := secure.Accept()
+			if err != nil {
+				return
+			}
+			handshakes.Go(func() {
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(10 * time.Second))
+				if c := f.current.Load(); c != nil {
+					tls.Server(conn, c.Config()).Handshake()
+				}
+			})
+		}
+	}()
+	t.Cleanup(func() {
+		f.Close()
+		server.Close()
+		secure.Close()
+		f.running.Wait()
+		handshakes.Wait()
+	})
+	return f
+}
+
+// acmeConfig is a configuration with sites whose certificates an authority issues.
+func acmeConfig(t *testing.T, authority *pebble.Server, sites ...config.Site) *config.Config {
+	cfg := testConfig(t, sites...)
+	cfg.Listen = []config.Listener{{Address: ":80"}, {Address: ":443", TLS: true}}
+	cfg.TLS.ACME = config.ACME{Directory: authority.Directory, CA: authority.CA, Email: "admin@example.com"}
+	return cfg
+}
+
+// use makes a configuration the current one.
+func (f *acmeFront) use(t *testing.T, cfg *config.Config) *Certificates {
+	t.Helper()
+	c, err := f.Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Use(c)
+	return c
+}
+
+// awaitCertificate waits until a name has a certificate, and returns it.
+func (f *acmeFront) awaitCertificate(t *testing.T, name string) *tls.Certificate {
+	t.Helper()
+	f.eventually(t, "certificate of "+name, func() bool {
+		e := f.entry(name)
+		return e != nil && e.cert.Load() != nil
+	})
+	return f.entry(name).cert.Load()
+}
+
+func (f *acmeFront) awaitLog(t *testing.T, text string, n int) []string {
+	t.Helper()
+	f.eventually(t, "log line "+text, func() bool { return len(f.logs.lines(text)) >= n })
+	return f.logs.lines(text)
+}
+
+func (f *acmeFront) eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still no %s\n%s", what, f.logs.lines(""))
+		}
+	}
+}
+
+func TestCertificatesAreThereBeforeTheFirstVisitor(t *testing.T) {
+	authority, f := startACME(t, pebble.Options{})
+	cfg := acmeConfig(t, authority, site(config.TLSAuto, "a.example", "b.example", "_"), site(config.TLSAuto, "c.example"))
+	f.use(t, cfg)
+	roots := authority.Roots(t)
+	for _, name := range []string{"a.example", "b.example", "c.example"} {
+		f.awaitCertificate(t, name)
+		state, err := handshake(f.tls, &tls.Config{ServerName: name, RootCAs: roots})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := state.PeerCertificates[0].DNSNames; len(got) != 1 || got[0] != name {
+			t.Errorf("%s: certificate for %v", name, got)
+		}
+		if state.PeerCertificates[0].PublicKeyAlgorithm.String() != "ECDSA" {
+			t.Errorf("%s: %s key", name, state.PeerCertificates[0].PublicKeyAlgorithm)
+		}
+	}
+	_, err := handshake(f.tls, anyone("other.example"))
+	wantUnrecognizedName(t, err)
+	if state, err := handshake(f.tls, anyone("")); err != nil || state.PeerCertificates[0].DNSNames[0] != "a.example" {
+		t.Errorf("without a name: %v", err)
+	}
+	filepath.WalkDir(cfg.TLS.Storage, func(path string, d os.DirEntry, err error) error {
+		info, _ := d.Info()
+		if want := os.FileMode(0o600); !d.IsDir() && info.Mode() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if entries, _ := os.ReadDir(filepath.Join(f.current.Load().authority.storage.dir, "challenges")); len(entries) != 0 {
+		f.eventually(t, "end of the challenges' files", func() bool {
+			entries, _ := os.ReadDir(filepath.Join(f.current.Load().authority.storage.dir, "challenges"))
+			return len(entries) == 0
+		})
+	}
+	_ = context.Background
+}

@@ -1,0 +1,147 @@
+package tls
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// settle makes the settings of handshakes, when all sites are known.
+func (c *Certificates) settle() {
+	c.config = serverConfig(c.get)
+	c.config.GetConfigForClient = c.forClient
+	c.manager.tickets.renew(c.manager.now(), c.config)
+	if c.authority != nil {
+		c.challenge = serverConfig(c.getChallenge)
+		c.challenge.NextProtos = []string{acmeTLS}
+		c.challenge.SessionTicketsDisabled = true
+	}
+}
+
+// serverConfig is what crypto/tls needs, apart from the certificates. Responses of OCSP are not stapled: Let's Encrypt gives
+// none any more.
+func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{
+		GetCertificate: get,
+		NextProtos:     []string{"h2", "http/1.1"},
+		MinVersion:     tls.VersionTLS12,
+		// For TLS 1.2 only; those of 1.3 are not configurable. No CBC and no static RSA:
+		// RFC 9325 section 4.2.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+	}
+}
+
+// forClient is the GetConfigForClient of the server configuration. What it returns has no keys of session tickets, so that
+// those of the listener's hold for all.
+func (c *Certificates) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if c.challenge != nil && slices.Equal(hello.SupportedProtos, []string{acmeTLS}) {
+		return c.challenge, nil
+	}
+	if s := c.lookup(serverName(hello.ServerName)); s != nil {
+		return s.config, nil
+	}
+	return nil, nil
+}
+
+// get is the GetCertificate of the server configuration. It does no I/O but to look at a site's certificate files, and waits
+// for nothing but the first certificate of a name.
+//
+// For a name that no site has it returns nil and no error: crypto/tls answers that, and only
+// that, with the alert unrecognized_name (RFC 6066 section 3); any error of ours would become
+// internal_error.
+func (c *Certificates) get(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
+	name := serverName(hello.ServerName)
+	if s := c.lookup(name); s != nil {
+		cert, err = s.source.certificate(hello, name)
+	}
+	if cert == nil && err == nil {
+		c.manager.refused.count(hello)
+	}
+	return cert, err
+}
+
+// getChallenge answers the ACME authority. Names that no order can be for are refused before anything is looked up.
+func (c *Certificates) getChallenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	name := serverName(hello.ServerName)
+	if c.manager.entry(name) != nil {
+		if cert := c.manager.challenges.answerTLS(name, c.authority.storage); cert != nil {
+			return cert, nil
+		}
+	}
+	c.manager.refused.count(hello)
+	return nil, nil
+}
+
+// serverName returns the name that a client asks for in lower case, or "" for none.
+func serverName(sni string) string {
+	name := strings.ToLower(sni)
+	if _, err := netip.ParseAddr(name); err == nil {
+		return "" // an IP address is no server name (RFC 6066 section 3), but some clients send it
+	}
+	return name
+}
+
+// Challenge returns the answer to an HTTP-01 challenge for a host (RFC 8555, section 8.3), or nil if there is none. The host
+// may have a port.
+func (c *Certificates) Challenge(host, token string) []byte {
+	if c.authority == nil {
+		return nil
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if c.manager.entry(strings.ToLower(host)) == nil {
+		return nil
+	}
+	return c.manager.challenges.answerHTTP(token, c.authority.storage)
+}
+
+// Misdirected tells whether a request for host, which may have a port, came on a connection that was made for another site:
+// sni is the name that the client gave in the handshake, or "". HTTP/2 clients send requests for other hosts on a
+// connection whose certificate covers these (RFC 9113, section 9.1.1); that is right, unless one of the sites wants
+// certificates of its clients.
+func (c *Certificates) Misdirected(sni, host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	name, asked := serverName(sni), serverName(strings.Trim(strings.TrimSuffix(host, "."), "[]"))
+	if name == asked {
+		return false
+	}
+	here, there := c.lookup(name), c.lookup(asked)
+	if here == there || here == nil || there == nil {
+		return false
+	}
+	if here.clientCAs != there.clientCAs {
+		return true
+	}
+	if name == "" || asked == "" {
+		return false // it is about an address, which no certificate of a site's need cover
+	}
+	cert := here.peek(name)
+	return cert != nil && cert.Leaf.VerifyHostname(asked) != nil
+}
+
+// peek returns the certificate that a client that asks for name is given, without making one.
+func (s *siteTLS) peek(name string) *tls.Certificate {
+	switch source := s.source.(type) {
+	case *autoSource:
+		if e := source.manager.entry(name); e != nil {
+			return e.cert.Load()
+		}
+	case filePairs:
+		return source[0].current.Load()
+	case *leaves:
+		return source.cached(name, source.now())
+	}
+	return nil
+}
