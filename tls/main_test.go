@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -42,24 +43,28 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// clock is a time that tests move.
+// clock is a time that tests move: the real one, or one that stands still, and what was added.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu    sync.Mutex
+	still time.Time // zero for the real time
+	added time.Duration
 }
 
-func newClock() *clock { return &clock{now: time.Now()} }
+func newClock() *clock { return &clock{still: time.Now()} }
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	if c.still.IsZero() {
+		return time.Now().Add(c.added)
+	}
+	return c.still.Add(c.added)
 }
 
 func (c *clock) Add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	c.added += d
 }
 
 // logBuffer collects log lines.
@@ -166,6 +171,15 @@ func (p pair) write(t *testing.T, dir string) (cert, key string) {
 	writeFile(t, cert, p.cert)
 	writeFile(t, key, p.key)
 	return cert, key
+}
+
+func mustDecode(t *testing.T, text string) string {
+	t.Helper()
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 func writeFile(t *testing.T, file string, data []byte) {

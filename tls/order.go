@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,11 +29,12 @@ type authority struct {
 	settings  config.ACME
 	storage   storage
 	transport *http.Transport
-	http01    bool // there is a plain listener to answer that challenge on
+	http01    bool          // there is a plain listener to answer that challenge on
+	patience  time.Duration // with one request
 }
 
 func newAuthority(cfg *config.Config, storage storage) (*authority, error) {
-	a := &authority{settings: cfg.TLS.ACME, storage: storage}
+	a := &authority{settings: cfg.TLS.ACME, storage: storage, patience: answerTimeout}
 	a.transport = http.DefaultTransport.(*http.Transport).Clone()
 	if file := cfg.TLS.ACME.CA; file != "" {
 		roots, err := x509.SystemCertPool()
@@ -78,7 +80,7 @@ func (a *authority) order(ctx context.Context, c *challenges, name string) (*tls
 		// RenewBefore stays zero: at or above the lifetime it would be a loop.
 		Client: &acme.Client{
 			Key: key, DirectoryURL: a.settings.Directory, UserAgent: "wstunnel",
-			HTTPClient: &http.Client{Transport: o, Timeout: answerTimeout}, RetryBackoff: o.retryAfter,
+			HTTPClient: &http.Client{Transport: o, Timeout: a.patience}, RetryBackoff: o.retryAfter,
 		},
 	}
 	if eab := a.settings.EAB; eab.KID != "" {
@@ -151,7 +153,6 @@ func (o *order) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer context.AfterFunc(o.ctx, cancel)()
 	resp, err := o.transport.RoundTrip(r.WithContext(ctx))
 	if err != nil {
-		o.note(err.Error())
 		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -237,17 +238,20 @@ type orderError struct {
 
 func (e *orderError) Error() string { return e.words }
 
+// explain words why an order has failed. That no challenge was left to try is what autocert says in the end; why is what the
+// authority has said.
 func (o *order) explain(err error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	words := strings.Join(o.words, "; ")
-	if words == "" || o.ctx.Err() != nil {
-		words = err.Error()
+	words := slices.Clone(o.words)
+	_, quoted := errors.AsType[*acme.Error](err) // so its text is among the words
+	if len(words) == 0 || !quoted && !strings.Contains(err.Error(), "no viable challenge type") {
+		words = append(words, err.Error())
 	}
 	const longest = 1000
-	words = strings.Join(strings.Fields(words), " ")
-	if len(words) > longest {
-		words = words[:longest] + "..."
+	text := strings.Join(strings.Fields(strings.Join(words, "; ")), " ")
+	if len(text) > longest {
+		text = text[:longest] + "..."
 	}
-	return &orderError{words: words, wait: o.wait}
+	return &orderError{words: text, wait: o.wait}
 }

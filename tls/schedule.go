@@ -262,10 +262,10 @@ func (m *Manager) failed(j job, kept attempt, err error) outcome {
 		wait = max(wait, order.wait)
 	}
 	next := attempt{Failures: kept.Failures + 1, Error: err.Error(), Last: now, Next: now.Add(wait)}
-	m.log.Error("certificate not obtained", "host", j.name, "error", err, "failures", next.Failures, "next_try", next.Next)
 	if err := j.authority.storage.note(j.name, next); err != nil {
 		m.log.Error("failure not stored", "host", j.name, "error", err)
 	}
+	m.log.Error("certificate not obtained", "host", j.name, "error", err, "failures", next.Failures, "next_try", next.Next)
 	return outcome{due: next.Next, attempt: next, drop: j.asker != nil && j.cert == nil && next.Failures >= 4}
 }
 
