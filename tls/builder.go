@@ -28,7 +28,7 @@ type builder struct {
 
 // site returns what the handshakes for a site need, nil for a site without TLS.
 func (b *builder) site(cfg *config.Site) (*siteTLS, error) {
-	s := &siteTLS{clientCAs: cfg.ClientCA}
+	s := &siteTLS{site: cfg, clientCAs: cfg.ClientCA}
 	var err error
 	switch cfg.TLS.Mode {
 	case config.TLSOff:

@@ -34,6 +34,7 @@ type Certificates struct {
 
 // A siteTLS is what the handshakes for one site need.
 type siteTLS struct {
+	site      *config.Site
 	source    source
 	asker     *asker      // of a site whose certificates are ordered on demand
 	auto      bool        // certificates are ordered

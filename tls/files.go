@@ -39,7 +39,7 @@ type filePair struct {
 func newFilePair(certFile, keyFile string, logger *slog.Logger, now func() time.Time) (*filePair, error) {
 	p := &filePair{certFile: certFile, keyFile: keyFile, logger: logger, now: now}
 	p.loaded, p.checked = p.stat(), now()
-	cert, err := p.read()
+	cert, err := readPair(p.certFile, p.keyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (p *filePair) refresh() {
 		p.failure = ""
 		return
 	}
-	cert, err := p.read()
+	cert, err := readPair(p.certFile, p.keyFile)
 	if err != nil {
 		if err.Error() != p.failure || !found.equal(p.failed) {
 			p.logger.Error("certificate not reloaded, the old one stays", "error", err)
@@ -83,26 +83,26 @@ func (p *filePair) refresh() {
 	p.warnIfExpired(cert)
 }
 
-// read loads the files as they are now.
-func (p *filePair) read() (*tls.Certificate, error) {
-	certPEM, err := os.ReadFile(p.certFile)
+// readPair loads a certificate and its key.
+func readPair(certFile, keyFile string) (*tls.Certificate, error) {
+	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("certificate file: %w", err)
 	}
-	keyPEM, err := os.ReadFile(p.keyFile)
+	keyPEM, err := os.ReadFile(keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
 	if encrypted(keyPEM) {
-		return nil, fmt.Errorf("key file %s: the key is encrypted, and nobody is there to ask for its passphrase; store it decrypted", p.keyFile)
+		return nil, fmt.Errorf("key file %s: the key is encrypted, and nobody is there to ask for its passphrase; store it decrypted", keyFile)
 	}
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("certificate file %s with key file %s: %w", p.certFile, p.keyFile, err)
+		return nil, fmt.Errorf("certificate file %s with key file %s: %w", certFile, keyFile, err)
 	}
 	// A half-written chain would parse as a shorter one.
 	if bytes.Count(certPEM, []byte("-----BEGIN CERTIFICATE-----")) != len(cert.Certificate) {
-		return nil, fmt.Errorf("certificate file %s: it holds an unreadable or unfinished certificate", p.certFile)
+		return nil, fmt.Errorf("certificate file %s: it holds an unreadable or unfinished certificate", certFile)
 	}
 	return &cert, nil
 }

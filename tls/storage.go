@@ -76,24 +76,32 @@ func (s storage) prepare() error {
 // certificate returns the certificate of a name, or nil if there is none. An expired one is returned too: it is better
 // than none. A file that cannot be used is set aside.
 func (s storage) certificate(name string) *tls.Certificate {
-	file := s.file(name + ".pem")
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	cert, err := s.read(name)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		s.log.Error("stored certificate cannot be read", "host", name, "error", err)
-		return nil
-	}
-	cert, err := parsePair(data)
-	if err == nil {
-		err = cert.Leaf.VerifyHostname(name)
-	}
-	if err != nil {
-		s.setAside(file, err)
-		return nil
+	} else if err != nil {
+		s.setAside(s.file(name+".pem"), err)
 	}
 	return cert
+}
+
+// read is certificate without consequences.
+func (s storage) read(name string) (*tls.Certificate, error) {
+	data, err := os.ReadFile(s.file(name + ".pem"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	cert, err := parsePair(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := cert.Leaf.VerifyHostname(name); err != nil {
+		return nil, err
+	}
+	return cert, nil
 }
 
 // setAside gives a corrupt file another name, for somebody to look at.
@@ -138,15 +146,11 @@ type attempt struct {
 
 // attempt returns what is stored of a name. A file that cannot be read tells of nothing.
 func (s storage) attempt(name string) attempt {
-	file := s.file(name + ".json")
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(s.file(name + ".json"))
 	if err != nil {
 		return attempt{}
 	}
-	a, err := parseAttempt(data)
-	if err != nil {
-		s.setAside(file, err)
-	}
+	a, _ := parseAttempt(data) // the next failure replaces what is corrupt
 	return a
 }
 

@@ -5,10 +5,12 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"wstunnel/internal/config"
+	"wstunnel/tls"
 )
 
 // defaultConfig is where packages and the systemd unit put the configuration.
@@ -40,6 +42,9 @@ exits with 2; or it prints the routing table as it was understood, and exits wit
 			if err != nil {
 				return err
 			}
+			if err := tls.Check(cfg, time.Now()); err != nil {
+				return usageError{err}
+			}
 			return printRoutes(stdout, cfg)
 		},
 	}
@@ -60,10 +65,10 @@ func printRoutes(w io.Writer, cfg *config.Config) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SITE\tPATH\tKIND\tTARGET\tTLS")
 	for _, site := range cfg.Sites {
-		hosts, tls := strings.Join(site.Hosts, ","), siteTLS(site)
+		hosts, secured := strings.Join(site.Hosts, ","), siteTLS(site)
 		for _, l := range site.Locations {
 			row := func(kind, target string) {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", hosts, l.Match, kind, target, tls)
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", hosts, l.Match, kind, target, secured)
 			}
 			if l.WebSocket != nil {
 				kind := "websocket"

@@ -62,7 +62,7 @@ to their own backend port, so that wss:// works with the same certificate.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout))
+	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout))
 	return root
 }
 
