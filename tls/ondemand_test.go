@@ -1,0 +1,236 @@
+package tls
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/pebble"
+)
+
+// askServer answers what an asker asks, and counts.
+type askServer struct {
+	*httptest.Server
+	asked  atomic.Int64
+	status atomic.Int64
+	delay  time.Duration
+}
+
+func startAsk(t *testing.T) *askServer {
+	t.Helper()
+	s := &askServer{}
+	s.status.Store(http.StatusNoContent)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked.Add(1)
+		time.Sleep(s.delay)
+		status := int(s.status.Load())
+		if strings.HasPrefix(r.FormValue("domain"), "no") || r.FormValue("site") != "7" {
+			status = http.StatusNotFound
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *askServer) url() string { return s.URL + "/check?site=7" }
+
+func (s *askServer) asker(t *testing.T, clock *clock, logs *logBuffer) *asker {
+	t.Helper()
+	a := newAsker(s.url(), logs.logger(), clock.Now)
+	t.Cleanup(a.client.CloseIdleConnections)
+	return a
+}
+
+func onDemandSite(ask string, hosts ...string) config.Site {
+	s := site(config.TLSAuto, hosts...)
+	s.TLS.OnDemand, s.TLS.Ask = true, ask
+	return s
+}
+
+func TestCertificatesOnDemand(t *testing.T) {
+	t.Parallel()
+	authority, f := startACME(t, pebble.Options{})
+	ask := startAsk(t)
+	cfg := acmeConfig(t, authority, onDemandSite(ask.url(), "*.customers.example", "_"))
+	c := f.use(t, cfg)
+	t.Cleanup(c.lookup("x.customers.example").asker.client.CloseIdleConnections)
+	roots := authority.Roots(t)
+	// The first visitors wait for the order, together.
+	var visitors sync.WaitGroup
+	for range 3 {
+		visitors.Go(func() {
+			if _, err := handshake(f.tls, &tls.Config{ServerName: "shop.customers.example", RootCAs: roots}); err != nil {
+				t.Errorf("first handshake: %v", err)
+			}
+		})
+	}
+	visitors.Wait()
+	if asked := ask.asked.Load(); asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	if n := len(f.logs.lines("certificate obtained")); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	for _, name := range []string{"no.customers.example", "bad_name.customers.example", "single"} {
+		_, err := handshake(f.tls, anyone(name))
+		wantUnrecognizedName(t, err)
+	}
+	if _, err := handshake(f.tls, anyone("")); err == nil {
+		t.Error("a certificate for no name")
+	}
+
+	// After a restart it is served without a question.
+	before := ask.asked.Load()
+	plain, secure := ports(t)
+	again := newFront(t, plain, secure)
+	again.use(t, cfg)
+	if _, err := handshake(again.tls, &tls.Config{ServerName: "shop.customers.example", RootCAs: roots}); err != nil {
+		t.Error(err)
+	}
+	if asked := ask.asked.Load(); asked != before {
+		t.Errorf("asked %d times more", asked-before)
+	}
+	// When it is to be renewed and not allowed any more, it goes.
+	ask.status.Store(http.StatusForbidden)
+	cert := again.awaitCertificate(t, "shop.customers.example")
+	again.pass(renewal(cert).Sub(again.now()) + time.Second)
+	again.eventually(t, "end of the name", func() bool { return again.entry("shop.customers.example") == nil })
+}
+
+func TestAnswersAreRememberedForTheirTime(t *testing.T) {
+	ask, clock := startAsk(t), newClock()
+	a := ask.asker(t, clock, &logBuffer{})
+	for _, step := range []struct {
+		name    string
+		pass    time.Duration
+		allowed bool
+		asked   int64
+	}{
+		{"yes.example", 0, true, 1},
+		{"yes.example", yesFor - time.Second, true, 1},
+		{"yes.example", time.Second, true, 2},
+		{"no.example", 0, false, 3},
+		{"no.example", noFor - time.Second, false, 3},
+		{"no.example", time.Second, false, 4},
+	} {
+		clock.Add(step.pass)
+		allowed, err := a.allowed(t.Context(), step.name)
+		if allowed != step.allowed || err != nil || ask.asked.Load() != step.asked {
+			t.Errorf("%+v: got %v, %v after %d questions", step, allowed, err, ask.asked.Load())
+		}
+	}
+}
+
+func TestOneQuestionPerNameAtATime(t *testing.T) {
+	ask := startAsk(t)
+	ask.delay = 50 * time.Millisecond
+	a := ask.asker(t, newClock(), &logBuffer{})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if ok, err := a.allowed(t.Context(), "yes.example"); !ok || err != nil {
+				t.Errorf("got %v, %v", ok, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := ask.asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+func TestRedirectsAndFailuresAreNoYes(t *testing.T) {
+	ask, clock := startAsk(t), newClock()
+	var logs logBuffer
+	a := ask.asker(t, clock, &logs)
+	for status, wantErr := range map[int]bool{http.StatusFound: false, http.StatusInternalServerError: true} {
+		ask.status.Store(int64(status))
+		if ok, err := a.allowed(t.Context(), fmt.Sprintf("yes%d.example", status)); ok || (err != nil) != wantErr {
+			t.Errorf("%d: got %v, %v", status, ok, err)
+		}
+	}
+	ask.Close()
+	if ok, err := a.allowed(t.Context(), "yes.example"); ok || err == nil {
+		t.Errorf("without a server: %v, %v", ok, err)
+	}
+	if got := logs.lines("asking about a name failed"); len(got) != 1 {
+		t.Errorf("logged %q, want one line a minute", got)
+	}
+}
+
+func TestQuestionsAtOnceAreBounded(t *testing.T) {
+	ask := startAsk(t)
+	ask.delay = 200 * time.Millisecond
+	a := ask.asker(t, newClock(), &logBuffer{})
+	var all sync.WaitGroup
+	var refused atomic.Int64
+	for i := range 2 * maxAsking {
+		all.Go(func() {
+			if _, err := a.allowed(context.Background(), fmt.Sprintf("yes%d.example", i)); err != nil {
+				refused.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := ask.asked.Load(); n > maxAsking || refused.Load() != 2*maxAsking-n {
+		t.Errorf("%d questions, %d refused", n, refused.Load())
+	}
+}
+
+func TestMemoryOfAnswersIsBounded(t *testing.T) {
+	a := newAsker("http://127.0.0.1:1/", quiet(), newClock().Now)
+	for i := range 3 * maxAnswers {
+		a.remember(fmt.Sprint(i), false)
+	}
+	if len(a.answers) > maxAnswers {
+		t.Errorf("%d answers", len(a.answers))
+	}
+}
+
+func TestBudgetOfOrders(t *testing.T) {
+	clock := newClock()
+	var logs logBuffer
+	a := newAsker("http://127.0.0.1:1/", logs.logger(), clock.Now)
+	for i := range domainPerWeek {
+		if err := a.spend(fmt.Sprintf("n%d.shop.co.uk", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.spend("one.more.shop.co.uk"); err == nil || !strings.Contains(err.Error(), "shop.co.uk") {
+		t.Errorf("got %v", err)
+	}
+	for i := range ordersPerHour - domainPerWeek {
+		if err := a.spend(fmt.Sprintf("n%d.co.uk", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.spend("other.example"); err == nil {
+		t.Error("more orders than an hour may have")
+	}
+	if err := a.spend("co.uk"); err == nil {
+		t.Error("a public suffix is no domain of a customer's")
+	}
+	clock.Add(time.Hour)
+	if err := a.spend("other.example"); err != nil {
+		t.Error(err)
+	}
+	if err := a.spend("one.more.shop.co.uk"); err == nil {
+		t.Error("more certificates for a domain than a week may have")
+	}
+	clock.Add(7 * 24 * time.Hour)
+	if err := a.spend("one.more.shop.co.uk"); err != nil || len(a.domains) != 1 {
+		t.Errorf("%v; %d domains", err, len(a.domains))
+	}
+	if got := logs.lines("budget"); len(got) != 2 {
+		t.Errorf("logged %q", got)
+	}
+}
