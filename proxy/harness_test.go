@@ -74,6 +74,12 @@ func startTLS(t *testing.T, yaml string) *front {
 
 func startWith(t *testing.T, yaml string) *front {
 	t.Helper()
+	return startWrapped(t, yaml, func(certs proxy.Certificates) proxy.Certificates { return certs })
+}
+
+// startWrapped runs a server whose certificates are changed before it gets them.
+func startWrapped(t *testing.T, yaml string, wrap func(proxy.Certificates) proxy.Certificates) *front {
+	t.Helper()
 	f := &front{t: t, log: &logBuffer{}}
 	logger := slog.New(slog.NewJSONHandler(f.log, nil))
 	cfg, err := config.Parse("wstunnel.yaml", []byte(yaml), func(string) (string, bool) { return "", false })
@@ -85,7 +91,7 @@ func startWith(t *testing.T, yaml string) *front {
 		t.Fatal(err)
 	}
 	f.server = proxy.New(logger, nil)
-	if err := f.server.Apply(cfg, certs); err != nil {
+	if err := f.server.Apply(cfg, wrap(certs)); err != nil {
 		t.Fatal(err)
 	}
 	addresses := f.server.Addresses()

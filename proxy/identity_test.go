@@ -1,0 +1,227 @@
+package proxy_test
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wstunnel/proxy"
+)
+
+// challenged answers one HTTP-01 challenge.
+type challenged struct{ proxy.Certificates }
+
+func (challenged) Challenge(host, token string) []byte {
+	if host == "example.com" && token == "known" {
+		return []byte("known.thumbprint")
+	}
+	return nil
+}
+
+func TestChallengesAreAnsweredBeforeRedirectsAndBackends(t *testing.T) {
+	backend := echoHeads(t)
+	f := startWrapped(t, bothListeners+"tls: {storage: "+t.TempDir()+"}\n"+
+		strings.Replace(secureSite(httpTo(backend)), "    tls:", "    redirect_https: true\n    tls:", 1),
+		func(c proxy.Certificates) proxy.Certificates { return challenged{c} })
+	for _, test := range []struct {
+		request string
+		status  int
+		body    string
+	}{
+		{"GET /.well-known/acme-challenge/known", 200, "known.thumbprint"},
+		{"GET /.well-known/acme-challenge/other", 308, ""},
+		{"POST /.well-known/acme-challenge/known", 308, ""},
+		{"GET /.well-known/acme-challenge/", 308, ""},
+		{"GET /.well-known/acme-challenge/../acme-challenge/known", 308, ""},
+	} {
+		c := f.dial()
+		c.send(test.request, " HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n")
+		if got := c.expect(test.status); test.body != "" && got.body != test.body {
+			t.Errorf("%s: %q", test.request, got.body)
+		}
+	}
+	secure := f.overTLS(t, "example.com", nil)
+	secure.send("GET /.well-known/acme-challenge/known HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	if got := secure.expect(200); !strings.HasPrefix(got.body, "GET /.well-known/acme-challenge/known") {
+		t.Errorf("over TLS: %q", got.body)
+	}
+}
+
+// echoHeads is a backend that answers with the head that it was sent.
+func echoHeads(t *testing.T) (address string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Strict-Transport-Security", "max-age=1")
+		fmt.Fprintf(w, "%s %s\n", r.Method, r.URL)
+		r.Header.Write(w)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// overTLS connects with a server name, and shows a certificate if it has one.
+func (f *front) overTLS(t *testing.T, name string, cert *tls.Certificate) *client {
+	t.Helper()
+	settings := &tls.Config{ServerName: name, InsecureSkipVerify: true}
+	if cert != nil {
+		settings.Certificates = []tls.Certificate{*cert}
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", f.secure, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { conn.Close() })
+	return &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
+}
+
+// clientIdentity makes an authority for clients, whose root is in a file, and a certificate of a client.
+func clientIdentity(t *testing.T, subject pkix.Name) (caFile string, cert tls.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, Subject: pkix.Name{CommonName: "CA"},
+	}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caFile = filepath.Join(t.TempDir(), "clients.pem")
+	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, Subject: subject,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caFile, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// sites is a configuration of an open site and one with certificates for clients.
+func openAndLocked(t *testing.T, backend, caFile string) string {
+	site := func(host, more string) string {
+		return "  - {hosts: [" + host + "], tls: self-signed, " + more + "locations: [" + httpTo(backend) + "]}\n"
+	}
+	return bothListeners + "tls: {storage: " + t.TempDir() + "}\ntrusted_proxies: [127.0.0.3]\nsites:\n" +
+		site("example.com", "hsts: 180d, ") + site("locked.example", "client_ca: "+caFile+", ")
+}
+
+func TestSubjectOfTheClientReachesTheBackendAndCannotBeForged(t *testing.T) {
+	subject := pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
+		{Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: "Müller, Söhne"},
+		{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "a\r\nX-Evil: 1"},
+	}}
+	caFile, cert := clientIdentity(t, subject)
+	f := startWith(t, openAndLocked(t, echoHeads(t), caFile))
+
+	c := f.overTLS(t, "locked.example", &cert)
+	c.send("GET / HTTP/1.1\r\nHost: locked.example\r\nX-Client-Subject: CN=admin\r\nx-client-SUBJECT: CN=root\r\n" +
+		"Connection: X-Client-Subject\r\nX_Client_Subject: CN=cgi\r\n\r\n")
+	body := c.expect(200).body
+	if want := "X-Client-Subject: CN=a\\0D\\0AX-Evil: 1,O=M\\C3\\BCller\\, S\\C3\\B6hne\r\n"; !strings.Contains(body, want) {
+		t.Errorf("no %q in\n%s", want, body)
+	}
+	if strings.Contains(body, "admin") || strings.Contains(body, "root") || strings.Contains(body, "cgi") {
+		t.Errorf("what the client claims has arrived:\n%s", body)
+	}
+
+	open := f.overTLS(t, "example.com", &cert)
+	open.send("GET / HTTP/1.1\r\nHost: example.com\r\nX-Client-Subject: CN=admin\r\n\r\n")
+	if body := open.expect(200).body; strings.Contains(body, "Subject") {
+		t.Errorf("on a site without certificates for clients:\n%s", body)
+	}
+}
+
+func TestSiteWithClientCertificatesHasNoOtherWayIn(t *testing.T) {
+	caFile, cert := clientIdentity(t, pkix.Name{CommonName: "client"})
+	f := startWith(t, openAndLocked(t, echoHeads(t), caFile))
+	get := func(c *client, host, more string, status int) answer {
+		t.Helper()
+		c.send("GET /x HTTP/1.1\r\nHost: ", host, "\r\n", more, "\r\n")
+		return c.expect(status)
+	}
+	get(f.overTLS(t, "example.com", nil), "locked.example", "", 421)
+	get(f.overTLS(t, "locked.example", &cert), "example.com", "", 421)
+	get(f.overTLS(t, "example.com", nil), "example.com", "", 200)
+	// Over plain HTTP it leads to https, a trusted proxy's word or not, and a tunnel leads nowhere.
+	if got := get(f.dial(), "locked.example", "", 308).Header.Get("Location"); !strings.HasPrefix(got, "https://locked.example") {
+		t.Errorf("redirected to %s", got)
+	}
+	proxied, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}).Dial("tcp", f.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxied.Close() })
+	get(&client{Conn: proxied, t: t, br: bufio.NewReader(proxied)}, "locked.example", "X-Forwarded-Proto: https\r\n", 403)
+	get(f.dial(), "locked.example", "Connection: Upgrade\r\nUpgrade: websocket\r\n", 403)
+	// Without the certificate there is no connection.
+	bare := f.overTLS(t, "locked.example", nil)
+	bare.send("GET / HTTP/1.1\r\nHost: locked.example\r\n\r\n")
+	if _, err := bare.br.ReadByte(); err == nil || !strings.Contains(err.Error(), "certificate required") {
+		t.Errorf("without a certificate: %v", err)
+	}
+}
+
+func TestStrictTransportSecurityIsSaidOnceAndOverTLSOnly(t *testing.T) {
+	caFile, _ := clientIdentity(t, pkix.Name{CommonName: "client"})
+	f := startWith(t, openAndLocked(t, echoHeads(t), caFile))
+	for _, path := range []string{"/", "/.well-known/wstunnel/ca.pem"} {
+		c := f.overTLS(t, "example.com", nil)
+		c.send("GET ", path, " HTTP/1.1\r\nHost: example.com\r\n\r\n")
+		if got := c.expect(200).Header["Strict-Transport-Security"]; len(got) != 1 || got[0] != "max-age=15552000" {
+			t.Errorf("%s over TLS: %q", path, got)
+		}
+	}
+	c := f.dial()
+	c.send("GET /.well-known/wstunnel/ca.pem HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	if got := c.expect(200).Header["Strict-Transport-Security"]; len(got) != 0 {
+		t.Errorf("over plain HTTP: %q", got)
+	}
+}
+
+func TestConnectionOfAnAuthorityEndsWithTheHandshake(t *testing.T) {
+	f := startWrapped(t, bothListeners+"tls: {storage: "+t.TempDir()+"}\n"+secureSite(httpTo("127.0.0.1:1")),
+		func(c proxy.Certificates) proxy.Certificates { return alpn{c} })
+	conn := f.dialTLS("acme-tls/1")
+	if p := conn.ConnectionState().NegotiatedProtocol; p != "acme-tls/1" {
+		t.Errorf("negotiated %q", p)
+	}
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	if data, _ := io.ReadAll(conn); len(data) != 0 {
+		t.Errorf("got %q", data)
+	}
+}
+
+// alpn takes acme-tls/1 too.
+type alpn struct{ proxy.Certificates }
+
+func (c alpn) Config() *tls.Config {
+	settings := c.Certificates.Config().Clone()
+	settings.NextProtos = append(settings.NextProtos, "acme-tls/1")
+	return settings
+}
