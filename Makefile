@@ -31,9 +31,9 @@ check:
 	$(STATICCHECK) -tags portable ./...
 	GOOS=darwin go build -o /dev/null ./...
 
-# The programs that the tests run for real.
-PROGRAMS = php chromium openssl systemd-analyze
-PACKAGES = php-cli chromium python3-websockets openssl systemd fonts-liberation
+# The programs that the tests run for real. Pebble, an ACME authority, they build for themselves, at a version of internal/pebble.
+PROGRAMS = php chromium certutil openssl systemd-analyze
+PACKAGES = php-cli chromium libnss3-tools python3-websockets openssl systemd fonts-liberation
 
 tools:
 	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \

@@ -24,14 +24,19 @@ type browser struct{ context.Context }
 // the system does not trust.
 func startBrowser(t *testing.T, caFile string) browser {
 	t.Helper()
+	return startBrowserWith(t, chromedp.Env("TMPDIR="+t.TempDir()), chromedp.Flag("ignore-certificate-errors-spki-list", keyHash(t, caFile)))
+}
+
+// startBrowserWith runs a headless Chromium with further options.
+func startBrowserWith(t *testing.T, more ...chromedp.ExecAllocatorOption) browser {
+	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(installed(t, "chromium", "chromium")), chromedp.UserDataDir(t.TempDir()), chromedp.Env("TMPDIR="+t.TempDir()),
+		chromedp.ExecPath(installed(t, "chromium", "chromium")), chromedp.UserDataDir(t.TempDir()),
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("no-proxy-server", true),
-		chromedp.Flag("ignore-certificate-errors-spki-list", keyHash(t, caFile)))
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+		chromedp.Flag("no-proxy-server", true))
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
@@ -62,11 +67,15 @@ func keyHash(t *testing.T, certFile string) string {
 
 func (b browser) open(t *testing.T, url string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(b, patience)
-	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
+	if err := b.tryOpen(url); err != nil {
 		t.Fatalf("%s: %v", url, err)
 	}
+}
+
+func (b browser) tryOpen(url string) error {
+	ctx, cancel := context.WithTimeout(b, patience)
+	defer cancel()
+	return chromedp.Do(ctx, chromedp.Navigate(url))
 }
 
 // script runs the body of an async function in the page and returns what it returns.

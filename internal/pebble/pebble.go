@@ -213,6 +213,7 @@ func write(t testing.TB, file string, data []byte) {
 // run starts a program that ends with the test.
 func run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
+	endWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
