@@ -272,7 +272,7 @@ func TestAuthorityInTrouble(t *testing.T) {
 			case <-hang:
 			case <-r.Context().Done():
 			}
-		}, "deadline exceeded", time.Minute},
+		}, "/dir", time.Minute},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -183,3 +183,36 @@ func TestCertificatesAreThereBeforeTheFirstVisitor(t *testing.T) {
 		return len(entries) == 0
 	})
 }
+
+func TestStorageThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	writeFile(t, file, nil)
+	cfg := testConfig(t, site(config.TLSAuto, "a.example"), site(config.TLSAuto, "b.example"))
+	cfg.TLS.Storage = file
+	_, err := load(cfg, quiet())
+	if err == nil || !strings.HasPrefix(err.Error(), "wstunnel.yaml:7:5: site a.example: tls: auto: mkdir "+file) ||
+		!strings.HasSuffix(err.Error(), "\nwstunnel.yaml:7:5: site b.example: tls: auto: no storage or authority, as said above") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCertificatesAreServedFromAStorageThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t, site(config.TLSAuto, "a.example"))
+	s := newStorage(cfg.TLS, quiet())
+	p := newPair(t, "a.example")
+	writeFile(t, s.file("a.example.pem"), append(p.key, p.cert...))
+	writeFile(t, s.file("locks"), nil) // in the way of the directory
+	var logs logBuffer
+	c, err := load(cfg, logs.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := logs.lines("nothing can be renewed"); len(got) != 1 {
+		t.Errorf("logged %q", got)
+	}
+	if _, err := handshake(serve(t, c.Config()), anyone("a.example")); err != nil {
+		t.Error(err)
+	}
+}

@@ -72,7 +72,7 @@ func (b *builder) auto(cfg *config.Site, asker *asker) (source, error) {
 		storage := newStorage(b.cfg.TLS, b.logger)
 		authority, err := newAuthority(b.cfg, storage)
 		if err == nil {
-			err = storage.prepare()
+			err = b.prepare(storage)
 		}
 		if err != nil {
 			b.noACME = true
@@ -85,6 +85,17 @@ func (b *builder) auto(cfg *config.Site, asker *asker) (source, error) {
 		first = cfg.Hosts[i]
 	}
 	return &autoSource{manager: b.manager, first: first, asker: asker}, nil
+}
+
+// prepare makes a storage ready to be written. One that cannot be is a mistake to be told of at once, unless there are
+// certificates in it, which can be served until the disk is mended.
+func (b *builder) prepare(s storage) error {
+	err := s.prepare()
+	if stored, _ := s.names(); err != nil && len(stored) > 0 {
+		b.logger.Error("the storage of certificates cannot be written: nothing can be renewed", "directory", s.dir, "error", err)
+		return nil
+	}
+	return err
 }
 
 // selfSigned returns the source that all self-signed sites share.

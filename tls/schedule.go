@@ -82,8 +82,23 @@ func (m *Manager) adopt(c *Certificates) {
 				continue
 			}
 		}
-		e.authority, e.asker, e.fresh, e.due = c.authority, asker, true, m.now()
+		e.adopt(c.authority, asker, m.now())
 	}
+}
+
+// adopt makes a name one of the configuration that holds from now on. What is known not to be due yet is left in peace: there may
+// be thousands. The caller holds Manager.mu.
+func (e *entry) adopt(a *authority, asker *asker, now time.Time) {
+	due := now
+	if cert := e.cert.Load(); cert != nil && e.storage == a.storage {
+		switch end := renewal(cert); {
+		case now.Before(end):
+			due = end
+		case e.attempt.Failures == 0 && now.Before(e.due):
+			due = e.due
+		}
+	}
+	e.authority, e.asker, e.due, e.fresh = a, asker, due, true
 }
 
 // run looks after the names that are due, until Close.

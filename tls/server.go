@@ -96,10 +96,7 @@ func (c *Certificates) Challenge(host, token string) []byte {
 	if c.authority == nil {
 		return nil
 	}
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if c.manager.entry(strings.ToLower(host)) == nil {
+	if c.manager.entry(hostName(host)) == nil {
 		return nil
 	}
 	return c.manager.challenges.answerHTTP(token, c.authority.storage)
@@ -110,25 +107,34 @@ func (c *Certificates) Challenge(host, token string) []byte {
 // connection whose certificate covers these (RFC 9113, section 9.1.1); that is right, unless one of the sites wants
 // certificates of its clients.
 func (c *Certificates) Misdirected(sni, host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	name, asked := serverName(sni), serverName(strings.Trim(strings.TrimSuffix(host, "."), "[]"))
+	name, asked := serverName(sni), hostName(host)
 	if name == asked {
 		return false
 	}
 	here, there := c.lookup(name), c.lookup(asked)
-	if here == there || here == nil || there == nil {
+	_, notAddress := netip.ParseAddr(asked)
+	switch {
+	case here == there || there == nil:
 		return false
-	}
-	if here.clientCAs != there.clientCAs {
+	case here == nil || here.clientCAs != there.clientCAs:
 		return true
-	}
-	if name == "" || asked == "" {
-		return false // it is about an address, which no certificate of a site's need cover
+	case name == "" || asked == "" || notAddress == nil:
+		return false // a certificate need not cover the address that a client without a server name connects to
 	}
 	cert := here.peek(name)
 	return cert != nil && cert.Leaf.VerifyHostname(asked) != nil
+}
+
+// hostName returns the host of a Host header as the configuration spells it.
+func hostName(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.String()
+	}
+	return host
 }
 
 // peek returns the certificate that a client that asks for name is given, without making one.

@@ -144,7 +144,10 @@ func TestMisdirectedRequests(t *testing.T) {
 	files, more := fileSite(cert, key, "a.files.example", "b.files.example"), fileSite(cert, key, "c.files.example", "elsewhere.example")
 	locked := fileSite(cert, key, "locked.files.example")
 	locked.ClientCAs, locked.ClientCA = pool, "clients.pem"
-	c := mustNew(t, files, more, locked, site(config.TLSSelfSigned, "self.example", "*.self.example"), site(config.TLSOff, "off.example"))
+	_, otherPool := clientCA(t)
+	address := fileSite(cert, key, "192.0.2.7")
+	address.ClientCAs, address.ClientCA = otherPool, "others.pem"
+	c := mustNew(t, files, more, locked, site(config.TLSSelfSigned, "self.example", "*.self.example"), site(config.TLSOff, "off.example"), address)
 	c.get(&tls.ClientHelloInfo{ServerName: "self.example"})
 	for _, test := range []struct {
 		sni, host string
@@ -160,7 +163,11 @@ func TestMisdirectedRequests(t *testing.T) {
 		{"locked.files.example", "locked.files.example:8443", false},
 		{"self.example", "x.self.example", false},
 		{"self.example", "a.files.example", true},
-		{"", "locked.files.example", false}, // no site answers such handshakes here
+		{"", "locked.files.example", true},
+		{"gone.example", "a.files.example", true}, // a reload has taken the site away
+		{"gone.example", "gone.example", false},
+		{"locked.files.example", "192.0.2.7", true}, // another authority's clients
+		{"a.files.example", "[2001:db8::1]:443", false},
 		{"a.files.example", "127.0.0.1", false},
 		{"a.files.example", "off.example", false}, // 421 for a reason of its own
 	} {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/url"
 	"slices"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -103,6 +104,9 @@ func (d *decoder) siteSecurity(o object, site *Site, off bool) {
 	}
 	if n := o.get("hsts"); n != nil {
 		d.days(n, &site.HSTS)
+		if site.HSTS > 0 && site.HSTS < time.Second {
+			d.add(posOf(deref(n)), "hsts of less than a second", "a second at least; browsers would forget at once")
+		}
 	}
 	if n := o.get("min_version"); n != nil {
 		const allowed = `"1.2" or "1.3"`
