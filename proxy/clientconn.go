@@ -54,8 +54,8 @@ type origin struct {
 	listener *listener
 	remote   netip.AddrPort
 	secure   bool // over TLS
-	// handshake is what the client said of itself in its TLS handshake.
-	handshake handshakeInfo
+	// handshake is what the client said of itself in its TLS handshake; nil without TLS.
+	handshake *handshakeInfo
 }
 
 // leave counts the connection out when it has ended.

@@ -81,7 +81,6 @@ func (s *Server) newExchange(r *http.Request, from origin) *exchange {
 		method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header,
 		peer: peer, client: peer, secure: from.secure, port: from.listener.port,
 		trusted: x.gen.trusts(peer),
-		subject: from.handshake.subject,
 	}
 	if x.in.trusted {
 		x.in.client = x.gen.clientOf(peer, r.Header["X-Forwarded-For"])

@@ -103,6 +103,22 @@ func startWrapped(t *testing.T, yaml string, wrap func(proxy.Certificates) proxy
 	return f
 }
 
+// apply makes the server take another configuration.
+func (f *front) apply(t *testing.T, yaml string) {
+	t.Helper()
+	cfg, err := config.Parse("wstunnel.yaml", []byte(yaml), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := tls.NewManager(slog.New(slog.DiscardHandler)).Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.server.Apply(cfg, certs); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (f *front) stop() {
 	if f.stopped {
 		return

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/ws"
@@ -23,18 +25,41 @@ const clientSubject = "X-Client-Subject"
 
 // handshakeInfo is what a client said of itself in its TLS handshake.
 type handshakeInfo struct {
-	serverName string // empty if it gave none
-	verified   bool   // it showed a certificate of one of the site's roots
-	subject    string // whom that names (RFC 2253), in printable ASCII
+	serverName string              // empty if it gave none
+	shown      []*x509.Certificate // with its own first; empty if it was not asked for one
+	subject    string              // whom that names (RFC 2253), in printable ASCII
+	roots      atomic.Pointer[x509.CertPool]
 }
 
-func handshakeInfoOf(state tls.ConnectionState) handshakeInfo {
-	info := handshakeInfo{serverName: state.ServerName}
+func handshakeInfoOf(state tls.ConnectionState) *handshakeInfo {
+	info := &handshakeInfo{serverName: state.ServerName}
 	if len(state.VerifiedChains) > 0 {
-		info.verified = true
-		info.subject = headerText(state.PeerCertificates[0].Subject.String())
+		info.shown = state.PeerCertificates
+		info.subject = headerText(info.shown[0].Subject.String())
 	}
 	return info
+}
+
+// verifiedBy tells whether the client's certificate is by one of the roots. The handshake has verified it, but for the site
+// and the configuration of that moment: it is verified again for each other set of roots, and that is remembered.
+func (h *handshakeInfo) verifiedBy(roots *x509.CertPool) bool {
+	if h == nil || len(h.shown) == 0 {
+		return false
+	}
+	if h.roots.Load() == roots {
+		return true
+	}
+	options := x509.VerifyOptions{
+		Roots: roots, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, cert := range h.shown[1:] {
+		options.Intermediates.AddCert(cert)
+	}
+	if _, err := h.shown[0].Verify(options); err != nil {
+		return false
+	}
+	h.roots.Store(roots)
+	return true
 }
 
 // headerText makes a distinguished name fit for a header: bytes that are not printable ASCII become \XX (RFC 2253, section
@@ -76,13 +101,16 @@ func (x *exchange) decideByHandshake(r *http.Request) (d decision, decided bool)
 		return refusal(http.StatusMisdirectedRequest, "the connection was made for another host"), true
 	case x.site.ClientCAs == nil:
 		return decision{}, false
-	case x.in.secure && !x.from.handshake.verified:
-		// The connection is older than the rule.
+	case x.in.secure && !x.from.handshake.verifiedBy(x.site.ClientCAs):
+		// The connection is older than the rule, or was made for another site: a new one is asked for the right certificate.
 		return refusal(http.StatusMisdirectedRequest, "this host wants a certificate of its clients"), true
 	case !x.in.secure && (x.in.publicScheme() == "https" || ws.WantsUpgrade(r)):
 		d = refusal(http.StatusForbidden, "this host wants a certificate of its clients")
 		d.err = errors.New("a site with client_ca was asked for over plain HTTP")
 		return d, true
+	}
+	if x.in.secure {
+		x.in.subject = x.from.handshake.subject
 	}
 	return decision{}, false
 }

@@ -187,6 +187,25 @@ func TestSiteWithClientCertificatesHasNoOtherWayIn(t *testing.T) {
 	}
 }
 
+func TestReloadThatReplacesTheRootsOfClients(t *testing.T) {
+	backend := echoHeads(t)
+	oldCA, cert := clientIdentity(t, pkix.Name{CommonName: "old"})
+	newCA, _ := clientIdentity(t, pkix.Name{CommonName: "new"})
+	yaml := openAndLocked(t, backend, oldCA)
+	f := startWith(t, yaml)
+	c := f.overTLS(t, "locked.example", &cert)
+	ask := func(status int) {
+		t.Helper()
+		c.send("GET / HTTP/1.1\r\nHost: locked.example\r\n\r\n")
+		c.expect(status)
+	}
+	ask(200)
+	f.apply(t, yaml)
+	ask(200)
+	f.apply(t, strings.ReplaceAll(yaml, oldCA, newCA))
+	ask(421)
+}
+
 func TestStrictTransportSecurityIsSaidOnceAndOverTLSOnly(t *testing.T) {
 	caFile, _ := clientIdentity(t, pkix.Name{CommonName: "client"})
 	f := startWith(t, openAndLocked(t, echoHeads(t), caFile))

@@ -273,8 +273,10 @@ func (m *Manager) store(j job, cert *tls.Certificate) {
 func (m *Manager) failed(j job, kept attempt, err error) outcome {
 	now := m.now()
 	wait := backoff(kept.Failures + 1)
-	if order, ok := errors.AsType[*orderError](err); ok {
-		wait = max(wait, order.wait)
+	if order, ok := errors.AsType[*orderError](err); ok && order.wait > 0 {
+		// A rate limit of the account is no fault of the name's: of a thousand new hosts, Let's Encrypt takes a hundred an hour, and the
+		// last are not to wait for days.
+		wait = max(order.wait, min(wait, 100*time.Minute))
 	}
 	next := attempt{Failures: kept.Failures + 1, Error: err.Error(), Last: now, Next: now.Add(wait)}
 	if err := j.authority.storage.note(j.name, next); err != nil {
