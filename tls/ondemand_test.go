@@ -106,6 +106,42 @@ func TestCertificatesOnDemand(t *testing.T) {
 	again.eventually(t, "end of the name", func() bool { return again.entry("shop.customers.example") == nil })
 }
 
+func TestChallengesOfOtherProcesses(t *testing.T) {
+	cfg := testConfig(t, site(config.TLSAuto, "a.example"), onDemandSite("http://127.0.0.1:1/", "*.customers.example"), site(config.TLSSelfSigned, "_"))
+	m := newManager(quiet(), time.Now)
+	c, err := m.Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.adopt(c)
+	p := newPair(t, "challenge")
+	for _, name := range []string{"a.example", "x.customers.example", "other.example"} {
+		writeFile(t, c.authority.storage.file("challenges", name+"+token"), append(p.key, p.cert...))
+	}
+	writeFile(t, c.authority.storage.file("challenges", "abc+http-01"), []byte("abc.def"))
+	address := serve(t, c.Config())
+	for name, want := range map[string]bool{"a.example": true, "x.customers.example": true, "y.customers.example": false, "other.example": false} {
+		client := anyone(name)
+		client.NextProtos = []string{acmeTLS}
+		state, err := handshake(address, client)
+		if got := err == nil && state.PeerCertificates[0].DNSNames[0] == "challenge"; got != want {
+			t.Errorf("TLS-ALPN-01 for %s: %v", name, err)
+		}
+	}
+	for _, test := range []struct{ host, token, want string }{
+		{"a.example", "abc", "abc.def"},
+		{"A.example:80", "abc", "abc.def"},
+		{"x.customers.example", "abc", "abc.def"},
+		{"other.example", "abc", ""},
+		{"a.example", "../locks/abc", ""},
+		{"a.example", "", ""},
+	} {
+		if got := string(c.Challenge(test.host, test.token)); got != test.want {
+			t.Errorf("%+v: got %q", test, got)
+		}
+	}
+}
+
 func TestAnswersAreRememberedForTheirTime(t *testing.T) {
 	ask, clock := startAsk(t), newClock()
 	a := ask.asker(t, clock, &logBuffer{})

@@ -72,13 +72,22 @@ func (c *Certificates) get(hello *tls.ClientHelloInfo) (cert *tls.Certificate, e
 // getChallenge answers the ACME authority. Names that no order can be for are refused before anything is looked up.
 func (c *Certificates) getChallenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := serverName(hello.ServerName)
-	if c.manager.entry(name) != nil {
+	if c.ordered(name) {
 		if cert := c.manager.challenges.answerTLS(name, c.authority.storage); cert != nil {
 			return cert, nil
 		}
 	}
 	c.manager.refused.count(hello)
 	return nil, nil
+}
+
+// ordered tells whether a name is one that certificates are ordered for, by this process or by another one on the same storage.
+func (c *Certificates) ordered(name string) bool {
+	if c.manager.entry(name) != nil {
+		return true
+	}
+	s := c.lookup(name)
+	return s != nil && s.asker != nil && issuable(name)
 }
 
 // serverName returns the name that a client asks for in lower case, or "" for none.
@@ -96,7 +105,7 @@ func (c *Certificates) Challenge(host, token string) []byte {
 	if c.authority == nil {
 		return nil
 	}
-	if c.manager.entry(hostName(host)) == nil {
+	if !c.ordered(hostName(host)) {
 		return nil
 	}
 	return c.manager.challenges.answerHTTP(token, c.authority.storage)
