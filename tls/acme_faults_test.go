@@ -349,3 +349,29 @@ func TestReloadOrdersWhatIsNewAndForgetsWhatIsGone(t *testing.T) {
 		t.Errorf("%d orders", n)
 	}
 }
+
+func TestOrdersAtOnceAreBounded(t *testing.T) {
+	t.Parallel()
+	authority, f := startFaulty(t)
+	var now, most atomic.Int64
+	release := make(chan struct{})
+	var hold http.HandlerFunc = func(w http.ResponseWriter, _ *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		<-release
+		now.Add(-1)
+		http.Error(w, "later", http.StatusForbidden)
+	}
+	authority.fault.Store(&hold)
+	var names []string
+	for i := range 3 * maxOrders {
+		names = append(names, fmt.Sprintf("n%d.example", i))
+	}
+	f.use(t, acmeConfig(t, authority.Server, site(config.TLSAuto, names...)))
+	f.eventually(t, "requests", func() bool { return now.Load() == maxOrders })
+	time.Sleep(50 * time.Millisecond)
+	close(release)
+	f.awaitLog(t, "certificate not obtained", len(names))
+	if most.Load() != maxOrders {
+		t.Errorf("%d orders at once, want %d", most.Load(), maxOrders)
+	}
+}

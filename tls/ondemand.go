@@ -202,6 +202,32 @@ func (a *asker) warn(what, name string, err error) {
 	}
 }
 
+// demand returns the entry of a name that a client asks for, if it is allowed; nil if it is not.
+func (m *Manager) demand(ctx context.Context, asker *asker, name string) (*entry, error) {
+	c := m.current.Load()
+	if c == nil || c.authority == nil || !issuable(name) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, issuanceWait)
+	defer cancel()
+	allowed, err := asker.allowed(ctx, name)
+	if err != nil || !allowed {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.names[name]
+	if e == nil {
+		if err := asker.spend(name); err != nil {
+			return nil, err
+		}
+		e = &entry{name: name, authority: c.authority, asker: asker, due: m.now(), done: make(chan struct{})}
+		m.names[name] = e
+		m.poke()
+	}
+	return e, nil
+}
+
 // issuable tells whether a name that a client asks for is one that an authority gives certificates for.
 func issuable(name string) bool {
 	return validName(name) && strings.Contains(name, ".") && !strings.Contains(name, "_")

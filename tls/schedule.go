@@ -1,7 +1,6 @@
 package tls
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -284,32 +283,6 @@ func (m *Manager) failed(j job, kept attempt, err error) outcome {
 	}
 	m.log.Error("certificate not obtained", "host", j.name, "error", err, "failures", next.Failures, "next_try", next.Next)
 	return outcome{due: next.Next, attempt: next, drop: j.asker != nil && j.cert == nil && next.Failures >= 4}
-}
-
-// demand returns the entry of a name that a client asks for, if it is allowed; nil if it is not.
-func (m *Manager) demand(ctx context.Context, asker *asker, name string) (*entry, error) {
-	c := m.current.Load()
-	if c == nil || c.authority == nil || !issuable(name) {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, issuanceWait)
-	defer cancel()
-	allowed, err := asker.allowed(ctx, name)
-	if err != nil || !allowed {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e := m.names[name]
-	if e == nil {
-		if err := asker.spend(name); err != nil {
-			return nil, err
-		}
-		e = &entry{name: name, authority: c.authority, asker: asker, due: m.now(), done: make(chan struct{})}
-		m.names[name] = e
-		m.poke()
-	}
-	return e, nil
 }
 
 // issuerOf names who has issued a certificate.

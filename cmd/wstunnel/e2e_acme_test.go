@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -222,4 +224,42 @@ func TestRenewalAndRestartDisturbNobody(t *testing.T) {
 		t.Fatalf("after a restart without the authority: %v", err)
 	}
 	conn.Close()
+}
+
+func TestHostsOnDemand(t *testing.T) {
+	a := startACME(t, pebble.Options{})
+	php := startSocketPHP(t, "")
+	asked := make(chan string, 10)
+	customers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.FormValue("domain")
+		if r.FormValue("domain") != "shop.customer.example" {
+			http.NotFound(w, r)
+		}
+	}))
+	defer customers.Close()
+	yaml := a.settings(a.plain, a.secure, []string{"_"}, `{path: /ws, websocket: "ws://`+php.address+`"}`)
+	f := startFront(t, strings.Replace(yaml, "tls: auto", "tls: {auto: on-demand, ask: "+customers.URL+"/check}", 1))
+	roots := a.Roots(t)
+	for range 2 {
+		s, cert := f.dialHost(t, "shop.customer.example", "/ws", roots)
+		s.echo("hello")
+		if cert.DNSNames[0] != "shop.customer.example" {
+			t.Errorf("a certificate for %v", cert.DNSNames)
+		}
+	}
+	if _, err := tls.Dial("tcp", f.https, &tls.Config{ServerName: "stranger.example", RootCAs: roots}); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("a name that is not allowed: %v", err)
+	}
+	close(asked)
+	var questions []string
+	for name := range asked {
+		questions = append(questions, name)
+	}
+	if strings.Join(questions, " ") != "shop.customer.example stranger.example" {
+		t.Errorf("asked for %v", questions)
+	}
+	out, err := wstunnel(t, "certs", "--config", f.config).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "shop.customer.example") || strings.Contains(string(out), "stranger") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
