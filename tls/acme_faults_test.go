@@ -41,7 +41,7 @@ func TestHTTPChallengeWhereTheTLSOneFails(t *testing.T) {
 	plain, _ := ports(t)
 	other, secure := ports(t)
 	// The authority finds somebody else on the TLS port.
-	authority := pebble.Start(t, pebble.Options{HTTPPort: portOf(t, plain), TLSPort: portOf(t, other)})
+	authority := pebble.Start(t, pebble.Options{HTTPPort: portOf(plain), TLSPort: portOf(other)})
 	other.Close()
 	f := newFront(t, plain, secure)
 	f.use(t, acmeConfig(t, authority, site(config.TLSAuto, "a.example")))
@@ -55,7 +55,7 @@ func TestRejectedChallengesAreLoggedOnceInTheAuthoritysWords(t *testing.T) {
 	t.Parallel()
 	_, secure := ports(t)
 	plain, other := ports(t)
-	authority := pebble.Start(t, pebble.Options{HTTPPort: portOf(t, other), TLSPort: portOf(t, other)})
+	authority := pebble.Start(t, pebble.Options{HTTPPort: portOf(other), TLSPort: portOf(other)})
 	other.Close()
 	f := newFront(t, plain, secure)
 	f.use(t, acmeConfig(t, authority, site(config.TLSAuto, "a.example")))

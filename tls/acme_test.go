@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,31 +28,20 @@ func ports(t *testing.T) (plain, secure net.Listener) {
 	t.Helper()
 	var both [2]net.Listener
 	for i := range both {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := pebble.Listen(t)
 		t.Cleanup(func() { l.Close() })
 		both[i] = l
 	}
 	return both[0], both[1]
 }
 
-func portOf(t *testing.T, l net.Listener) int {
-	t.Helper()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
+func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
 // startACME runs an authority, and a manager for its challenges on real listeners.
 func startACME(t *testing.T, options pebble.Options) (*pebble.Server, *acmeFront) {
 	t.Helper()
 	plain, secure := ports(t)
-	options.HTTPPort, options.TLSPort = portOf(t, plain), portOf(t, secure)
+	options.HTTPPort, options.TLSPort = portOf(plain), portOf(secure)
 	authority := pebble.Start(t, options)
 	return authority, newFront(t, plain, secure)
 }

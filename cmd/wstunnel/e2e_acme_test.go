@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,23 +31,13 @@ type acme struct {
 
 func startACME(t *testing.T, options pebble.Options) acme {
 	t.Helper()
-	a := acme{plain: freePort(t), secure: freePort(t), storage: filepath.Join(t.TempDir(), "certs")}
-	options.HTTPPort, options.TLSPort = port(t, a.plain), port(t, a.secure)
+	plain, secure := pebble.Listen(t), pebble.Listen(t)
+	plain.Close()
+	secure.Close()
+	a := acme{plain: plain.Addr().String(), secure: secure.Addr().String(), storage: filepath.Join(t.TempDir(), "certs")}
+	options.HTTPPort, options.TLSPort = plain.Addr().(*net.TCPAddr).Port, secure.Addr().(*net.TCPAddr).Port
 	a.Server = pebble.Start(t, options)
 	return a
-}
-
-func port(t *testing.T, address string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // settings makes a configuration of sites with tls: auto, all with the same locations.

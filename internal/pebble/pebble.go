@@ -3,7 +3,6 @@ package pebble
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -223,13 +223,27 @@ func run(t testing.TB, cmd *exec.Cmd) {
 	})
 }
 
+// Listen listens on a port of 127.0.0.1 that no system hands out by itself: when the listener is closed, the port stays free for
+// the program that is to have it.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	var err error
+	for range 100 {
+		const lowest, highest = 10000, 32000 // Linux hands out 32768 and above
+		port := lowest + mathrand.IntN(highest-lowest)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return l
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
 // freeAddress returns an address of the loopback interface that nobody listens on.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := Listen(t)
 	defer l.Close()
 	return l.Addr().String()
 }
