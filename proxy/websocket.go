@@ -216,6 +216,7 @@ func (x *exchange) tunnelInfo(h http.Header) tunnelInfo {
 		from: x.from, Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
 		Backend: x.backend, Subprotocol: h.Get("Sec-Websocket-Protocol"), Mode: x.location.Mode,
 	}
+	info.from.handshake = nil // of no more use
 	if x.in.client != x.in.peer {
 		info.Named = x.in.client
 	}
