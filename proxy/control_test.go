@@ -135,11 +135,10 @@ func TestSilentClientIsPinged(t *testing.T) {
 	c.expectEcho("alive")
 	begin := time.Now()
 	for {
-		op, payload = ws.OpPing, ""
 		if _, err := c.br.Peek(1); err != nil {
 			break
 		}
-		if op, payload = frame(t, c.br); op == ws.OpClose {
+		if op, _ := frame(t, c.br); op == ws.OpClose {
 			break
 		}
 	}
