@@ -313,18 +313,30 @@ func TestTunnelClosesBothEndsAtFrameBoundaries(t *testing.T) {
 			r.backend.Write(backend[:cutBackend])
 			r.waitForBytes(t, cutClient, cutBackend)
 			r.Close(1001, "bye", CauseDrain, 5*time.Second)
-			r.client.Write(client[cutClient:])
-			r.backend.Write(backend[cutBackend:])
+			finish := func() {
+				r.client.Write(client[cutClient:])
+				r.backend.Write(backend[cutBackend:])
+			}
 			wantClient, wantBackend := backend, client
 			if cutClient == 0 { // the message begins after the Close frame
 				wantClient, wantBackend = nil, nil
+			} else {
+				finish()
 			}
 			checkClosed(t, fmt.Sprintf("cut at %d, client", cutClient), r.client, wantClient, nil)
 			checkClosed(t, fmt.Sprintf("cut at %d, backend", cutClient), r.backend, wantBackend, client)
+			if cutClient == 0 {
+				finish()
+			}
 			r.client.Write(ws.AppendClose(nil, 1001, "", &[4]byte{1, 2, 3, 4}))
 			r.backend.Write(ws.AppendClose(nil, 1001, "", nil))
 			if res := r.wait(t); res.By != Proxy || res.Cause != CauseDrain || res.Code != 1001 {
 				t.Fatalf("cut at %d: ended by %s, %s, code %d", cutClient, res.By, res.Cause, res.Code)
+			}
+			for _, end := range []net.Conn{r.client, r.backend} {
+				if got, _ := io.ReadAll(end); len(got) > 0 {
+					t.Fatalf("cut at %d: %q came after the Close frame", cutClient, got)
+				}
 			}
 			r.client.Close()
 			r.backend.Close()
