@@ -24,11 +24,15 @@ func Sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
 }
 
-// dial is an attempt at several addresses under one deadline.
-type dial struct {
+// attemptMin is what an address is given at least, as long as any time is left.
+const attemptMin = time.Second
+
+// Dialing is an attempt at several addresses under one deadline.
+type Dialing struct {
 	loop      *Loop
 	addresses []unix.Sockaddr // still to be tried
 	conn      *Conn           // the attempt under way
+	giveUp    time.Duration   // when that has failed
 	done      func(*Conn, error)
 	errs      []error
 	deadline  time.Duration
@@ -36,20 +40,37 @@ type dial struct {
 }
 
 // Dial connects to the first of the addresses, TCP ports or Unix sockets, that answers, and tries one after the other. timeout
-// bounds them all. done is called once, later and on the loop, with a paused connection that has yet to be given its
-// handler, or with what went wrong with each address; it is not called if the loop ends first.
-func (l *Loop) Dial(addresses []unix.Sockaddr, timeout time.Duration, done func(*Conn, error)) {
-	d := &dial{loop: l, addresses: addresses, done: done, deadline: l.now + timeout}
+// bounds them all; one that stays silent has its share of it. done is called once, later and on the loop, with a paused
+// connection that has yet to be given its handler, or with what went wrong with each address; it is not called if the loop ends or
+// [Dialing.Cancel] is called first.
+func (l *Loop) Dial(addresses []unix.Sockaddr, timeout time.Duration, done func(*Conn, error)) *Dialing {
+	d := &Dialing{loop: l, addresses: addresses, done: done, deadline: l.now + timeout}
 	d.timer.On = d
 	// The clock starts now, and done is never called before Dial returns.
 	l.Set(&d.timer, 0)
 	if len(addresses) > 0 {
 		d.next()
 	}
+	return d
 }
 
+// Cancel ends the attempt, on its loop, if it has not ended. A nil Dialing is none.
+func (d *Dialing) Cancel() {
+	if d == nil {
+		return
+	}
+	d.loop.Stop(&d.timer)
+	d.addresses, d.done = nil, ignore
+	if d.conn != nil {
+		d.conn.Close()
+		d.conn = nil
+	}
+}
+
+func ignore(*Conn, error) {}
+
 // next tries the next address.
-func (d *dial) next() {
+func (d *Dialing) next() {
 	for len(d.addresses) > 0 {
 		address := d.addresses[0]
 		err := d.connect(address)
@@ -65,7 +86,7 @@ func (d *dial) next() {
 }
 
 // connect begins to connect.
-func (d *dial) connect(address unix.Sockaddr) error {
+func (d *Dialing) connect(address unix.Sockaddr) error {
 	family := unix.AF_UNIX
 	switch address.(type) {
 	case *unix.SockaddrInet4:
@@ -91,7 +112,9 @@ func (d *dial) connect(address unix.Sockaddr) error {
 	if err := d.loop.Add(c, d); err != nil {
 		return err
 	}
-	d.conn = c
+	now := d.loop.now
+	share := (d.deadline - now) / time.Duration(len(d.addresses))
+	d.conn, d.giveUp = c, min(d.deadline, now+max(share, attemptMin))
 	c.WaitWritable()
 	return nil
 }
@@ -110,10 +133,10 @@ func isNear(address unix.Sockaddr) bool {
 }
 
 // Readable is not told: the connection is paused.
-func (d *dial) Readable(*Conn) {}
+func (d *Dialing) Readable(*Conn) {}
 
 // Drained says that the attempt is decided.
-func (d *dial) Drained(c *Conn) {
+func (d *Dialing) Drained(c *Conn) {
 	if err := socketError(c.fd); err != nil {
 		d.Failed(c, os.NewSyscallError("connect", err))
 		return
@@ -122,7 +145,7 @@ func (d *dial) Drained(c *Conn) {
 }
 
 // Failed says that the attempt came to nothing.
-func (d *dial) Failed(c *Conn, err error) {
+func (d *Dialing) Failed(c *Conn, err error) {
 	c.Close()
 	d.conn = nil
 	d.errs = append(d.errs, err)
@@ -135,31 +158,33 @@ func (d *dial) Failed(c *Conn, err error) {
 	}
 }
 
-// Expired looks after what no event tells: the deadline, a Unix socket's full queue, and failures at once.
-func (d *dial) Expired() {
-	rest := d.deadline - d.loop.now
-	if d.conn == nil && rest > 0 {
+// Expired looks after what no event tells: the deadlines, a Unix socket's full queue, and failures at once.
+func (d *Dialing) Expired() {
+	now := d.loop.now
+	if d.conn != nil && now >= d.giveUp {
+		d.conn.Close()
+		d.conn = nil
+		d.errs = append(d.errs, ErrDialTimeout)
+	}
+	if d.conn == nil && now < d.deadline {
 		d.next()
 	}
 	switch {
-	case rest <= 0:
-		if d.conn != nil {
-			d.conn.Close()
-		}
-		d.finish(nil, errors.Join(append(d.errs, ErrDialTimeout)...))
 	case d.conn != nil:
-		d.loop.Set(&d.timer, rest)
-	case len(d.addresses) > 0:
-		d.loop.Set(&d.timer, 0)
-	default:
+		d.loop.Set(&d.timer, d.giveUp-now)
+	case len(d.addresses) == 0:
 		d.finish(nil, errors.Join(d.errs...))
+	case now >= d.deadline:
+		d.finish(nil, errors.Join(append(d.errs, ErrDialTimeout)...))
+	default:
+		d.loop.Set(&d.timer, 0)
 	}
 }
 
-func (d *dial) finish(c *Conn, err error) {
+func (d *Dialing) finish(c *Conn, err error) {
 	d.loop.Stop(&d.timer)
 	d.conn = nil
 	done := d.done
-	d.done = func(*Conn, error) {}
+	d.done = ignore
 	done(c, err)
 }

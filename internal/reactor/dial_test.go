@@ -81,22 +81,56 @@ func TestDialTriesOneAddressAfterTheOther(t *testing.T) {
 	}
 }
 
-func TestDialGivesUpInTime(t *testing.T) {
-	g, _ := startGroup(t)
-	// A listener whose queue is full drops what comes.
+// silent returns an address that does not answer: of a listener whose queue is full.
+func silent(t *testing.T) unix.Sockaddr {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	t.Cleanup(func() { unix.Close(fd) })
 	unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	unix.Listen(fd, 0)
 	address, _ := unix.Getsockname(fd)
 	for range 4 {
 		filler, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		defer unix.Close(filler)
+		t.Cleanup(func() { unix.Close(filler) })
 		unix.Connect(filler, address)
 	}
+	return address
+}
+
+func TestDialPassesOverASilentAddress(t *testing.T) {
+	g, _ := startGroup(t)
+	good := Sockaddr(netip.MustParseAddrPort(listen(t, "tcp", "127.0.0.1:0").Addr().String()))
+	start := time.Now()
+	if err := dialOn(t, g.Pick(), 2*attemptMin, silent(t), good); err != nil {
+		t.Errorf("after %s: %v", time.Since(start), err)
+	}
+}
+
+func TestCancelledDialIsForgotten(t *testing.T) {
+	g, _ := startGroup(t)
+	l := g.Pick()
+	good := Sockaddr(netip.MustParseAddrPort(listen(t, "tcp", "127.0.0.1:0").Addr().String()))
+	load := l.load.Load()
+	on(t, l, func() {
+		for _, address := range []unix.Sockaddr{silent(t), good} {
+			l.Dial([]unix.Sockaddr{address, good}, 2*attemptMin, func(*Conn, error) {
+				t.Error("the callback was called")
+			}).Cancel()
+		}
+		if l.load.Load() != load {
+			t.Error("the connection is still there")
+		}
+	})
+	time.Sleep(50 * time.Millisecond)
+	on(t, l, func() {})
+}
+
+func TestDialGivesUpInTime(t *testing.T) {
+	g, _ := startGroup(t)
+	address := silent(t)
 	start := time.Now()
 	if err := dialOn(t, g.Pick(), 100*time.Millisecond, address); !errors.Is(err, ErrDialTimeout) {
 		t.Errorf("got %v", err)

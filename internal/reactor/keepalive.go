@@ -5,7 +5,6 @@ package reactor
 import (
 	"errors"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,19 +29,18 @@ func (c *Conn) SetKeepAlive(k KeepAlive) error {
 	return k.set(int(c.fd))
 }
 
-// Prepare sets on a listening TCP socket what the connections that it accepts are to have: TCP_NODELAY, and supervision.
-func Prepare(l syscall.Conn, k KeepAlive) error {
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return err
+// prepare sets on a listening socket what the connections that it accepts are to have: TCP_NODELAY, and supervision. It reports
+// whether they will have it. Those of a multipath TCP socket do not inherit it.
+func prepare(fd int, k KeepAlive) (inherited bool) {
+	if !isTCP(fd) {
+		return false
 	}
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		if isTCP(int(fd)) {
-			failed = errors.Join(k.set(int(fd)), unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
-		}
-	})
-	return errors.Join(err, failed)
+	return setUp(fd, k) == nil
+}
+
+// setUp sets the options of a client's TCP connection.
+func setUp(fd int, k KeepAlive) error {
+	return errors.Join(k.set(fd), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
 }
 
 func (k KeepAlive) set(fd int) error {

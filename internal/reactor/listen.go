@@ -23,10 +23,12 @@ const (
 
 // Listener accepts connections on all loops of a group.
 type Listener struct {
-	group   *Group
-	accept  func(c *Conn, peer unix.Sockaddr)
-	stopped atomic.Bool
-	ears    []*ear
+	group     *Group
+	accept    func(c *Conn, peer unix.Sockaddr)
+	keepAlive KeepAlive
+	inherited bool // what connections are to have, from the listening socket
+	stopped   atomic.Bool
+	ears      []*ear
 }
 
 // ear is a loop's part of a Listener.
@@ -38,10 +40,11 @@ type ear struct {
 	timer Timer
 }
 
-// Listen accepts from l, a TCP or Unix listener, on descriptors of its own: l stays the caller's, who must not accept
-// from it. Each connection is given to accept, paused and without a handler, on the loop that it belongs to. It is safe on any goroutine.
-func (g *Group) Listen(l syscall.Conn, accept func(c *Conn, peer unix.Sockaddr)) (*Listener, error) {
-	ln := &Listener{group: g, accept: accept}
+// Listen makes ready to accept from l, a TCP or Unix listener, on descriptors of its own; [Listener.Start] begins. l stays
+// the caller's, who must not accept from it. Each connection is given to accept, paused and without a handler, on the loop
+// that it belongs to; TCP connections with keepAlive and without a delay for small writes. It is safe on any goroutine.
+func (g *Group) Listen(l syscall.Conn, keepAlive KeepAlive, accept func(c *Conn, peer unix.Sockaddr)) (*Listener, error) {
+	ln := &Listener{group: g, accept: accept, keepAlive: keepAlive}
 	for _, loop := range g.Loops {
 		fd, err := duplicate(l)
 		if err != nil {
@@ -54,16 +57,21 @@ func (g *Group) Listen(l syscall.Conn, accept func(c *Conn, peer unix.Sockaddr))
 		e.timer.On = e
 		ln.ears = append(ln.ears, e)
 	}
-	for _, e := range ln.ears {
-		if !e.loop.Post(e.open) {
-			unix.Close(int(e.conn.fd))
-		}
-	}
+	ln.inherited = prepare(int(ln.ears[0].conn.fd), keepAlive)
 	return ln, nil
 }
 
-// Stop ends the accepting and closes the descriptors; the connections live on. It returns at once and is safe
-// for concurrent use.
+// Start begins to accept. It returns at once and is called once.
+func (ln *Listener) Start() {
+	for _, e := range ln.ears {
+		if !e.loop.Post(e.open) {
+			e.conn.Close()
+		}
+	}
+}
+
+// Stop ends the accepting, whether it has begun or not, and closes the descriptors; the connections live on. It returns at
+// once and is safe for concurrent use.
 func (ln *Listener) Stop() {
 	if ln.stopped.Swap(true) {
 		return
@@ -77,6 +85,9 @@ func (ln *Listener) Stop() {
 }
 
 func (e *ear) open() {
+	if e.stopped.Load() {
+		return
+	}
 	e.conn.handler = e
 	err := e.loop.add(e.conn, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
 	if err != nil {
@@ -96,6 +107,9 @@ func (e *ear) Readable(*Conn) {
 		switch {
 		case err == nil:
 			e.pause = 0
+			if !e.inherited && isTCP(fd) {
+				setUp(fd, e.keepAlive)
+			}
 			e.place(&Conn{fd: int32(fd)}, peer)
 		case err == unix.EAGAIN:
 			return

@@ -18,13 +18,14 @@ func TestListenerSharesConnectionsAmongLoops(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	const n = 400
 	ended := make(chan error, n)
-	ln, err := g.Listen(l.(syscall.Conn), func(c *Conn, _ unix.Sockaddr) {
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ unix.Sockaddr) {
 		c.Handle(echoing(ended))
 		c.Resume()
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	ln.Start()
 	var conns []net.Conn
 	for range n {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -60,11 +61,50 @@ func loads(g *Group) (n int) {
 	return n
 }
 
+func TestAcceptedConnectionsAreSupervised(t *testing.T) {
+	g, _ := startGroup(t)
+	keepAlive := KeepAlive{Idle: time.Minute, Interval: 15 * time.Second, Count: 6, UserTimeout: 5 * time.Minute}
+	for _, multipath := range []bool{false, true} {
+		var config net.ListenConfig
+		config.SetMultipathTCP(multipath)
+		l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		type options struct{ noDelay, alive, idle, interval, count, user int }
+		result := make(chan options, 1)
+		ln, err := g.Listen(l.(syscall.Conn), keepAlive, func(c *Conn, _ unix.Sockaddr) {
+			get := func(level, name int) int {
+				value, _ := unix.GetsockoptInt(int(c.fd), level, name)
+				return value
+			}
+			result <- options{
+				get(unix.IPPROTO_TCP, unix.TCP_NODELAY), get(unix.SOL_SOCKET, unix.SO_KEEPALIVE), get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE),
+				get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT), get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT),
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Stop()
+		ln.Start()
+		peer, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		if got := await(t, result); got != (options{1, 1, 60, 15, 6, 300000}) {
+			t.Errorf("multipath %v: accepted with %+v", multipath, got)
+		}
+	}
+}
+
 func TestListenerClosesWhatNobodyTakes(t *testing.T) {
 	g, log := startGroup(t)
 	l := listen(t, "tcp", "127.0.0.1:0")
 	var accepted atomic.Int32
-	ln, err := g.Listen(l.(syscall.Conn), func(*Conn, unix.Sockaddr) {
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(*Conn, unix.Sockaddr) {
 		if accepted.Add(1) == 1 {
 			panic("at the door")
 		}
@@ -72,6 +112,7 @@ func TestListenerClosesWhatNobodyTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ln.Start()
 	defer ln.Stop()
 	for range 3 {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -94,13 +135,14 @@ func TestListenerRestsWhenDescriptorsRunOut(t *testing.T) {
 	g, log := startGroup(t)
 	l := listen(t, "tcp", "127.0.0.1:0")
 	accepted := make(chan *Conn, 1)
-	ln, err := g.Listen(l.(syscall.Conn), func(c *Conn, _ unix.Sockaddr) {
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ unix.Sockaddr) {
 		c.Handle(&script{})
 		accepted <- c
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	ln.Start()
 	defer ln.Stop()
 	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -52,6 +52,9 @@ func (t *Transport) Write(p []byte) (int, error) {
 		return t.blocking.Write(p)
 	}
 	l := t.conn.loop
+	if l == nil {
+		return 0, errOnLoop // adopted, and never added
+	}
 	l.sealed = append(l.sealed, p...)
 	return len(p), nil
 }

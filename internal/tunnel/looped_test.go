@@ -4,10 +4,12 @@ package tunnel
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -65,7 +67,7 @@ func TestJoinedTunnel(t *testing.T) {
 	}
 	defer back.Close()
 	result := make(chan Result, 1)
-	listener, err := group.Listen(front.(syscall.Conn), func(client *reactor.Conn, _ unix.Sockaddr) {
+	listener, err := group.Listen(front.(syscall.Conn), KeepAlive, func(client *reactor.Conn, _ unix.Sockaddr) {
 		address := &unix.SockaddrUnix{Name: back.Addr().String()}
 		client.Handle(idle{})
 		client.Loop().Dial([]unix.Sockaddr{address}, time.Second, func(backend *reactor.Conn, err error) {
@@ -81,6 +83,7 @@ func TestJoinedTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Stop()
+	listener.Start()
 	client, err := net.Dial("tcp", front.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -158,5 +161,27 @@ func TestTunnelWithoutDescriptorsEndsAtOnce(t *testing.T) {
 	}
 	if rest, err := io.ReadAll(client); len(bytes.TrimSpace(rest)) != 0 || err != nil {
 		t.Errorf("client read %q, %v", rest, err)
+	}
+}
+
+// TestTunnelOfAConnectionThatIsClosed ends, and its other connection with it.
+func TestTunnelOfAConnectionThatIsClosed(t *testing.T) {
+	for _, dead := range []Side{Client, Backend} {
+		client, clientPeer := overTLS(t)
+		backend, backendPeer := overTLS(t)
+		closed, peer := client, backendPeer
+		if dead == Backend {
+			closed, peer = backend, clientPeer
+		}
+		closed.(*tls.Conn).NetConn().Close()
+		result := make(chan Result, 1)
+		New(End{Conn: client}, End{Conn: backend}, Options{}).Start(func(r Result) { result <- r })
+		if r := <-result; r.Err == nil {
+			t.Errorf("ended with %+v", r)
+		}
+		peer.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := peer.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s is closed: the other connection is still open: %v", dead, err)
+		}
 	}
 }
