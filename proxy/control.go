@@ -76,14 +76,13 @@ func sendable(code uint16) bool {
 }
 
 // Inject puts a frame into the stream to one side of a tunnel, at the next place where RFC 6455 allows it: a ping or pong between two
-// frames, a text or binary message between two messages. It returns at once.
+// frames, a text or binary message between two messages. It fails as [tunnel.Tunnel.Inject] does, and returns at once.
 func (s *Server) Inject(id uint64, to tunnel.Side, op ws.Opcode, payload []byte) error {
 	switch conn := s.tunnels.find(id).(type) {
 	case nil:
 		return ErrNoTunnel
 	case *tunnel.Tunnel:
-		conn.Inject(to, op, payload)
-		return nil
+		return conn.Inject(to, op, payload)
 	default:
 		return ErrRelayed
 	}

@@ -68,13 +68,17 @@ func (t *pumped) close(code uint16, reason string, cause Cause, timeout time.Dur
 	}
 }
 
-func (t *pumped) inject(to Side, op ws.Opcode, payload []byte) {
+func (t *pumped) inject(to Side, op ws.Opcode, frame []byte) bool {
 	d := &t.toBackend
 	if to == Client {
 		d = &t.toClient
 	}
-	d.leave(injection{op: op, payload: payload})
+	if !d.reserve(frame) {
+		return false
+	}
+	d.leave(injection{op: op, frame: frame})
 	d.interrupt()
+	return true
 }
 
 func (t *pumped) stats() Stats {

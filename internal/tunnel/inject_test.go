@@ -70,6 +70,52 @@ func TestInjectedFramesArriveBetweenFrames(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatMayStandInAStreamIsInjected(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	for _, c := range []struct {
+		op     ws.Opcode
+		length int
+		want   error
+	}{
+		{ws.OpPing, 125, nil},
+		{ws.OpPong, 126, ErrFrame},
+		{ws.OpClose, 0, ErrFrame},
+		{ws.OpContinuation, 0, ErrFrame},
+		{3, 0, ErrFrame},
+		{ws.OpText, 126, nil},
+		{ws.OpBinary, maxBacklog, ErrBacklog},
+	} {
+		if err := r.Inject(Client, c.op, make([]byte, c.length)); err != c.want {
+			t.Errorf("opcode %d with %d bytes: %v, want %v", c.op, c.length, err, c.want)
+		}
+	}
+	r.end(t)
+}
+
+func TestBacklogIsBounded(t *testing.T) {
+	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
+	r.backend.Write([]byte{0x82, 10}) // a frame that does not go on
+	expect(t, "client", r.client, []byte{0x82, 10})
+	message := make([]byte, maxBacklog/4)
+	taken := 0
+	for taken < 10 && r.Inject(Client, ws.OpBinary, message) == nil {
+		taken++
+	}
+	if taken != 3 {
+		t.Errorf("took %d messages", taken)
+	}
+	r.backend.Write(make([]byte, 10))
+	go io.Copy(io.Discard, r.client)
+	for end := time.Now().Add(5 * time.Second); r.Inject(Client, ws.OpBinary, message) != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the backlog stays full")
+		}
+	}
+	r.client.(*net.TCPConn).CloseWrite()
+	r.backend.(*net.TCPConn).CloseWrite()
+	r.wait(t)
+}
+
 func TestPingsAreAnsweredWithoutTheOtherSidesKnowledge(t *testing.T) {
 	const interval = 60 * time.Millisecond
 	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: time.Second}, nil, nil)
@@ -131,6 +177,46 @@ func TestSideThatNeverAnswersIsDead(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	}
+}
+
+// TestSideThatTakesNothingIsDead, though the other side keeps talking to it.
+func TestSideThatTakesNothingIsDead(t *testing.T) {
+	const interval = 100 * time.Millisecond
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
+	go func() {
+		message := testFrame(Backend, ws.OpBinary, string(make([]byte, 20_000)))
+		for {
+			if _, err := r.backend.Write(message); err != nil {
+				return
+			}
+		}
+	}()
+	if res := r.wait(t); res.By != Client || res.Cause != CausePing {
+		t.Errorf("ended by %s, %s", res.By, res.Cause)
+	}
+}
+
+// TestSideThatTakesLittleIsAlive: its answer waits behind what it has yet to read.
+func TestSideThatTakesLittleIsAlive(t *testing.T) {
+	const interval = 100 * time.Millisecond
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
+	go func() {
+		message := testFrame(Backend, ws.OpBinary, string(make([]byte, 20_000)))
+		for {
+			if _, err := r.backend.Write(message); err != nil {
+				return
+			}
+		}
+	}()
+	buf := make([]byte, 128<<10)
+	for range 30 {
+		r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.ReadFull(r.client, buf); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(interval / 3)
+	}
+	r.end(t)
 }
 
 func TestPingsKeepNoIdleTunnelOpen(t *testing.T) {

@@ -56,9 +56,8 @@ func (t *looped) init(opts Options) {
 	}
 }
 
-// Join makes a tunnel of two connections of one loop, on that loop, and starts it. The client's connection has [KeepAlive] from
-// its listener. The early bytes are what was
-// read from each beyond the handshake. It owns both connections. done is called as [Tunnel.Start] says.
+// Join makes a tunnel of two connections of one loop, on that loop, and starts it. It owns both connections; the client's has its
+// [KeepAlive] already. The early bytes are what was read from each beyond the handshake. done is called as [Tunnel.Start] says.
 func Join(client, backend *reactor.Conn, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
 	t := &looped{done: done}
 	t.init(opts)
@@ -67,7 +66,7 @@ func Join(client, backend *reactor.Conn, clientEarly, backendEarly []byte, opts 
 	backend.Handle(&t.backend)
 	t.client.conn, t.backend.conn = client, backend
 	backend.SetKeepAlive(KeepAlive)
-	t.begin(clientEarly, backendEarly)
+	client.Do(func() { t.begin(clientEarly, backendEarly) })
 	return &Tunnel{t}
 }
 
@@ -78,8 +77,6 @@ func (t *looped) start(done func(Result)) {
 	t.ends = nil
 	client, backend, err := t.adopt(ends)
 	if err != nil {
-		ends[0].Conn.Close()
-		ends[1].Conn.Close()
 		go done(Result{By: Proxy, Cause: CauseReset, Code: ws.CloseAbnormal, Err: err})
 		return
 	}
@@ -117,12 +114,16 @@ func (t *looped) start(done func(Result)) {
 	t.loop.Store(loop) // whoever sees it posts behind begin
 }
 
+// adopt takes both connections over. If one can't be had, both are closed.
 func (t *looped) adopt(ends *[2]End) (client, backend *reactor.Conn, err error) {
 	if client, err = reactor.Adopt(ends[0].Conn); err != nil {
+		ends[0].Conn.Close()
+		ends[1].Conn.Close()
 		return nil, nil, err
 	}
 	if backend, err = reactor.Adopt(ends[1].Conn); err != nil {
 		client.Close()
+		ends[1].Conn.Close()
 		return nil, nil, err
 	}
 	return client, backend, nil
@@ -141,6 +142,9 @@ func (t *looped) begin(clientEarly, backendEarly []byte) {
 	}
 	t.client.moved(clientEarly)
 	t.backend.moved(backendEarly)
+	if t.over {
+		return
+	}
 	t.schedule()
 	if t.order.Load() != nil {
 		t.obey()
@@ -162,23 +166,27 @@ func (t *looped) close(code uint16, reason string, cause Cause, timeout time.Dur
 	}
 }
 
-func (t *looped) inject(to Side, op ws.Opcode, payload []byte) {
+func (t *looped) inject(to Side, op ws.Opcode, frame []byte) bool {
 	loop := t.loop.Load()
 	if loop == nil {
-		return
+		return true
 	}
 	from := &t.client
 	if to == Client {
 		from = &t.backend
 	}
+	if !from.reserve(frame) {
+		return false
+	}
 	loop.Post(func() {
 		from.conn.Do(func() {
 			if !t.over && !from.ended {
-				from.inject(op, payload)
+				from.inject(op, frame)
 				from.boundary()
 			}
 		})
 	})
+	return true
 }
 
 func (t *looped) stats() Stats {

@@ -18,8 +18,10 @@ type pings struct {
 
 // pinged is what is known of a side.
 type pinged struct {
-	heard time.Duration // when its last byte came
-	sent  time.Duration // when it was last sent a ping; before heard: it has shown life since
+	heard    time.Duration // when its last byte came
+	sent     time.Duration // when it was last sent a ping; before heard: it has shown life since
+	taken    uint64        // bytes that it has taken of what it was sent
+	progress time.Duration // when taken last grew, or nothing was left to be taken
 }
 
 func newPings(interval time.Duration) *pings {
@@ -30,7 +32,9 @@ func newPings(interval time.Duration) *pings {
 
 func (p *pings) begin(now time.Duration) {
 	if p != nil {
-		p.sides = [2]pinged{{heard: now, sent: -1}, {heard: now, sent: -1}}
+		for i := range p.sides {
+			p.sides[i] = pinged{heard: now, sent: -1, progress: now}
+		}
 	}
 }
 
@@ -81,20 +85,34 @@ func (p *pings) check(t *looped) {
 		case !s.conn.Reading():
 			state.heard = now // it is not let speak
 		case state.sent >= state.heard:
-			// A ping that has not left yet, or has no place in its stream, proves nothing.
-			if now-state.heard >= 2*p.interval && s.conn.Pending() == 0 && !s.other().queued() {
+			if now-state.heard >= 2*p.interval && state.hadItsChance(s, 2*p.interval) {
 				t.note(Result{By: s.name(), Cause: CausePing, Code: ws.CloseAbnormal})
 				t.close(ws.CloseGoingAway, "ping timeout", CausePing, t.limits.close)
 				t.obey()
 				return
 			}
 		case now-state.heard >= p.interval && !s.mute() && !s.other().mute():
-			state.sent = now
+			state.sent, state.progress = now, now
 			s.more().pong = &p.id
-			s.other().inject(ws.OpPing, p.id[:])
+			ping := newFrame(s.name(), ws.OpPing, p.id[:])
+			s.other().backlog.Add(int64(len(ping)))
+			s.other().inject(ws.OpPing, ping)
 			if !s.other().boundary() {
 				return
 			}
 		}
 	}
+}
+
+// hadItsChance reports whether a side that was pinged could have answered. A ping that has no place in its stream yet proves
+// nothing, and neither does one that waits for its turn, unless the side has taken nothing for so long as patience.
+func (p *pinged) hadItsChance(s *side, patience time.Duration) bool {
+	now, waiting := s.t.now(), s.untaken()
+	if taken := s.other().bytes.Load() - waiting; taken != p.taken || waiting == 0 {
+		p.taken, p.progress = taken, now
+	}
+	if waiting > 0 {
+		return now-p.progress >= patience
+	}
+	return !s.other().queued()
 }

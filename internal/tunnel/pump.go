@@ -42,9 +42,9 @@ type direction struct {
 
 // injection is a frame to be put into a stream, or a pong to be taken out.
 type injection struct {
-	op      ws.Opcode
-	payload []byte
-	pong    *pingID
+	op    ws.Opcode
+	frame []byte
+	pong  *pingID
 }
 
 func (d *direction) traffic() Traffic {
@@ -231,7 +231,7 @@ func (t *pumped) takeOrders(d *direction) {
 			d.more().pong = i.pong
 			continue
 		}
-		d.inject(i.op, i.payload)
+		d.inject(i.op, i.frame)
 	}
 	if order := t.order.Load(); order != nil && !d.ordered {
 		d.ordered = true

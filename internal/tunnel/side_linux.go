@@ -141,6 +141,15 @@ func (s *side) end() {
 	s.t.settle()
 }
 
+// untaken returns how many bytes wait for the side to take them.
+func (s *side) untaken() uint64 {
+	waiting := s.conn.Pending()
+	if pipe := s.other().pipe; pipe != nil {
+		waiting += pipe.Held()
+	}
+	return uint64(waiting)
+}
+
 // done reports whether all that will ever go to the other side has left.
 func (s *side) done() bool {
 	return s.ended && s.pipe == nil && s.other().conn.Pending() == 0

@@ -2,6 +2,8 @@ package tunnel
 
 import (
 	"crypto/rand"
+	"slices"
+	"sync/atomic"
 
 	"wstunnel/internal/ws"
 )
@@ -10,10 +12,14 @@ import (
 // between them and takes the answers to them out.
 type stream struct {
 	scan      ws.Scanner
-	extra     *extra // nil while bytes only pass
+	extra     *extra       // nil while bytes only pass
+	backlog   atomic.Int64 // bytes of frames that wait to be put in
 	toBackend bool
 	sealed    bool // a Close frame of our own went out: nothing may follow it
 }
+
+// maxBacklog bounds the backlog that others may make.
+const maxBacklog = 1 << 20
 
 // extra is what a stream has to do beyond passing bytes.
 type extra struct {
@@ -120,9 +126,18 @@ func (s *stream) less() {
 	}
 }
 
-// inject queues a frame for the next place where it may stand.
-func (s *stream) inject(op ws.Opcode, payload []byte) {
-	frame := ws.AppendFrame(nil, op, payload, s.mask())
+// reserve adds a frame to the backlog, unless that is too long already. It is safe for concurrent use.
+func (s *stream) reserve(frame []byte) bool {
+	n := int64(len(frame))
+	if s.backlog.Add(n) > maxBacklog {
+		s.backlog.Add(-n)
+		return false
+	}
+	return true
+}
+
+// inject queues a frame of the backlog for the next place where it may stand.
+func (s *stream) inject(op ws.Opcode, frame []byte) {
 	x := s.more()
 	if op == ws.OpText || op == ws.OpBinary {
 		x.data = append(x.data, frame)
@@ -133,11 +148,21 @@ func (s *stream) inject(op ws.Opcode, payload []byte) {
 
 // seal queues a Close frame, the last of the stream.
 func (s *stream) seal(code uint16, reason string) {
-	s.more().closing = ws.AppendClose(nil, code, reason, s.mask())
+	to := Client
+	if s.toBackend {
+		to = Backend
+	}
+	s.more().closing = ws.AppendClose(nil, code, reason, newMask(to))
 }
 
-func (s *stream) mask() *[4]byte {
-	if !s.toBackend {
+// newFrame makes a frame that is to go to one side.
+func newFrame(to Side, op ws.Opcode, payload []byte) []byte {
+	return ws.AppendFrame(nil, op, payload, newMask(to))
+}
+
+// newMask returns a mask for what goes to the backend, and none for what goes to the client (RFC 6455, section 5.1).
+func newMask(to Side) *[4]byte {
+	if to == Client {
 		return nil
 	}
 	mask := new([4]byte)
@@ -169,7 +194,7 @@ func (s *stream) due() bool {
 // putIn sends the frames that may stand at this place of the stream, if it is one.
 func (s *stream) putIn(send func([]byte) error) error {
 	if s.mute() && s.extra != nil {
-		s.extra.control, s.extra.data, s.extra.closing = nil, nil, nil
+		s.drop()
 	}
 	for s.due() {
 		x := s.extra
@@ -179,10 +204,13 @@ func (s *stream) putIn(send func([]byte) error) error {
 			frame, s.sealed = x.closing, true
 		case len(x.control) > 0:
 			frame, x.control = x.control[0], x.control[1:]
+			s.backlog.Add(-int64(len(frame)))
 		default:
 			frame, x.data = x.data[0], x.data[1:]
+			s.backlog.Add(-int64(len(frame)))
 		}
 		if s.sealed {
+			s.drop()
 			s.extra = nil
 		}
 		if err := send(frame); err != nil {
@@ -191,6 +219,14 @@ func (s *stream) putIn(send func([]byte) error) error {
 	}
 	s.less()
 	return nil
+}
+
+// drop forgets the frames that are queued.
+func (s *stream) drop() {
+	for _, frame := range slices.Concat(s.extra.control, s.extra.data) {
+		s.backlog.Add(-int64(len(frame)))
+	}
+	s.extra.control, s.extra.data, s.extra.closing = nil, nil, nil
 }
 
 // takeOut is called at a frame boundary. It drops our pong, sends what only looked like it, and holds back what can't be

@@ -90,6 +90,13 @@ func TestHeldBeginningOfAPongIsLetGoAtTheEnd(t *testing.T) {
 	}
 }
 
+// queue injects a frame into what goes to the client.
+func queue(s *stream, op ws.Opcode, payload string) {
+	frame := newFrame(Client, op, []byte(payload))
+	s.reserve(frame)
+	s.inject(op, frame)
+}
+
 func TestFramesArePutInWhereTheyMayStand(t *testing.T) {
 	first := testFrame(Backend, ws.OpText, "fragment")
 	first[0] &= 0x7F
@@ -100,8 +107,8 @@ func TestFramesArePutInWhereTheyMayStand(t *testing.T) {
 		for cut := at; cut <= len(all); cut++ {
 			s, out := newStream(Backend, false), &sink{}
 			feed(t, &s, out, all[:at])
-			s.inject(ws.OpText, []byte("t"))
-			s.inject(ws.OpPing, []byte("p"))
+			queue(&s, ws.OpText, "t")
+			queue(&s, ws.OpPing, "p")
 			s.putIn(out.send)
 			feed(t, &s, out, all[at:], cut-at)
 			var want []byte
@@ -113,7 +120,7 @@ func TestFramesArePutInWhereTheyMayStand(t *testing.T) {
 			default:
 				want = bytes.Join([][]byte{first, rest, ping, text}, nil)
 			}
-			if !bytes.Equal(out.sent, want) || s.extra != nil {
+			if !bytes.Equal(out.sent, want) || s.extra != nil || s.backlog.Load() != 0 {
 				t.Fatalf("queued at %d, cut at %d: sent %q, want %q", at, cut, out.sent, want)
 			}
 		}
@@ -124,10 +131,10 @@ func TestNothingIsPutInBehindAClose(t *testing.T) {
 	s, out := newStream(Backend, false), &sink{}
 	closing := testFrame(Backend, ws.OpClose, "")
 	feed(t, &s, out, closing)
-	s.inject(ws.OpPing, nil)
+	queue(&s, ws.OpPing, "")
 	s.seal(1001, "")
 	s.putIn(out.send)
-	if !bytes.Equal(out.sent, closing) || s.sealed || s.extra != nil {
+	if !bytes.Equal(out.sent, closing) || s.sealed || s.extra != nil || s.backlog.Load() != 0 {
 		t.Errorf("sent %x", out.sent)
 	}
 }
@@ -147,7 +154,7 @@ func TestWeavingChangesNothingElse(t *testing.T) {
 			n := min(len(rest), 1+random.IntN([]int{2, 20, 100_000}[random.IntN(3)]))
 			before := len(out.sent)
 			if random.IntN(3) == 0 {
-				s.inject(ws.OpPing, []byte("injected"))
+				queue(&s, ws.OpPing, "injected")
 			}
 			if s.extra == nil && random.IntN(3) == 0 {
 				s.more().pong = &testPing

@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -47,7 +49,7 @@ type Tunnel struct{ engine engine }
 type engine interface {
 	start(done func(Result))
 	close(code uint16, reason string, cause Cause, timeout time.Duration)
-	inject(to Side, op ws.Opcode, payload []byte)
+	inject(to Side, op ws.Opcode, frame []byte) bool
 	stats() Stats
 }
 
@@ -69,11 +71,34 @@ func (t *Tunnel) Close(code uint16, reason string, cause Cause, timeout time.Dur
 	t.engine.close(code, reason, cause, timeout)
 }
 
-// Inject puts a frame into the stream to one side where RFC 6455 allows it: a control frame between two frames, with
-// a payload of 125 bytes at most, a text or binary frame between two messages. It is dropped where there will be no such
-// place: behind a Close frame, in a stream that broke the rules, or when the tunnel has not started or ends first. What a
-// stalled side has yet to be sent is kept, so the caller is to bound it. It returns at once.
-func (t *Tunnel) Inject(to Side, op ws.Opcode, payload []byte) { t.engine.inject(to, op, payload) }
+// Errors of [Tunnel.Inject].
+var (
+	ErrFrame   = errors.New("only text, binary, ping and pong frames can be put into a stream, and the latter two carry 125 bytes at most")
+	ErrBacklog = fmt.Errorf("more than %d bytes would wait for a place in the stream", maxBacklog)
+)
+
+// Inject puts a frame into the stream to one side where RFC 6455 allows it: a ping or pong between two frames (section 5.5), a
+// text or binary message between two messages (section 5.4). It is dropped where there will be no such place: behind a Close frame, in a
+// stream that broke the rules, or when the tunnel has not started or ends first. It fails with [ErrFrame] or, where too much
+// waits for a place already, [ErrBacklog]. It returns at once.
+func (t *Tunnel) Inject(to Side, op ws.Opcode, payload []byte) error {
+	switch op {
+	case ws.OpText, ws.OpBinary:
+	case ws.OpPing, ws.OpPong:
+		if len(payload) > maxControlPayload {
+			return ErrFrame
+		}
+	default:
+		return ErrFrame
+	}
+	if !t.engine.inject(to, op, newFrame(to, op, payload)) {
+		return ErrBacklog
+	}
+	return nil
+}
+
+// maxControlPayload is that of RFC 6455, section 5.5.
+const maxControlPayload = 125
 
 // Stats returns what has gone through the tunnel so far. It waits for nobody.
 func (t *Tunnel) Stats() Stats { return t.engine.stats() }
