@@ -20,7 +20,7 @@ type admission struct {
 	tidier   tidier
 
 	mu       sync.Mutex
-	byClient map[netip.Addr]int // only while max_connections_per_client is set
+	byClient map[netip.Addr]int // those that came while max_connections_per_client was set
 	refused  int                // since the last line in the log
 	logged   time.Time
 }
@@ -40,8 +40,9 @@ func (a *admission) warn(maxConnections int) {
 	}
 }
 
-// admit counts a connection from an address, which is to leave again, or refuses it.
-func (a *admission) admit(addr netip.Addr) bool {
+// admit counts a connection, which is to leave again, or refuses it.
+func (a *admission) admit(from *origin) bool {
+	addr := from.remote.Addr()
 	gen := a.server.gen.Load()
 	limits := &gen.cfg.Limits
 	a.tidier.note()
@@ -59,16 +60,16 @@ func (a *admission) admit(addr netip.Addr) bool {
 	}
 	client := clientNetwork(addr)
 	a.mu.Lock()
-	full := a.byClient[client] >= limits.MaxConnectionsPerClient
-	if !full {
+	from.counted = a.byClient[client] < limits.MaxConnectionsPerClient
+	if from.counted {
 		a.byClient[client]++
 	}
 	a.mu.Unlock()
-	if full {
+	if !from.counted {
 		a.total.Add(-1)
 		a.refuse(fmt.Sprintf("%d connections are open from this client", limits.MaxConnectionsPerClient), addr)
 	}
-	return !full
+	return from.counted
 }
 
 // clientNetwork is what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer gets.
@@ -84,19 +85,16 @@ func clientNetwork(addr netip.Addr) netip.Addr {
 }
 
 // leave counts a connection out.
-func (a *admission) leave(addr netip.Addr) {
+func (a *admission) leave(from *origin) {
 	a.total.Add(-1)
 	a.tidier.note()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.byClient) == 0 {
+	if !from.counted {
 		return
 	}
-	client := clientNetwork(addr)
-	switch n := a.byClient[client]; {
-	case n > 1:
-		a.byClient[client] = n - 1
-	case n == 1:
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	client := clientNetwork(from.remote.Addr())
+	if a.byClient[client]--; a.byClient[client] == 0 {
 		delete(a.byClient, client)
 	}
 }

@@ -29,14 +29,14 @@ const (
 type clientConn struct {
 	net.Conn // *net.TCPConn, or *tls.Conn after its handshake
 	origin
-	ahead    []byte             // what was read before, to be read again first
-	prepared *preparedHandshake // with the first request's backend; nil if there was none
+	ahead []byte // what was read before, to be read again first
 
 	framing requestFraming // belongs to whoever reads; one at a time
 	broken  error          // the stream's framing broke: nothing more is read
 
 	mu       sync.Mutex
-	verdicts []*headError // one for each head read and not yet handled, nil for a good one
+	prepared *preparedHandshake // with the first request's backend; nil if there is none
+	verdicts []*headError       // one for each head read and not yet handled, nil for a good one
 
 	open      int       // requests whose head has come and whose response has not ended
 	idleSince time.Time // since when open is 0
@@ -54,12 +54,14 @@ type origin struct {
 	listener *listener
 	remote   netip.AddrPort
 	secure   bool // over TLS
+	// counted says that the connection is one of its client's, of which there may be so many.
+	counted bool
 	// handshake is what the client said of itself in its TLS handshake; nil without TLS.
 	handshake *handshakeInfo
 }
 
 // leave counts the connection out when it has ended.
-func (o *origin) leave() { o.listener.server.admission.leave(o.remote.Addr()) }
+func (o *origin) leave() { o.listener.server.admission.leave(o) }
 
 func newClientConn(conn net.Conn, from origin) *clientConn {
 	c := &clientConn{Conn: conn, origin: from, interrupted: make(chan struct{}), idleSince: time.Now()}
@@ -92,6 +94,7 @@ func (c *clientConn) verdict() *headError {
 
 // answered notes that the handler of a request has returned.
 func (c *clientConn) answered() {
+	c.takePrepared().drop() // where a reload has decided otherwise
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
@@ -120,6 +123,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 
 // takePrepared returns what is known of the first request's backend, once.
 func (c *clientConn) takePrepared() *preparedHandshake {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p := c.prepared
 	c.prepared = nil
 	return p
@@ -135,6 +140,13 @@ func (c *clientConn) readAhead(p []byte) (int, error) {
 		c.ahead = nil
 	}
 	return n, nil
+}
+
+// takeAhead returns what was read before and is yet to be read again, once.
+func (c *clientConn) takeAhead() []byte {
+	ahead := c.ahead
+	c.ahead = nil
+	return ahead
 }
 
 // boundWait sets the deadline for the next read where net/http has set none: while no request is under way the client has
@@ -153,7 +165,11 @@ func (c *clientConn) boundWait() {
 	var until time.Time
 	switch {
 	case !c.headSince.IsZero():
-		until = c.headSince.Add(timeouts.RequestHead)
+		since := c.headSince
+		if since.Before(c.idleSince) { // it came while another request was served, and nobody read on
+			since = c.idleSince
+		}
+		until = since.Add(timeouts.RequestHead)
 	case c.served:
 		until = c.idleSince.Add(timeouts.KeepAlive)
 	default:
@@ -215,6 +231,7 @@ func (c *clientConn) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	if first {
+		c.takePrepared().drop()
 		c.leave()
 	}
 	return c.Conn.Close()

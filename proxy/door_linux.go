@@ -5,9 +5,11 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 
@@ -32,7 +34,7 @@ type door struct {
 	head      []byte        // of the request, as far as it has come; whole once there is an opening
 	opening   *opening      // nil while the head is awaited
 	beforeTLS bool
-	closed    bool
+	left      bool // the connection is counted out, or will be by whoever has it now
 }
 
 // Readable takes what the client sent.
@@ -62,34 +64,45 @@ func (o *door) Failed(_ *reactor.Conn, err error) { o.clientGone(err) }
 
 // Expired ends the wait for a head, or for the backend's answer.
 func (o *door) Expired() {
-	if o.opening != nil {
-		o.opening.expired()
-		return
-	}
-	o.close()
+	o.client.Do(func() {
+		if o.opening != nil {
+			o.opening.expired()
+			return
+		}
+		o.close()
+	})
 }
 
-// close forgets the client.
+// close closes the connection, unless somebody else has it now.
 func (o *door) close() {
-	if o.leaveLoop() {
+	o.depart()
+	if !o.left {
+		o.left = true
 		o.client.Close()
 		o.from.leave()
 	}
 }
 
-// leaveLoop ends the door's part in the connection; it reports false where that has ended already.
-func (o *door) leaveLoop() bool {
-	if o.closed {
-		return false
-	}
-	o.closed = true
+// depart ends the door's part in the connection.
+func (o *door) depart() {
 	o.client.Loop().Stop(&o.timer)
 	delete(o.waiting[o.client.Loop()], o)
-	return true
+}
+
+// release takes the connection off the loop for somebody else, who counts it out. It reports false, and closes it, where that can't be done.
+func (o *door) release() (net.Conn, bool) {
+	o.depart()
+	conn, err := o.client.Release()
+	if err != nil {
+		o.close()
+		return nil, false
+	}
+	o.left = true
+	return conn, true
 }
 
 func (o *door) clientGone(err error) {
-	if o.opening != nil && !o.closed {
+	if o.opening != nil {
 		o.opening.abandoned(err)
 	}
 	o.close()
@@ -97,15 +110,9 @@ func (o *door) clientGone(err error) {
 
 // shakeHands gives the connection to a goroutine for its TLS handshake.
 func (o *door) shakeHands() {
-	if !o.leaveLoop() {
-		return
+	if conn, ok := o.release(); ok {
+		go o.from.listener.serveTLS(conn, o.from)
 	}
-	conn, err := o.client.Release()
-	if err != nil {
-		o.from.leave()
-		return
-	}
-	go o.from.listener.serveTLS(conn, o.from)
 }
 
 // takeHead takes the next bytes of the request head.
@@ -117,13 +124,19 @@ func (o *door) takeHead(p []byte) {
 	}
 	n := headEnd(p, before)
 	switch {
-	case n == 0 && len(p) <= maxRequestHead && isTokenByte(p[0]):
+	case n == 0 && len(p) <= maxRequestHead && mayBeginHead(p):
 		if before == 0 {
 			o.head = bytes.Clone(p)
 		}
-	case n == 0 || !o.open(p[:n], p[n:]):
-		o.handOver(bytes.Clone(p), nil, func() {})
+	case n == 0 || n > maxRequestHead || !o.open(p[:n], p[n:]):
+		o.handOver(bytes.Clone(p), nil)
 	}
+}
+
+// mayBeginHead reports whether p is the beginning of a request line, or of the empty line that may come before it (RFC 9112, section 2.2).
+func mayBeginHead(p []byte) bool {
+	line := bytes.TrimPrefix(p, []byte("\r\n"))
+	return len(line) == 0 || string(p) == "\r" || isTokenByte(line[0])
 }
 
 // open begins to open a tunnel, if that is what the request is for and can be done on the loop.
@@ -144,44 +157,39 @@ func (o *door) open(head, early []byte) bool {
 	if d := x.decide(r); d.action != openTunnel || x.location.Mode != config.ModeTunnel || x.location.websocket.target.TLS {
 		return false
 	}
+	if r.Header["Expect"] != nil {
+		return false // it may be one that net/http refuses
+	}
 	o.client.Loop().Stop(&o.timer)
 	delete(o.waiting[o.client.Loop()], o)
 	o.head = bytes.Clone(head)
 	o.opening = newOpening(o, x, r)
+	full := o.server.mayDial()
 	o.server.tunnels.hold()
 	o.opening.keepEarly(early)
-	o.opening.dialNext()
+	if full != nil {
+		o.opening.handOver(nil, full)
+	} else {
+		o.opening.dialNext()
+	}
 	return true
 }
 
-// handOver gives the connection to net/http, with what was read from it and what is known of its backend already. done is called
-// when it is there.
-func (o *door) handOver(read []byte, known *preparedHandshake, done func()) {
-	if !o.leaveLoop() {
+// handOver gives the connection to net/http, with what was read from it and what is known of its backend already.
+func (o *door) handOver(read []byte, known *preparedHandshake) {
+	conn, ok := o.release()
+	if !ok {
 		known.drop()
-		done()
-		return
-	}
-	conn, err := o.client.Release()
-	if err != nil {
-		o.from.leave()
-		known.drop()
-		done()
 		return
 	}
 	client := newClientConn(conn, o.from)
 	client.ahead, client.prepared = read, known
+	tunnels := &o.server.tunnels
+	tunnels.hold() // or a shutdown could come in between
 	go func() {
+		defer tunnels.release()
 		o.server.web.http1.give(client)
-		done()
 	}()
-}
-
-// drop closes what nobody wants.
-func (p *preparedHandshake) drop() {
-	if p != nil && p.conn != nil {
-		p.conn.Close()
-	}
 }
 
 // opening is the handshake with the backend, for a client that waits at its door.
@@ -193,10 +201,12 @@ type opening struct {
 	first    int // the server that was tried first
 	tried    int
 	failures dialError
-	backend  *reactor.Conn // nil before it is connected
-	pool     *pool         // of the server that is tried now
-	reply    []byte        // the backend's, as far as it has come
-	early    []byte        // what the client sent behind its request
+	lookUp   context.CancelFunc // ends the resolving of a name under way, or nil
+	dialing  *reactor.Dialing   // nil before there is an address
+	backend  *reactor.Conn      // nil before it is connected
+	pool     *pool              // of the server that is tried now
+	reply    []byte             // the backend's, as far as it has come
+	early    []byte             // what the client sent behind its request
 	over     bool
 }
 
@@ -221,16 +231,21 @@ func (g *opening) dialNext() {
 	g.pool = g.upstream.pools[(g.first+g.tried)%len(g.upstream.pools)]
 	g.tried++
 	g.x.backend = g.pool.address
-	loop := g.door.client.Loop()
-	timeout := g.x.location.Timeouts.Connect
-	g.pool.sockaddrs(loop, timeout, func(addresses []unix.Sockaddr, err error) {
-		switch {
-		case g.over:
-		case err != nil:
-			g.dialFailed(err)
-		default:
-			loop.Dial(addresses, timeout, g.dialled)
-		}
+	client := g.door.client
+	loop := client.Loop()
+	deadline := loop.Now() + g.x.location.Timeouts.Connect
+	g.lookUp = g.pool.sockaddrs(loop, g.x.location.Timeouts.Connect, func(addresses []unix.Sockaddr, err error) {
+		client.Do(func() {
+			switch {
+			case g.over:
+			case err != nil:
+				g.dialFailed(err)
+			default:
+				g.dialing = loop.Dial(addresses, deadline-loop.Now(), func(c *reactor.Conn, err error) {
+					client.Do(func() { g.dialled(c, err) })
+				})
+			}
+		})
 	})
 }
 
@@ -241,13 +256,7 @@ func (g *opening) dialFailed(err error) {
 
 // dialled sends the request to the backend, in one write.
 func (g *opening) dialled(c *reactor.Conn, err error) {
-	switch {
-	case g.over && c != nil:
-		c.Close()
-		return
-	case g.over:
-		return
-	case err != nil:
+	if err != nil {
 		g.dialFailed(err)
 		return
 	}
@@ -291,17 +300,27 @@ func (g *opening) switched(head, early []byte) {
 		return
 	}
 	defer g.x.server.tunnels.release()
-	g.door.leaveLoop()
+	defer g.closeUnjoined()
+	g.door.depart()
 	x, client := g.x, g.door.client
 	x.rewriteSwitching(resp)
 	if err := client.Write(switchingHead(resp.Header)); err != nil {
 		x.err = err
-		g.gone()
+		g.logGone()
 		return
 	}
 	x.server.tunnels.start(x.tunnelInfo(resp.Header), func(done func(tunnel.Result)) *tunnel.Tunnel {
+		g.door.left = true
 		return tunnel.Join(client, g.backend, g.early, early, x.tunnelOptions(resp.Header), done)
 	})
+}
+
+// closeUnjoined closes both connections where no tunnel came of them.
+func (g *opening) closeUnjoined() {
+	if !g.door.left {
+		g.backend.Close()
+		g.door.close()
+	}
 }
 
 // Drained is of no interest: the request is small, and the backend's answer says that it was taken.
@@ -327,8 +346,7 @@ func (g *opening) fallBack() {
 		g.handOver(nil, err)
 		return
 	}
-	reader := bufio.NewReader(io.MultiReader(bytes.NewReader(g.reply), conn))
-	g.handOver(&backendConn{Conn: conn, br: reader, pool: g.pool}, nil)
+	g.handOver(g.pool.newConn(conn, io.MultiReader(bytes.NewReader(g.reply), conn)), nil)
 }
 
 // handOver lets net/http answer the client, with what became of the handshake so far.
@@ -338,7 +356,8 @@ func (g *opening) handOver(conn *backendConn, err error) {
 		known.drop()
 		return
 	}
-	g.door.handOver(append(g.door.head, g.early...), known, g.x.server.tunnels.release)
+	defer g.x.server.tunnels.release()
+	g.door.handOver(append(g.door.head, g.early...), known)
 }
 
 // abandoned deals with a client that did not wait.
@@ -347,20 +366,16 @@ func (g *opening) abandoned(err error) {
 		return
 	}
 	defer g.x.server.tunnels.release()
+	if g.lookUp != nil {
+		g.lookUp()
+	}
+	g.dialing.Cancel()
 	if g.backend != nil {
 		g.backend.Close()
 	}
 	if !errors.Is(err, io.EOF) {
 		g.x.err = err
 	}
-	g.logGone()
-}
-
-// gone ends both connections after the client broke.
-func (g *opening) gone() {
-	g.backend.Close()
-	g.door.client.Close()
-	g.door.from.leave()
 	g.logGone()
 }
 

@@ -76,8 +76,7 @@ func TestUpgradeOnAConnectionThatWasUsedBefore(t *testing.T) {
 	plain.send(strings.Replace(get, "example.com", "127.0.0.1", 1))
 	plain.expect(404)
 	for range 3 {
-		secure := f.dialTLS("http/1.1")
-		c := &client{Conn: secure, t: t, br: bufio.NewReader(secure)}
+		c := f.dialSecure()
 		c.send(get)
 		c.expect(200)
 		c.send(upgrade)
@@ -160,6 +159,61 @@ func TestConnectionsOfOneClientAreLimited(t *testing.T) {
 	c := &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
 	c.send(upgrade)
 	c.expectSwitch()
+}
+
+// TestConnectionsThatCameBeforeALimitDoNotCount: they make no room either when they go.
+func TestConnectionsThatCameBeforeALimitDoNotCount(t *testing.T) {
+	config := oneSite(socketTo(startEchoSocket(t).address))
+	f := start(t, config)
+	before := f.dial()
+	before.send(upgrade)
+	before.expectSwitch()
+	f.apply(t, plainListener+"limits: {max_connections_per_client: 1}\n"+config)
+	c := f.dial()
+	c.send(upgrade)
+	c.expectSwitch()
+	before.Close()
+	await(t, "the end of the first tunnel", func() bool { return f.server.TunnelCount() == 1 })
+	f.expectRefusal()
+	c.expectEcho("the one")
+}
+
+// TestBackendConnectionsAreBounded, since one HTTP/2 client may ask for many.
+func TestBackendConnectionsAreBounded(t *testing.T) {
+	release := make(chan bool)
+	slow := startHeads(t, func(string) string {
+		<-release
+		return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	})
+	f := startTLS(t, secureSite(socketTo(startEchoSocket(t).address), httpTo(slow.address)))
+	f.server.SetCapacity(2)
+	f.apply(t, bothListeners+"tls: {storage: "+t.TempDir()+"}\n"+secureSite(socketTo(startEchoSocket(t).address), httpTo(slow.address)))
+	streams, _ := f.dialH2()
+	ask := func(stream uint32) {
+		streams.request(stream, ":method", "GET", ":scheme", "https", ":authority", "example.com", ":path", "/")
+	}
+	ask(1)
+	ask(3)
+	await(t, "two requests", func() bool { return slow.accepted() == 2 })
+	ask(5)
+	if status := streams.status(5); status != "503" {
+		t.Errorf("a third request was answered with %s", status)
+	}
+	c := f.dialSecure()
+	c.send(upgrade)
+	c.expect(503)
+	c.Close()
+	close(release)
+	if status := streams.status(3); status != "200" {
+		t.Errorf("the second request was answered with %s", status)
+	}
+	await(t, "room for a tunnel instead of an idle connection", func() bool {
+		c := f.dialSecure()
+		defer c.Close()
+		c.send(upgrade)
+		line, _ := c.br.ReadString('\n')
+		return strings.HasPrefix(line, "HTTP/1.1 101 ")
+	})
 }
 
 // expectRefusal checks that a connection ends without an answer.

@@ -39,22 +39,15 @@ func newDoors(s *Server) (*doors, error) {
 	return d, nil
 }
 
-// listen begins to accept; stop ends that.
-func (d *doors) listen(l *listener) (stop func(), err error) {
+// listen makes ready to accept.
+func (d *doors) listen(l *listener) (ears, error) {
 	conn, ok := l.Listener.(syscall.Conn)
 	if !ok {
 		return nil, errors.New("not a socket of the system")
 	}
-	if err := reactor.Prepare(conn, tunnel.KeepAlive); err != nil {
-		return nil, err
-	}
-	ears, err := d.loops.Listen(conn, func(c *reactor.Conn, peer unix.Sockaddr) {
+	return d.loops.Listen(conn, tunnel.KeepAlive, func(c *reactor.Conn, peer unix.Sockaddr) {
 		d.enter(c, origin{listener: l, remote: addrPort(peer), secure: l.secure.Load()})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ears.Stop, nil
 }
 
 func addrPort(peer unix.Sockaddr) netip.AddrPort {
@@ -69,7 +62,7 @@ func addrPort(peer unix.Sockaddr) netip.AddrPort {
 
 // enter takes in a connection that was just accepted, on its loop.
 func (d *doors) enter(c *reactor.Conn, from origin) {
-	if d.closing.Load() || !d.server.admission.admit(from.remote.Addr()) {
+	if d.closing.Load() || !d.server.admission.admit(&from) {
 		c.Reset()
 		return
 	}
@@ -105,6 +98,7 @@ func (d *doors) takeHTTP1(conn net.Conn, from origin) {
 			from.leave()
 			return
 		}
+		c.SetKeepAlive(tunnel.KeepAlive) // the net package has set its own
 		d.open(c, from, false)
 	})
 	if !posted {
@@ -138,23 +132,24 @@ func (ts *tunnels) awaitOpening(ctx context.Context) error {
 // end stops the loops.
 func (d *doors) end() { d.loops.Close() }
 
-// sockaddrs hands the addresses of a pool's server to done, on the loop: at once for an IP address or a Unix socket; names are resolved
-// elsewhere meanwhile.
-func (p *pool) sockaddrs(loop *reactor.Loop, timeout time.Duration, done func([]unix.Sockaddr, error)) {
+// sockaddrs hands the addresses of a pool's server to done, on the loop: at once for an IP address or a Unix socket. Names are resolved
+// elsewhere meanwhile, until cancel is called.
+func (p *pool) sockaddrs(loop *reactor.Loop, timeout time.Duration, done func([]unix.Sockaddr, error)) (cancel context.CancelFunc) {
 	if p.network == "unix" {
 		done([]unix.Sockaddr{&unix.SockaddrUnix{Name: p.address}}, nil)
-		return
+		return nil
 	}
 	if address, err := netip.ParseAddrPort(p.address); err == nil {
 		done([]unix.Sockaddr{reactor.Sockaddr(address)}, nil)
-		return
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		addresses, err := resolve(ctx, p.address)
 		loop.Post(func() { done(addresses, err) })
 	}()
+	return cancel
 }
 
 func resolve(ctx context.Context, address string) ([]unix.Sockaddr, error) {

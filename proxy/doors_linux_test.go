@@ -3,17 +3,22 @@
 package proxy_test
 
 import (
+	"bufio"
+	"context"
 	"io"
+	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// TestSilentConnectionsCostLittle: 10,000 of them, or what the limit on open files allows, half with a part of a head, are held
+// TestSilentConnectionsCostLittle: 10,000 of them, or what the limit on open files allows, most with a part of a head, are held
 // and then cut.
 func TestSilentConnectionsCostLittle(t *testing.T) {
 	var files unix.Rlimit
@@ -37,9 +42,7 @@ func TestSilentConnectionsCostLittle(t *testing.T) {
 			t.Fatalf("after %d connections: %v", i, err)
 		}
 		conns = append(conns, conn)
-		if i%2 == 0 {
-			io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: exam")
-		}
+		io.WriteString(conn, []string{"", "GET /ws HTTP/1.1\r\nHost: exam", "\r", "\r\n", "\r\nGET /ws"}[i%5])
 	}
 	c := f.dial()
 	c.send(upgrade)
@@ -61,4 +64,150 @@ func TestSilentConnectionsCostLittle(t *testing.T) {
 		}
 	}
 	c.expectEcho("and after them")
+}
+
+// TestClientsConnectionsAreSupervised, those of tunnels over TLS too, and their small frames are not held back.
+func TestClientsConnectionsAreSupervised(t *testing.T) {
+	f := startTLS(t, secureSite(socketTo(startEchoSocket(t).address)))
+	for _, c := range []*client{f.dial(), f.dialSecure()} {
+		c.send(upgrade)
+		c.expectSwitch()
+		fd := socketOf(t, c.RemoteAddr(), c.LocalAddr())
+		type options struct{ noDelay, idle, user int }
+		var got options
+		got.noDelay, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
+		got.idle, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		got.user, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if got != (options{1, 60, 300_000}) {
+			t.Errorf("the connection of %s has %+v", c.LocalAddr(), got)
+		}
+	}
+}
+
+// socketOf returns this process's descriptor of a TCP connection.
+func socketOf(t *testing.T, local, remote net.Addr) int {
+	t.Helper()
+	is := func(sa unix.Sockaddr, err error, want net.Addr) bool {
+		a, ok := sa.(*unix.SockaddrInet4)
+		return err == nil && ok && netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String() == want.String()
+	}
+	for fd := range 1000 {
+		own, err := unix.Getsockname(fd)
+		if !is(own, err, local) {
+			continue
+		}
+		if peer, err := unix.Getpeername(fd); is(peer, err, remote) {
+			return fd
+		}
+	}
+	t.Fatalf("no socket at %s for %s", local, remote)
+	return -1
+}
+
+// TestClientsThatLeaveAtOnceLeaveNoDialsBehind: the backend's machine does not answer.
+func TestClientsThatLeaveAtOnceLeaveNoDialsBehind(t *testing.T) {
+	f := start(t, oneSite(socketTo(silentPort(t))))
+	before := openFiles(t)
+	const clients = 50
+	for range clients {
+		c := f.dial()
+		c.send(upgrade)
+		time.Sleep(time.Millisecond)
+		c.Conn.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	await(t, "the end of their dials", func() bool { return openFiles(t) <= before })
+	if got := strings.Count(f.log.String(), `"status":499`); got == 0 {
+		t.Error("no request was ever under way")
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// silentPort returns an address that answers nothing: of a listener whose queue is full.
+func silentPort(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	unix.Listen(fd, 0)
+	address, _ := unix.Getsockname(fd)
+	for range 4 {
+		filler, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		t.Cleanup(func() { unix.Close(filler) })
+		unix.Connect(filler, address)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(address.(*unix.SockaddrInet4).Port)).String()
+}
+
+// panicky is a log that panics at one message.
+type panicky struct {
+	slog.Handler
+	at string
+}
+
+func (p panicky) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == p.at {
+		panic("injected")
+	}
+	return p.Handler.Handle(ctx, r)
+}
+
+// TestPanicWhileATunnelOpensEndsThatConnectionOnly, and leaves no trace of it.
+func TestPanicWhileATunnelOpensEndsThatConnectionOnly(t *testing.T) {
+	backendGone := make(chan struct{}, 1)
+	b := startSocket(t, func(_ net.Conn, br *bufio.Reader) {
+		io.Copy(io.Discard, br)
+		backendGone <- struct{}{}
+	})
+	f := startLogging(t, plainListener+"limits: {max_connections: 1}\n"+oneSite(socketTo(b.address)),
+		func(h slog.Handler) slog.Handler { return panicky{h, "tunnel opened"} }, same)
+	for range 3 { // each would find no room if the one before still counted
+		c := f.dial()
+		c.SetDeadline(time.Now().Add(patience))
+		c.send(upgrade)
+		if _, err := io.Copy(io.Discard, c.br); os.IsTimeout(err) {
+			t.Fatal("the connection stays open")
+		}
+		c.Close()
+		<-backendGone
+	}
+	if n := f.server.TunnelCount(); n != 0 {
+		t.Errorf("%d tunnels are left", n)
+	}
+	await(t, "the lines in the log", func() bool { return strings.Count(f.log.String(), "panic in a callback") == 3 })
+}
+
+// TestReloadWhileABackendRefusesAHandshake takes the location away meanwhile. Nothing is left of the backend's connection.
+func TestReloadWhileABackendRefusesAHandshake(t *testing.T) {
+	asked, answer, ended := make(chan bool), make(chan bool), make(chan error, 1)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		rawHead(br)
+		close(asked)
+		<-answer
+		io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+		_, err := br.ReadByte()
+		ended <- err
+	})
+	f := start(t, oneSite(socketTo(b.address)))
+	c := f.dial()
+	c.send(upgrade)
+	<-asked
+	f.apply(t, plainListener+oneSite(`{path: /other, http: "http://`+b.address+`"}`))
+	close(answer)
+	c.expect(404)
+	if err := <-ended; os.IsTimeout(err) {
+		t.Error("the connection to the backend stays open")
+	}
 }

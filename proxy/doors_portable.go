@@ -19,32 +19,49 @@ type doors struct {
 
 func newDoors(s *Server) (*doors, error) { return &doors{server: s}, nil }
 
-// listen begins to accept, until the listener is closed. When descriptors run out it waits, longer each time, instead
-// of spinning.
-func (d *doors) listen(l *listener) (stop func(), err error) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		var wait time.Duration
-		for {
-			conn, err := l.Accept()
-			switch {
-			case errors.Is(err, net.ErrClosed):
-				return
-			case err != nil:
-				wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-				d.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "retry_in", wait)
-				time.Sleep(wait)
-				continue
-			}
-			wait = 0
-			go d.enter(conn, l)
+func (d *doors) listen(l *listener) (ears, error) {
+	return &acceptor{doors: d, listener: l, ended: make(chan struct{})}, nil
+}
+
+// acceptor accepts on a goroutine.
+type acceptor struct {
+	doors    *doors
+	listener *listener
+	started  bool
+	ended    chan struct{}
+}
+
+func (a *acceptor) Start() {
+	a.started = true
+	go a.accept()
+}
+
+// accept goes on until the listener is closed. When descriptors run out it waits, longer each time, instead of spinning.
+func (a *acceptor) accept() {
+	defer close(a.ended)
+	l := a.listener
+	var wait time.Duration
+	for {
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			a.doors.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "retry_in", wait)
+			time.Sleep(wait)
+			continue
 		}
-	}()
-	return func() {
-		l.Listener.Close()
-		<-ended
-	}, nil
+		wait = 0
+		go a.doors.enter(conn, l)
+	}
+}
+
+func (a *acceptor) Stop() {
+	a.listener.Listener.Close()
+	if a.started {
+		<-a.ended
+	}
 }
 
 func (d *doors) enter(conn net.Conn, l *listener) {
@@ -53,7 +70,7 @@ func (d *doors) enter(conn net.Conn, l *listener) {
 		from.remote = netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())
 	}
 	switch {
-	case !d.server.admission.admit(from.remote.Addr()):
+	case !d.server.admission.admit(&from):
 		resetOnClose(conn)
 		conn.Close()
 	case from.secure:

@@ -138,6 +138,16 @@ func TestChunkedRefusalOfAHandshakeIsPassedOn(t *testing.T) {
 	}
 }
 
+func TestHandshakeWithAnExpectationIsNotPassedOn(t *testing.T) {
+	b := startEchoSocket(t)
+	c := start(t, oneSite(socketTo(b.address))).dial()
+	c.send(strings.Replace(upgrade, host, host+"Expect: a miracle\r\n", 1))
+	c.expect(417)
+	if b.accepted() != 0 {
+		t.Error("the backend was asked")
+	}
+}
+
 // TestBodyThatBreaksOffNeverLooksWhole has a backend that closes in the middle of a body.
 func TestBodyThatBreaksOffNeverLooksWhole(t *testing.T) {
 	tests := []struct{ name, answer string }{
@@ -225,12 +235,13 @@ func TestUnwantedBodyIsNotWaitedForForever(t *testing.T) {
 
 func TestHeadThatIsTooLongIs431(t *testing.T) {
 	b := startEcho(t)
-	f := start(t, oneSite(httpTo(b.address)))
+	f := start(t, oneSite(both(b.address)))
 	for _, size := range []int{64<<10 + 1, 66 << 10, 100 << 10, 1 << 20} {
 		for _, head := range []string{
 			"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("a", size) + "\r\n\r\n",
 			"GET / HTTP/1.1\r\n" + host + strings.Repeat("X: a\r\n", size/6) + "\r\n",
 			"GET /" + strings.Repeat("a", size) + " HTTP/1.1\r\n" + host + "\r\n",
+			strings.Replace(upgrade, host, host+"X: "+strings.Repeat("a", size)+"\r\n", 1),
 		} {
 			c := dial(t, f.plain)
 			go c.send(head)

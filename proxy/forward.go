@@ -280,8 +280,8 @@ func noEOF(err error) error {
 	return err
 }
 
-// fail answers for a backend that did not: 504 where time ran out, else 502. A request body that broke off is the
-// client's fault.
+// fail answers for a backend that did not: 504 where time ran out, 503 where it was not asked for want of descriptors, else 502. A
+// request body that broke off is the client's fault.
 func (x *exchange) fail(w *responseWriter, err error) {
 	x.err = err
 	var timeout net.Error
@@ -293,6 +293,8 @@ func (x *exchange) fail(w *responseWriter, err error) {
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, errBodyRead):
 		x.answer(w, http.StatusBadRequest, "the request body is malformed or incomplete")
+	case errors.Is(err, errBackendsFull):
+		x.answer(w, http.StatusServiceUnavailable, "the server has too much to do")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		x.answer(w, http.StatusGatewayTimeout, "the backend did not answer in time")
 	default:

@@ -11,6 +11,7 @@ import (
 // Limits on what an HTTP/2 client may make the server do that is not a request. net/http takes a
 // header block of any number of frames, and resets at any speed.
 const (
+	maxStreams      = 100                // open at once
 	maxHeaderBlock  = 2 * maxRequestHead // bytes of one HEADERS frame and its CONTINUATIONs
 	maxHeaderFrames = 16                 // frames of one header block
 	resetBurst      = 200                // RST_STREAM frames at once

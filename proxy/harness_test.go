@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	ctls "crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -74,14 +76,22 @@ func startTLS(t *testing.T, yaml string) *front {
 
 func startWith(t *testing.T, yaml string) *front {
 	t.Helper()
-	return startWrapped(t, yaml, func(certs proxy.Certificates) proxy.Certificates { return certs })
+	return startWrapped(t, yaml, same)
 }
+
+func same[T any](v T) T { return v }
 
 // startWrapped runs a server whose certificates are changed before it gets them.
 func startWrapped(t *testing.T, yaml string, wrap func(proxy.Certificates) proxy.Certificates) *front {
 	t.Helper()
+	return startLogging(t, yaml, same, wrap)
+}
+
+// startLogging is startWrapped with a log that is changed too.
+func startLogging(t *testing.T, yaml string, log func(slog.Handler) slog.Handler, wrap func(proxy.Certificates) proxy.Certificates) *front {
+	t.Helper()
 	f := &front{t: t, log: &logBuffer{}}
-	logger := slog.New(slog.NewJSONHandler(f.log, nil))
+	logger := slog.New(log(slog.NewJSONHandler(f.log, nil)))
 	cfg, err := config.Parse("wstunnel.yaml", []byte(yaml), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatalf("%v\n%s", err, yaml)
@@ -260,6 +270,18 @@ type backend struct {
 func startBackend(t *testing.T, serve func(*backend, net.Conn)) *backend {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startBackendOn(t, l, serve)
+}
+
+// startSecureBackend is startBackend over TLS.
+func startSecureBackend(t *testing.T, serve func(*backend, net.Conn)) *backend {
+	t.Helper()
+	certificate := httptest.NewTLSServer(nil)
+	t.Cleanup(certificate.Close)
+	l, err := ctls.Listen("tcp", "127.0.0.1:0", &ctls.Config{Certificates: certificate.TLS.Certificates})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"errors"
@@ -35,6 +36,13 @@ func (f *front) dialTLS(protocols ...string) *tls.Conn {
 	conn.SetDeadline(time.Now().Add(patience))
 	f.t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// dialSecure connects to the TLS listener, for HTTP/1.1.
+func (f *front) dialSecure() *client {
+	f.t.Helper()
+	conn := f.dialTLS("http/1.1")
+	return &client{Conn: conn, t: f.t, br: bufio.NewReader(conn)}
 }
 
 // dialH2 has sent the preface and read the server's SETTINGS, which it returns.

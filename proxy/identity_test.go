@@ -244,3 +244,24 @@ func (c alpn) Config() *tls.Config {
 	settings.NextProtos = append(settings.NextProtos, "acme-tls/1")
 	return settings
 }
+
+func TestPanicInAHandshakeEndsThatConnectionOnly(t *testing.T) {
+	f := startWrapped(t, bothListeners+"limits: {max_connections: 1}\ntls: {storage: "+t.TempDir()+"}\n"+secureSite(httpTo("127.0.0.1:1")),
+		func(c proxy.Certificates) proxy.Certificates { return faulty{c} })
+	for faults := 1; faults <= 3; faults++ { // there would be no room for the second if the first still counted
+		await(t, "the fault", func() bool {
+			if conn, err := tls.Dial("tcp", f.secure, &tls.Config{ServerName: "example.com", InsecureSkipVerify: true}); err == nil {
+				conn.Close()
+				t.Fatal("the handshake succeeded")
+			}
+			return strings.Count(f.log.String(), "no certificates today") >= faults
+		})
+	}
+}
+
+// faulty has a certificate source that panics.
+type faulty struct{ proxy.Certificates }
+
+func (faulty) Config() *tls.Config {
+	return &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { panic("no certificates today") }}
+}

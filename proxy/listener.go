@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,15 @@ type listener struct {
 	server *Server
 	port   string
 	secure atomic.Bool
-	stop   func() // ends the accepting; nil before it begins
+	ears   ears
+}
+
+// ears accept for a listener.
+type ears interface {
+	// Start begins to accept.
+	Start()
+	// Stop ends that, or prevents it.
+	Stop()
 }
 
 func newListener(l net.Listener, s *Server, secure bool) *listener {
@@ -34,9 +43,7 @@ func newListener(l net.Listener, s *Server, secure bool) *listener {
 
 // Close ends the accepting.
 func (l *listener) Close() error {
-	if l.stop != nil {
-		l.stop()
-	}
+	l.ears.Stop()
 	return l.Listener.Close()
 }
 
@@ -50,9 +57,7 @@ func (l *listener) serveTLS(conn net.Conn, from origin) {
 		return
 	}
 	secure := tls.Server(tunnel.Transport(conn), settings)
-	ctx, cancel := context.WithTimeout(s.ctx, tlsHandshakeTimeout)
-	defer cancel()
-	if err := secure.HandshakeContext(ctx); err != nil {
+	if err := s.handshake(secure); err != nil {
 		l.handshakeFailed(conn, from, err)
 		return
 	}
@@ -68,6 +73,19 @@ func (l *listener) serveTLS(conn net.Conn, from origin) {
 		return
 	}
 	s.doors.takeHTTP1(secure, from)
+}
+
+// handshake does the TLS handshake of a connection. A panic in it, in a certificate's source perhaps, is the end of that connection only.
+func (s *Server) handshake(conn *tls.Conn) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.log.Error("internal fault", "fault", fault, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal fault: %v", fault)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(s.ctx, tlsHandshakeTimeout)
+	defer cancel()
+	return conn.HandshakeContext(ctx)
 }
 
 // handshakeFailed answers a client that speaks plain HTTP to a TLS port, and closes. Failed handshakes are

@@ -1,11 +1,9 @@
 package proxy_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +51,19 @@ func TestSecondHeadHasItsOwnTime(t *testing.T) {
 	}
 }
 
+// TestRequestBehindASlowOneIsAnswered: it came, whole or in part, while the one before it was served.
+func TestRequestBehindASlowOneIsAnswered(t *testing.T) {
+	f := start(t, hastyKeepAlive+oneSite(httpTo(slowly(t).address)))
+	for _, first := range []int{0, 20, len(get)} {
+		c := f.dial()
+		c.send(get, get[:first])
+		time.Sleep(100 * time.Millisecond)
+		c.send(get[first:])
+		c.expect(200)
+		c.expect(200)
+	}
+}
+
 func TestIdleHTTP2ConnectionIsToldToGoAway(t *testing.T) {
 	f := startTLS(t, hastyKeepAlive+secureSite(httpTo(slowly(t).address)))
 	c, _ := f.dialH2()
@@ -97,17 +108,10 @@ func TestSilentConnectionsDoNotDelayShutdown(t *testing.T) {
 
 // TestUnaskedBytesInsideTLSSpoilAPooledConnection: they come in one record with an answer, so that the socket itself looks quiet.
 func TestUnaskedBytesInsideTLSSpoilAPooledConnection(t *testing.T) {
-	certs := httptest.NewUnstartedServer(nil)
-	certs.StartTLS()
-	t.Cleanup(certs.Close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// The reader of a TLS backend takes 4096 bytes at once: the forged answer lies in the same record, beyond them.
 	first := "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000)
 	forged := "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
-	b := startBackendOn(t, tls.NewListener(l, certs.TLS), func(_ *backend, conn net.Conn) {
+	b := startSecureBackend(t, func(_ *backend, conn net.Conn) {
 		buf := make([]byte, 4096)
 		for {
 			if _, err := conn.Read(buf); err != nil {

@@ -67,7 +67,7 @@ func New(logger *slog.Logger, inherited []net.Listener) *Server {
 		log: logger, httpLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		listeners: map[string]*listener{}, inherited: inherited,
 	}
-	s.tunnels.log = logger
+	s.tunnels.log, s.pools.server = logger, s
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.web = newWebServers(s)
 	s.admission = newAdmission(s)
@@ -113,15 +113,10 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	}
 	s.admission.warn(cfg.Limits.MaxConnections)
 	for _, c := range cfg.Listen {
-		l := opened[c.Address]
-		if l == nil {
-			continue
+		if l := opened[c.Address]; l != nil {
+			l.ears.Start()
+			s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
 		}
-		if l.stop, err = s.doors.listen(l); err != nil {
-			s.log.Error("accepting failed", "address", l.Addr().String(), "error", err)
-			continue
-		}
-		s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
 	}
 	s.retire(next, used)
 	return nil
@@ -134,22 +129,40 @@ func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error)
 		if s.listeners[c.Address] != nil {
 			continue
 		}
-		l := s.takeInherited(c.Address)
-		if l == nil {
-			var err error
-			if l, err = net.Listen("tcp", c.Address); err != nil {
-				for _, other := range opened {
-					other.Close()
-				}
-				if own := s.samePort(c.Address); own != "" {
-					err = fmt.Errorf("%w by this server itself, for %s; remove that address in one reload and add this one in the next", err, own)
-				}
-				return nil, fmt.Errorf("%s:%d:%d: listening on %s: %w", cfg.File, c.Line, c.Col, c.Address, err)
+		l, err := s.openListener(c)
+		if err != nil {
+			for _, other := range opened {
+				other.Close()
 			}
+			return nil, fmt.Errorf("%s:%d:%d: listening on %s: %w", cfg.File, c.Line, c.Col, c.Address, err)
 		}
-		opened[c.Address] = newListener(l, s, c.TLS)
+		opened[c.Address] = l
 	}
 	return opened, nil
+}
+
+// openListener opens an address, or takes the inherited socket for it. Nothing is accepted yet.
+func (s *Server) openListener(c config.Listener) (*listener, error) {
+	socket := s.takeInherited(c.Address)
+	if socket == nil {
+		// Connections that multipath TCP accepts do not inherit the options of their listener.
+		var plain net.ListenConfig
+		plain.SetMultipathTCP(false)
+		var err error
+		if socket, err = plain.Listen(s.ctx, "tcp", c.Address); err != nil {
+			if own := s.samePort(c.Address); own != "" {
+				err = fmt.Errorf("%w by this server itself, for %s; remove that address in one reload and add this one in the next", err, own)
+			}
+			return nil, err
+		}
+	}
+	l := newListener(socket, s, c.TLS)
+	var err error
+	if l.ears, err = s.doors.listen(l); err != nil {
+		socket.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // samePort returns the address of a listener on the same port as another address, or nothing.

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -31,6 +32,52 @@ func TestTunnelKeepsBytesThatCameWithTheHandshake(t *testing.T) {
 		if p := <-got; p != early+hello {
 			t.Errorf("of %d early bytes and %d later ones the backend got %d", len(early), len(hello), len(p))
 		}
+	}
+}
+
+// TestTunnelKeepsEarlyBytesWhereNetHTTPOpensIt: for a backend that speaks TLS, on a connection that was used before, and for
+// a relay.
+func TestTunnelKeepsEarlyBytesWhereNetHTTPOpensIt(t *testing.T) {
+	const n = 800
+	var early strings.Builder
+	for i := range n {
+		early.WriteString(text(fmt.Sprint("message ", i)))
+	}
+	backends := map[string]func(serve func(net.Conn, *bufio.Reader)) (location, before string){
+		"wss": func(serve func(net.Conn, *bufio.Reader)) (string, string) {
+			return `{path: /ws, websocket: {url: "wss://` + startSecureSocket(t, serve).address + `", tls_verify: false}}`, ""
+		},
+		"kept alive": func(serve func(net.Conn, *bufio.Reader)) (string, string) {
+			return socketTo(startSocket(t, serve).address), get
+		},
+		"relay": func(serve func(net.Conn, *bufio.Reader)) (string, string) {
+			return `{path: /ws, mode: relay, websocket: "ws://` + startSocket(t, serve).address + `"}`, ""
+		},
+	}
+	for name, start := range backends {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan int, 1)
+			location, before := start(func(conn net.Conn, br *bufio.Reader) {
+				conn.SetReadDeadline(time.Now().Add(patience))
+				defer close(got)
+				for i := range n {
+					if _, message := frame(t, br); message != fmt.Sprint("message ", i) {
+						return
+					}
+				}
+				got <- n
+			})
+			f := startWith(t, plainListener+oneSite(location, httpTo(startEcho(t).address)))
+			c := f.dial()
+			c.send(before, upgrade, early.String())
+			if before != "" {
+				c.expect(200)
+			}
+			c.expectSwitch()
+			if <-got != n {
+				t.Error("the backend did not get what was sent")
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/config"
@@ -43,12 +44,12 @@ type closer interface {
 
 // tunnels are the live WebSocket connections of the process. No reload touches them.
 type tunnels struct {
-	log *slog.Logger
+	log    *slog.Logger
+	lastID atomic.Uint64
 
-	mu     sync.Mutex
-	lastID uint64
-	live   map[uint64]*liveTunnel
-	// opening are the handshakes that may become one of them.
+	mu   sync.Mutex
+	live map[uint64]*liveTunnel
+	// opening are the handshakes, and the requests on their way from a loop to net/http, that may become one of them.
 	opening int
 	changed chan struct{} // closed at the next change; nil while nobody waits for one
 	// draining: new ones are closed as soon as they are open.
@@ -63,19 +64,17 @@ func (ts *tunnels) start(info tunnelInfo, open func(done func(tunnel.Result)) *t
 
 // announce logs a connection that is about to open.
 func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
-	t := &liveTunnel{tunnelInfo: info, since: time.Now(), tunnels: ts}
-	ts.mu.Lock()
-	ts.lastID++
-	t.id = ts.lastID
-	if ts.live == nil {
-		ts.live = map[uint64]*liveTunnel{}
-	}
-	ts.live[t.id] = t
-	ts.mu.Unlock()
+	t := &liveTunnel{tunnelInfo: info, id: ts.lastID.Add(1), since: time.Now(), tunnels: ts}
 	ts.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel opened", append(t.attrs(), slog.String("path", t.Path),
 		slog.String("location", t.Location), slog.String("backend", t.Backend),
 		slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
 		slog.Bool("tls", t.from.secure))...)
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.live == nil {
+		ts.live = map[uint64]*liveTunnel{}
+	}
+	ts.live[t.id] = t
 	return t
 }
 
@@ -119,6 +118,13 @@ func (ts *tunnels) hold() {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	ts.opening++
+}
+
+// count returns how many there are, open or opening.
+func (ts *tunnels) count() int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return len(ts.live) + ts.opening
 }
 
 // release ends a hold; by now the tunnel is announced, or will never be.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -45,6 +46,7 @@ type poolKey struct {
 // configurations that keep naming its server.
 type pool struct {
 	poolKey
+	among   *pools
 	mu      sync.Mutex
 	idle    []*backendConn // oldest first
 	sweeper *time.Timer    // closes what was idle too long; nil while nothing is idle
@@ -58,12 +60,15 @@ type backendConn struct {
 	pool      *pool
 	reused    bool
 	idleSince time.Time
+	uncounted atomic.Bool // closed, or part of a tunnel
 }
 
 // pools keeps the process's pools by their key.
 type pools struct {
-	mu    sync.Mutex
-	byKey map[poolKey]*pool
+	server *Server
+	count  atomic.Int64 // connections, idle or not, of all pools
+	mu     sync.Mutex
+	byKey  map[poolKey]*pool
 }
 
 // open returns the upstream of a target on shared pools.
@@ -86,7 +91,7 @@ func (p *pools) open(target *config.Target) *upstream {
 			}
 		}
 		if p.byKey[key] == nil {
-			p.byKey[key] = &pool{poolKey: key}
+			p.byKey[key] = &pool{poolKey: key, among: p}
 		}
 		u.pools = append(u.pools, p.byKey[key])
 	}
@@ -145,6 +150,9 @@ func (u *upstream) conn(ctx context.Context, timeout, maxIdle time.Duration) (*b
 
 // dial opens a new connection; timeout bounds the connect and the TLS handshake together.
 func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, error) {
+	if err := p.among.server.mayDial(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var dialer net.Dialer
@@ -166,7 +174,60 @@ func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, e
 		}
 		conn = secure
 	}
-	return &backendConn{Conn: conn, br: bufio.NewReader(conn), pool: p}, nil
+	return p.newConn(conn, conn), nil
+}
+
+// newConn counts a connection in. What r reads comes from it.
+func (p *pool) newConn(conn net.Conn, r io.Reader) *backendConn {
+	p.among.count.Add(1)
+	return &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p}
+}
+
+// Close closes the connection.
+func (c *backendConn) Close() error {
+	c.uncount()
+	return c.Conn.Close()
+}
+
+func (c *backendConn) uncount() {
+	if !c.uncounted.Swap(true) {
+		c.pool.among.count.Add(-1)
+	}
+}
+
+// errBackendsFull says that the process may not open another connection to a backend.
+var errBackendsFull = errors.New("as many connections to backends are open as the limit on open files allows; raise LimitNOFILE of the service, or ulimit -n")
+
+// mayDial reports whether there may be another connection to a backend: together they get as many descriptors as clients do. One that
+// is idle makes room.
+func (s *Server) mayDial() error {
+	if int64(s.tunnels.count())+s.pools.count.Load() < s.admission.capacity || s.pools.closeIdle() {
+		return nil
+	}
+	return errBackendsFull
+}
+
+// closeIdle closes one idle connection, and reports whether there was one.
+func (p *pools) closeIdle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pool := range p.byKey {
+		if pool.closeOldest() {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pool) closeOldest() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return false
+	}
+	p.idle[0].Close()
+	p.idle = p.idle[1:]
+	return true
 }
 
 // take returns an idle connection that the backend has not closed, or nil.

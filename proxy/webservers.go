@@ -27,6 +27,7 @@ func newWebServers(s *Server) *webServers {
 		server := &http.Server{
 			Handler:                      s,
 			Protocols:                    &protocols,
+			HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 			MaxHeaderBytes:               maxRequestHead,
 			DisableGeneralOptionsHandler: true,
 			ConnContext:                  withClientConn,
@@ -42,11 +43,17 @@ func newWebServers(s *Server) *webServers {
 func (web *webServers) noteState(conn net.Conn, state http.ConnState) {
 	web.mu.Lock()
 	defer web.mu.Unlock()
-	if state == http.StateNew {
+	if state == http.StateNew && !hasSent(conn) {
 		web.fresh[conn] = struct{}{}
 	} else {
 		delete(web.fresh, conn)
 	}
+}
+
+// hasSent reports whether a new connection comes with something that was read from it already.
+func hasSent(conn net.Conn) bool {
+	c, ok := conn.(*clientConn)
+	return ok && len(c.ahead) > 0
 }
 
 // shutdown waits until all requests are answered, or ctx is done, and closes the connections. Those that have asked

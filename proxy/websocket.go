@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"wstunnel/internal/config"
@@ -74,6 +75,13 @@ type preparedHandshake struct {
 	conn    *backendConn
 	err     error
 	address string // of the backend
+}
+
+// drop closes what nobody wants.
+func (p *preparedHandshake) drop() {
+	if p != nil && p.conn != nil {
+		p.conn.Close()
+	}
 }
 
 // handshake sends the upgrade request, in one write, and reads the backend's answer.
@@ -201,11 +209,12 @@ func hijack(w *responseWriter) (tunnel.End, error) {
 		return tunnel.End{}, err
 	}
 	client.Conn.SetDeadline(time.Time{})
-	return tunnel.End{Conn: client.Conn, Early: append([]byte(nil), early...)}, nil
+	return tunnel.End{Conn: client.Conn, Early: slices.Concat(early, client.takeAhead())}, nil
 }
 
-// end hands the connection over with what was read of it beyond the response head.
+// end hands the connection over to a tunnel with what was read of it beyond the response head.
 func (c *backendConn) end() tunnel.End {
+	c.uncount()
 	early, _ := c.br.Peek(c.br.Buffered())
 	return tunnel.End{Conn: c.Conn, Early: append([]byte(nil), early...)}
 }

@@ -31,7 +31,17 @@ const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nCon
 // startSocket is a backend that answers handshakes and hands the connection over; br may hold early bytes.
 func startSocket(t *testing.T, serve func(conn net.Conn, br *bufio.Reader)) *backend {
 	t.Helper()
-	return startBackend(t, func(b *backend, conn net.Conn) {
+	return startBackend(t, socketServer(serve))
+}
+
+// startSecureSocket is startSocket over TLS.
+func startSecureSocket(t *testing.T, serve func(conn net.Conn, br *bufio.Reader)) *backend {
+	t.Helper()
+	return startSecureBackend(t, socketServer(serve))
+}
+
+func socketServer(serve func(conn net.Conn, br *bufio.Reader)) func(*backend, net.Conn) {
+	return func(b *backend, conn net.Conn) {
 		br := bufio.NewReader(conn)
 		head, err := rawHead(br)
 		b.note(head)
@@ -40,7 +50,7 @@ func startSocket(t *testing.T, serve func(conn net.Conn, br *bufio.Reader)) *bac
 		}
 		io.WriteString(conn, switching)
 		serve(conn, br)
-	})
+	}
 }
 
 // text is a client's text message.
