@@ -14,10 +14,11 @@ import (
 
 // A builder makes the sites of a configuration and lets them share what they have in common.
 type builder struct {
-	manager *Manager
-	cfg     *config.Config
-	logger  *slog.Logger
-	now     func() time.Time
+	certificates *Certificates // the sites are for
+	manager      *Manager
+	cfg          *config.Config
+	logger       *slog.Logger
+	now          func() time.Time
 
 	pairs     map[[2]string]*filePair
 	leaves    *leaves
@@ -50,7 +51,7 @@ func (b *builder) site(cfg *config.Site) (*siteTLS, error) {
 		return nil, err
 	}
 	if cfg.MinVersion > tls.VersionTLS12 || cfg.ClientCAs != nil {
-		s.config = serverConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		s.config = b.certificates.serverConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return s.source.certificate(hello, serverName(hello.ServerName))
 		})
 		s.config.MinVersion = max(s.config.MinVersion, cfg.MinVersion)

@@ -54,7 +54,7 @@ type source interface {
 func newCertificates(m *Manager, cfg *config.Config) (*Certificates, error) {
 	c := &Certificates{manager: m, exact: map[string]*siteTLS{}, wildcards: map[string]*siteTLS{}}
 	b := builder{
-		manager: m, cfg: cfg, logger: m.log, now: m.now,
+		certificates: c, manager: m, cfg: cfg, logger: m.log, now: m.now,
 		pairs: map[[2]string]*filePair{},
 	}
 	var errs []error

@@ -10,11 +10,11 @@ import (
 
 // settle makes the settings of handshakes, when all sites are known.
 func (c *Certificates) settle() {
-	c.config = serverConfig(c.get)
+	c.config = c.serverConfig(c.get)
 	c.config.GetConfigForClient = c.forClient
 	c.manager.tickets.renew(c.manager.now(), c.config)
 	if c.authority != nil {
-		c.challenge = serverConfig(c.getChallenge)
+		c.challenge = c.serverConfig(c.getChallenge)
 		c.challenge.NextProtos = []string{acmeTLS}
 		c.challenge.SessionTicketsDisabled = true
 	}
@@ -22,9 +22,11 @@ func (c *Certificates) settle() {
 
 // serverConfig is what crypto/tls needs, apart from the certificates. Responses of OCSP are not stapled: Let's Encrypt gives
 // none any more.
-func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+func (c *Certificates) serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{
 		GetCertificate: get,
+		WrapSession:    c.wrapSession,
+		UnwrapSession:  c.unwrapSession,
 		NextProtos:     []string{"h2", "http/1.1"},
 		MinVersion:     tls.VersionTLS12,
 		// For TLS 1.2 only; those of 1.3 are not configurable. No CBC and no static RSA:
@@ -40,8 +42,27 @@ func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls
 	}
 }
 
-// forClient is the GetConfigForClient of the server configuration. What it returns has no keys of session tickets, so that
-// those of the listener's hold for all.
+// wrapSession makes the ticket of a session, with the keys that all listeners share. It notes the server name.
+func (c *Certificates) wrapSession(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+	session.Extra = append(session.Extra, []byte(serverName(state.ServerName)))
+	return c.config.EncryptTicket(state, session)
+}
+
+// unwrapSession returns the session of a ticket, or nil: a session for another server name must not be resumed (RFC 6066,
+// section 3), nor one for a site that a reload has taken away. A full handshake follows, which may be refused.
+func (c *Certificates) unwrapSession(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
+	session, err := c.config.DecryptTicket(ticket, state)
+	if session == nil || err != nil {
+		return nil, err
+	}
+	name := serverName(state.ServerName)
+	if len(session.Extra) != 1 || string(session.Extra[0]) != name || c.lookup(name) == nil {
+		return nil, nil
+	}
+	return session, nil
+}
+
+// forClient is the GetConfigForClient of the server configuration.
 func (c *Certificates) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if c.challenge != nil && slices.Equal(hello.SupportedProtos, []string{acmeTLS}) {
 		return c.challenge, nil

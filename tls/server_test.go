@@ -214,6 +214,62 @@ func TestTicketsOutliveReloadsAndAreReplaced(t *testing.T) {
 	}
 }
 
+// anySession offers each server the last session of any server.
+type anySession struct{ kept *tls.ClientSessionState }
+
+func (s *anySession) Get(string) (*tls.ClientSessionState, bool) { return s.kept, s.kept != nil }
+
+func (s *anySession) Put(_ string, session *tls.ClientSessionState) { s.kept = session }
+
+func TestSessionIsOfTheNameItWasMadeFor(t *testing.T) {
+	modern := site(config.TLSSelfSigned, "modern.example")
+	modern.MinVersion = tls.VersionTLS13
+	cfg := testConfig(t, site(config.TLSSelfSigned, "a.example", "b.example"), modern, site(config.TLSOff, "off.example"))
+	m := NewManager(quiet())
+	before, err := m.Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Sites[0].Hosts = []string{"b.example"}
+	after, err := m.Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, reloaded := serve(t, before.Config()), serve(t, after.Config())
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for _, test := range []struct {
+			address, first, then  string
+			resumed, unrecognized bool
+		}{
+			{address, "a.example", "A.example", true, false},
+			{address, "a.example", "b.example", false, false},
+			{address, "a.example", "", false, true},
+			{address, "a.example", "off.example", false, true},
+			{address, "a.example", "unknown.example", false, true},
+			{reloaded, "a.example", "a.example", false, true},
+			{reloaded, "b.example", "b.example", true, false},
+			{address, "modern.example", "modern.example", true, false},
+			{address, "modern.example", "a.example", false, false},
+		} {
+			if test.first == "modern.example" && version < modern.MinVersion {
+				continue
+			}
+			client := anyone(test.first)
+			client.MaxVersion, client.ClientSessionCache = version, &anySession{}
+			if _, err := handshake(address, client); err != nil {
+				t.Fatal(err)
+			}
+			client.ServerName = test.then
+			state, err := handshake(test.address, client)
+			if test.unrecognized {
+				wantUnrecognizedName(t, err)
+			} else if err != nil || state.DidResume != test.resumed {
+				t.Errorf("%s, %s after %s: resumed: %v, %v", tls.VersionName(version), test.then, test.first, state.DidResume, err)
+			}
+		}
+	}
+}
+
 func TestExpiredFilesAreReportedByCheck(t *testing.T) {
 	dir := t.TempDir()
 	key := newPair(t, "x.example")
