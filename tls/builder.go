@@ -29,7 +29,7 @@ type builder struct {
 
 // site returns what the handshakes for a site need, nil for a site without TLS.
 func (b *builder) site(cfg *config.Site) (*siteTLS, error) {
-	s := &siteTLS{site: cfg, clientCAs: cfg.ClientCA}
+	s := &siteTLS{site: cfg, clientCAs: cfg.ClientCA, minVersion: max(cfg.MinVersion, tls.VersionTLS12)}
 	var err error
 	switch cfg.TLS.Mode {
 	case config.TLSOff:
@@ -50,11 +50,11 @@ func (b *builder) site(cfg *config.Site) (*siteTLS, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.MinVersion > tls.VersionTLS12 || cfg.ClientCAs != nil {
+	if s.minVersion > tls.VersionTLS12 || cfg.ClientCAs != nil {
 		s.config = b.certificates.serverConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return s.source.certificate(hello, serverName(hello.ServerName))
 		})
-		s.config.MinVersion = max(s.config.MinVersion, cfg.MinVersion)
+		s.config.MinVersion = s.minVersion
 	}
 	if cfg.ClientCAs != nil {
 		s.config.ClientCAs, s.config.ClientAuth = cfg.ClientCAs, tls.RequireAndVerifyClientCert

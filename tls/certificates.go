@@ -34,12 +34,13 @@ type Certificates struct {
 
 // A siteTLS is what the handshakes for one site need.
 type siteTLS struct {
-	site      *config.Site
-	source    source
-	asker     *asker      // of a site whose certificates are ordered on demand
-	auto      bool        // certificates are ordered
-	config    *tls.Config // nil for that of the listener
-	clientCAs string      // the file of roots for clients' certificates
+	site       *config.Site
+	source     source
+	asker      *asker      // of a site whose certificates are ordered on demand
+	auto       bool        // certificates are ordered
+	config     *tls.Config // nil for that of the listener
+	clientCAs  string      // the file of roots for clients' certificates
+	minVersion uint16
 }
 
 // A source yields the certificate of a site for one handshake.

@@ -132,10 +132,10 @@ func (c *Certificates) Challenge(host, token string) []byte {
 	return c.manager.challenges.answerHTTP(token, c.authority.storage)
 }
 
-// Misdirected tells whether a request for host, which may have a port, came on a connection that was made for another site:
-// sni is the name that the client gave in the handshake, or "". HTTP/2 clients send requests for other hosts on a
-// connection whose certificate covers these (RFC 9113, section 9.1.1); that is right, unless one of the sites wants
-// certificates of its clients.
+// Misdirected tells whether a request for host, which may have a port, came on a connection that was not made for it: sni is
+// the name that the client gave in the handshake, or "". HTTP/2 clients send requests for other hosts on a connection whose
+// certificate covers these (RFC 9113, section 9.1.1); that is right, unless the host's site wants more of its clients than
+// the handshake did.
 func (c *Certificates) Misdirected(sni, host string) bool {
 	name, asked := serverName(sni), hostName(host)
 	if name == asked {
@@ -144,9 +144,9 @@ func (c *Certificates) Misdirected(sni, host string) bool {
 	here, there := c.lookup(name), c.lookup(asked)
 	_, notAddress := netip.ParseAddr(asked)
 	switch {
-	case here == there || there == nil:
+	case there == nil:
 		return false
-	case here == nil || here.clientCAs != there.clientCAs:
+	case here == nil || here.clientCAs != there.clientCAs || here.minVersion < there.minVersion:
 		return true
 	case name == "" || asked == "" || notAddress == nil:
 		return false // a certificate need not cover the address that a client without a server name connects to
@@ -175,6 +175,11 @@ func (s *siteTLS) peek(name string) *tls.Certificate {
 			return e.cert.Load()
 		}
 	case filePairs:
+		for _, pair := range source {
+			if cert := pair.current.Load(); cert.Leaf.VerifyHostname(name) == nil {
+				return cert
+			}
+		}
 		return source[0].current.Load()
 	case *leaves:
 		return source.cached(name, source.now())

@@ -147,7 +147,15 @@ func TestMisdirectedRequests(t *testing.T) {
 	_, otherPool := clientCA(t)
 	address := fileSite(cert, key, "192.0.2.7")
 	address.ClientCAs, address.ClientCA = otherPool, "others.pem"
-	c := mustNew(t, files, more, locked, site(config.TLSSelfSigned, "self.example", "*.self.example"), site(config.TLSOff, "off.example"), address)
+	modern := fileSite(cert, key, "modern.files.example")
+	modern.MinVersion = tls.VersionTLS13
+	older := fileSite(cert, key, "older.files.example")
+	older.MinVersion = tls.VersionTLS12 // as without
+	otherCert, otherKey := newPair(t, "two.example").write(t, filepath.Join(dir, "other"))
+	two := fileSite(otherCert, otherKey, "two.example", "pair.files.example")
+	two.TLS.Pairs = append(two.TLS.Pairs, config.CertPair{Cert: cert, Key: key})
+	c := mustNew(t, files, more, locked, site(config.TLSSelfSigned, "self.example", "*.self.example"), site(config.TLSOff, "off.example"),
+		address, modern, older, two)
 	c.get(&tls.ClientHelloInfo{ServerName: "self.example"})
 	for _, test := range []struct {
 		sni, host string
@@ -155,13 +163,21 @@ func TestMisdirectedRequests(t *testing.T) {
 	}{
 		{"a.files.example", "a.files.example:443", false},
 		{"a.files.example", "A.FILES.example.", false},
-		{"a.files.example", "b.files.example", false},     // the same site
+		{"a.files.example", "b.files.example", false},     // the same site, and the certificate covers it
+		{"c.files.example", "elsewhere.example", true},    // the same site, and it does not
 		{"a.files.example", "c.files.example", false},     // another one, and the certificate covers it
 		{"a.files.example", "elsewhere.example", true},    // and here it does not
 		{"a.files.example", "locked.files.example", true}, // clients need a certificate there
 		{"locked.files.example", "a.files.example", true},
 		{"locked.files.example", "locked.files.example:8443", false},
-		{"self.example", "x.self.example", false},
+		{"self.example", "x.self.example", true},
+		{"a.files.example", "older.files.example", false},
+		{"older.files.example", "a.files.example", false},
+		{"a.files.example", "modern.files.example", true}, // over a version that it does not speak
+		{"modern.files.example", "a.files.example", false},
+		{"", "modern.files.example", true},
+		{"pair.files.example", "a.files.example", false}, // by the second certificate of the site
+		{"two.example", "a.files.example", true},
 		{"self.example", "a.files.example", true},
 		{"", "locked.files.example", true},
 		{"gone.example", "a.files.example", true}, // a reload has taken the site away
