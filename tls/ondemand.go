@@ -123,6 +123,9 @@ func (a *asker) ask(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	resp, err := a.client.Do(req)
+	if failure, ok := errors.AsType[*url.Error](err); ok {
+		err = failure.Err // without the URL, which may hold a password or a token
+	}
 	if err != nil {
 		return false, fmt.Errorf("asking whether %s is allowed: %w", name, err)
 	}

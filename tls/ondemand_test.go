@@ -203,6 +203,22 @@ func TestRedirectsAndFailuresAreNoYes(t *testing.T) {
 	}
 }
 
+func TestFailedQuestionsDoNotTellTheSecretsOfTheURL(t *testing.T) {
+	ask := startAsk(t)
+	ask.Close()
+	var logs logBuffer
+	a := newAsker(strings.Replace(ask.URL, "//", "//robot:secret@", 1)+"/check?token=secret", logs.logger(), newClock().Now)
+	_, err := a.allowed(t.Context(), "yes.example")
+	if err == nil || !strings.Contains(err.Error(), "asking whether yes.example is allowed: ") || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("got %v", err)
+	}
+	for _, told := range append(logs.lines(""), fmt.Sprint(err)) {
+		if strings.Contains(told, "secret") || strings.Contains(told, "robot") {
+			t.Errorf("told: %s", told)
+		}
+	}
+}
+
 func TestQuestionsAtOnceAreBounded(t *testing.T) {
 	ask := startAsk(t)
 	ask.delay = 200 * time.Millisecond
