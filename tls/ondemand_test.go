@@ -106,6 +106,26 @@ func TestCertificatesOnDemand(t *testing.T) {
 	again.eventually(t, "end of the name", func() bool { return again.entry("shop.customers.example") == nil })
 }
 
+func TestReloadThatTakesOverAHostOnDemandKeepsIt(t *testing.T) {
+	m := newManager(quiet(), time.Now)
+	load := func(s config.Site) *Certificates {
+		c, err := m.Load(testConfig(t, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.adopt(c)
+		return c
+	}
+	e := m.add("shop.customers.example")
+	before := load(onDemandSite("http://127.0.0.1:1/", "*.customers.example"))
+	m.busy, e.busy = 1, true // with an order
+	after := load(site(config.TLSAuto, "shop.customers.example"))
+	m.finish(e, before.authority, outcome{drop: true})
+	if m.entry("shop.customers.example") != e || e.authority != after.authority || e.due.After(time.Now()) {
+		t.Error("the order of the old configuration has ended, and the host of the new one is forgotten with it")
+	}
+}
+
 func TestChallengesOfOtherProcesses(t *testing.T) {
 	cfg := testConfig(t, site(config.TLSAuto, "a.example"), onDemandSite("http://127.0.0.1:1/", "*.customers.example"), site(config.TLSSelfSigned, "_"))
 	m := newManager(quiet(), time.Now)

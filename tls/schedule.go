@@ -181,9 +181,9 @@ func (m *Manager) finish(e *entry, a *authority, o outcome) {
 	if e.authority == a {
 		e.due = o.due
 		e.fresh = e.fresh && o.locked
-	}
-	if o.drop && m.names[e.name] == e {
-		delete(m.names, e.name)
+		if o.drop && m.names[e.name] == e {
+			delete(m.names, e.name)
+		}
 	}
 	if !o.locked && e.done != nil {
 		close(e.done)
