@@ -90,14 +90,17 @@ func TestRejectedChallengesAreLoggedOnceInTheAuthoritysWords(t *testing.T) {
 func TestRestartDoesNotUseUpWhatTheAuthorityAllows(t *testing.T) {
 	begin := time.Now()
 	kept := attempt{Failures: 4, Last: begin, Next: begin.Add(24 * time.Hour)}
-	if got := kept.next(true); !got.Equal(begin.Add(restartWait)) {
+	if got := kept.next(begin, true); !got.Equal(begin.Add(restartWait)) {
 		t.Errorf("after a restart the next try is at %v", got)
 	}
-	if got := kept.next(false); !got.Equal(kept.Next) {
+	if got := kept.next(begin, false); !got.Equal(kept.Next) {
 		t.Errorf("without one at %v", got)
 	}
-	if got := (attempt{Failures: 1, Last: begin, Next: begin.Add(time.Minute)}).next(true); !got.Equal(begin.Add(time.Minute)) {
+	if got := (attempt{Failures: 1, Last: begin, Next: begin.Add(time.Minute)}).next(begin, true); !got.Equal(begin.Add(time.Minute)) {
 		t.Errorf("a restart after the first failure delays the next try to %v", got)
+	}
+	if now := begin.Add(-time.Hour); kept.next(now, true).After(now) || kept.next(now, false).After(now) {
+		t.Error("the clock was ahead when the order failed, and is waited for")
 	}
 }
 

@@ -126,6 +126,20 @@ func TestReloadThatTakesOverAHostOnDemandKeepsIt(t *testing.T) {
 	}
 }
 
+func TestQuestionThatTheEndOfTheProcessCutsIsNoFailure(t *testing.T) {
+	m := newManager(quiet(), time.Now)
+	c, err := m.Load(testConfig(t, onDemandSite("http://127.0.0.1:1/", "*.customers.example")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	const name = "shop.customers.example"
+	m.lookAfter(job{name: name, authority: c.authority, asker: c.lookup(name).asker})
+	if got := c.authority.storage.attempt(name); got.Failures != 0 {
+		t.Errorf("stored %+v", got)
+	}
+}
+
 func TestChallengesOfOtherProcesses(t *testing.T) {
 	cfg := testConfig(t, site(config.TLSAuto, "a.example"), onDemandSite("http://127.0.0.1:1/", "*.customers.example"), site(config.TLSSelfSigned, "_"))
 	m := newManager(quiet(), time.Now)

@@ -213,7 +213,7 @@ func (m *Manager) lookAfter(j job) outcome {
 	if cert != nil && now.Before(renewal(cert)) {
 		return outcome{cert: cert, due: renewal(cert), attempt: kept}
 	}
-	if next := kept.next(j.fresh); now.Before(next) {
+	if next := kept.next(now, j.fresh); now.Before(next) {
 		return outcome{cert: cert, due: next, attempt: kept}
 	}
 	if j.asker != nil {
@@ -229,8 +229,11 @@ func (m *Manager) lookAfter(j job) outcome {
 	return m.order(j, kept)
 }
 
-// next returns when to try again at the soonest.
-func (a attempt) next(fresh bool) time.Time {
+// next returns when to try again at the soonest. What is noted for a time to come, by a clock that was ahead, holds nobody up.
+func (a attempt) next(now time.Time, fresh bool) time.Time {
+	if a.Last.After(now) {
+		return now
+	}
 	if soonest := a.Last.Add(restartWait); fresh && soonest.Before(a.Next) {
 		return soonest
 	}
@@ -241,9 +244,6 @@ func (a attempt) next(fresh bool) time.Time {
 func (m *Manager) order(j job, kept attempt) outcome {
 	begin := m.now()
 	cert, err := j.authority.order(m.ctx, m.challenges, j.name)
-	if m.ctx.Err() != nil {
-		return outcome{due: begin, attempt: kept}
-	}
 	if err != nil {
 		return m.failed(j, kept, err)
 	}
@@ -267,10 +267,13 @@ func (m *Manager) store(j job, cert *tls.Certificate) {
 	}
 }
 
-// failed notes a failure, in the log and in the storage. A name on demand that keeps failing is forgotten, until a client
-// asks for it again.
+// failed notes a failure, in the log and in the storage, unless it is that of the process, which ends. A name on demand that
+// keeps failing is forgotten, until a client asks for it again.
 func (m *Manager) failed(j job, kept attempt, err error) outcome {
 	now := m.now()
+	if m.ctx.Err() != nil {
+		return outcome{due: now, attempt: kept}
+	}
 	wait := backoff(kept.Failures + 1)
 	if order, ok := errors.AsType[*orderError](err); ok && order.wait > 0 {
 		// A rate limit of the account is no fault of the name's: of a thousand new hosts, Let's Encrypt takes a hundred an hour, and the
