@@ -92,7 +92,7 @@ func (b *builder) auto(cfg *config.Site, asker *asker) (source, error) {
 // certificates in it, which can be served until the disk is mended.
 func (b *builder) prepare(s storage) error {
 	err := s.prepare()
-	if stored, _ := s.names(); err != nil && len(stored) > 0 {
+	if stored, _ := s.names(".pem"); err != nil && len(stored) > 0 {
 		b.logger.Error("the storage of certificates cannot be written: nothing can be renewed", "directory", s.dir, "error", err)
 		return nil
 	}

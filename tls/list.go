@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"wstunnel/internal/config"
@@ -20,15 +21,25 @@ type HostCertificate struct {
 	Error    string    // why the last order, or reading it, failed
 }
 
-// List tells of the certificates of a configuration's sites, in the order of the file; those that were ordered on demand follow
-// their site by name. It reads what is on disk, where a running server keeps what it knows, and changes nothing. Self-signed
-// sites are left out, since their certificates are made for each name asked.
-func List(cfg *config.Config) ([]HostCertificate, error) {
+// List tells of the certificates of a configuration's sites, in the order of the file; those that are ordered on demand, or that
+// a failure keeps from being ordered at the time, follow their site by name. It reads what is on disk, where a running server
+// keeps what it knows, and changes nothing. Self-signed sites are left out, since their certificates are made for each name asked.
+func List(cfg *config.Config, now time.Time) ([]HostCertificate, error) {
 	s := newStorage(cfg.TLS, slog.New(slog.DiscardHandler))
-	stored, err := s.names()
+	known, err := s.names(".pem")
 	if err != nil {
 		return nil, err
 	}
+	failed, err := s.names(".json")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range failed {
+		if s.attempt(name).Next.After(now) {
+			known = append(known, name)
+		}
+	}
+	slices.Sort(known)
 	var list []HostCertificate
 	listed := map[string]bool{}
 	add := func(host string) {
@@ -46,7 +57,7 @@ func List(cfg *config.Config) ([]HostCertificate, error) {
 				list = append(list, tellPair(site.Hosts[0], pair))
 			}
 		case site.TLS.OnDemand:
-			for _, name := range stored {
+			for _, name := range known {
 				if s := table.lookup(name); s != nil && s.site == site {
 					add(name)
 				}

@@ -86,7 +86,7 @@ func (m *Manager) Use(c *Certificates) {
 func (m *Manager) restore(c *Certificates) {
 	names := c.auto
 	if c.onDemand {
-		stored, err := c.authority.storage.names()
+		stored, err := c.authority.storage.names(".pem")
 		if err != nil {
 			m.log.Error("the storage of certificates cannot be listed", "error", err)
 		}

@@ -120,15 +120,15 @@ func (s storage) put(name string, cert *tls.Certificate) error {
 	return replace(s.file(name+".pem"), data)
 }
 
-// names lists the names with a certificate.
-func (s storage) names() ([]string, error) {
+// names lists the names with a certificate (".pem") or a failure (".json").
+func (s storage) names(suffix string) ([]string, error) {
 	files, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var names []string
 	for _, f := range files {
-		if name, ok := strings.CutSuffix(f.Name(), ".pem"); ok && validName(name) {
+		if name, ok := strings.CutSuffix(f.Name(), suffix); ok && validName(name) {
 			names = append(names, name)
 		}
 	}

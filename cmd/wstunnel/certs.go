@@ -25,7 +25,7 @@ running server keeps what it knows, so it needs the rights to read that.`,
 			if err != nil {
 				return err
 			}
-			list, err := tls.List(cfg)
+			list, err := tls.List(cfg, time.Now())
 			if err != nil {
 				return err
 			}
