@@ -58,6 +58,22 @@ func TestUnitsVerify(t *testing.T) {
 	}
 }
 
+func TestReloadOnlySendsASignal(t *testing.T) {
+	text, err := os.ReadFile("wstunnel.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reload []string
+	for line := range strings.Lines(string(text)) {
+		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecReload="); ok {
+			reload = append(reload, command)
+		}
+	}
+	if strings.Join(reload, "; ") != "/bin/kill -HUP $MAINPID" {
+		t.Errorf("ExecReload is %q; what else runs there can refuse a configuration that the server takes", reload)
+	}
+}
+
 func TestSysusersAndTmpfilesApply(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to give a directory away")

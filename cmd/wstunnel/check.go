@@ -35,7 +35,8 @@ func newCheckCommand(stdout io.Writer) *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration and print the routing table",
 		Long: `Check reads the configuration. It prints every mistake with its file, line and column, and
-exits with 2; or it prints the routing table as it was understood, and exits with 0.`,
+exits with 2; or it prints the routing table as it was understood, and exits with 0. A certificate
+file that has expired is a mistake here; a server takes it, with a warning.`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := loadConfig(file)
