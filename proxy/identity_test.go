@@ -157,6 +157,69 @@ func TestSubjectOfTheClientReachesTheBackendAndCannotBeForged(t *testing.T) {
 	}
 }
 
+func TestSubjectOfTheClientReachesTheBackendOfATunnel(t *testing.T) {
+	caFile, cert := clientIdentity(t, pkix.Name{CommonName: "alice"})
+	for mode, location := range map[string]func(string) string{"tunnel": socketTo, "relay": relayTo} {
+		t.Run(mode, func(t *testing.T) {
+			b := startSocket(t, func(net.Conn, *bufio.Reader) {})
+			f := startWith(t, strings.ReplaceAll(openAndLocked(t, "127.0.0.1:1", caFile), httpTo("127.0.0.1:1"), location(b.address)))
+			for host, want := range map[string]string{"locked.example": "CN=alice", "example.com": ""} {
+				c := f.overTLS(t, host, &cert)
+				c.send(strings.Replace(upgradeWith("X-Client-Subject: CN=admin\r\nX_Client_Subject: CN=cgi\r\nConnection: X-Client-Subject\r\n"),
+					"Host: example.com", "Host: "+host, 1))
+				if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 101 ") {
+					t.Fatalf("%s: answered with %q", host, head)
+				}
+				heads := b.seen()
+				head := heads[len(heads)-1]
+				if got := strings.Join(field(head, "X-Client-Subject"), " and "); got != want || strings.Contains(head, "cgi") {
+					t.Errorf("%s: the backend was told %q, want %q:\n%s", host, got, want, head)
+				}
+			}
+		})
+	}
+}
+
+func TestClientCertificatesOverHTTP2(t *testing.T) {
+	caFile, cert := clientIdentity(t, pkix.Name{CommonName: "alice"})
+	f := startWith(t, openAndLocked(t, echoHeads(t), caFile))
+	for _, test := range []struct {
+		serverName, host string
+		status           int
+	}{
+		{"locked.example", "locked.example", 200},
+		{"locked.example", "example.com", 421},
+		{"example.com", "locked.example", 421},
+		{"example.com", "example.com", 200},
+	} {
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{
+			ForceAttemptHTTP2: true, DisableKeepAlives: true,
+			TLSClientConfig: &tls.Config{ServerName: test.serverName, InsecureSkipVerify: true, Certificates: []tls.Certificate{cert}},
+		}}
+		r, err := http.NewRequest(http.MethodGet, "https://"+f.secure+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = test.host
+		r.Header = http.Header{"X-Client-Subject": {"CN=admin", "CN=root"}, "x_client_subject": {"CN=cgi"}}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Errorf("%+v: %v", test, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.ProtoMajor != 2 || resp.StatusCode != test.status {
+			t.Errorf("%+v: %s %s, %v", test, resp.Proto, resp.Status, err)
+		}
+		told := strings.Contains(string(body), "X-Client-Subject: CN=alice\r\n")
+		if told != (test.host == "locked.example" && test.status == 200) || strings.Count(strings.ToLower(string(body)), "subject") > 1 ||
+			strings.Contains(string(body), "admin") {
+			t.Errorf("%+v: the backend was told\n%s", test, body)
+		}
+	}
+}
+
 func TestSiteWithClientCertificatesHasNoOtherWayIn(t *testing.T) {
 	caFile, cert := clientIdentity(t, pkix.Name{CommonName: "client"})
 	f := startWith(t, openAndLocked(t, echoHeads(t), caFile))
