@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"wstunnel/internal/config"
@@ -141,21 +142,17 @@ func (b *builder) files(pairs []config.CertPair) (source, error) {
 // filePairs is the source of a site with certificates of its own. There is at least one.
 type filePairs []*filePair
 
-// certificate returns the first certificate that suits the client: its name, its algorithms, ECDSA before RSA. If none does for
+// certificate returns the first certificate that suits the client: its name, its algorithms, the better rank. If none does for
 // its name, that is the operator's affair, and only the algorithms count.
 func (f filePairs) certificate(hello *tls.ClientHelloInfo, name string) (*tls.Certificate, error) {
-	certs := make([]*tls.Certificate, 0, len(f))
-	for _, pair := range f {
-		cert, err := pair.certificate(hello, name)
-		if err != nil {
-			return nil, err
-		}
-		certs = append(certs, cert)
+	certs := make([]*tls.Certificate, len(f))
+	for i, pair := range f {
+		certs[i] = pair.latest()
 	}
 	if len(certs) == 1 {
 		return certs[0], nil
 	}
-	slices.SortStableFunc(certs, func(a, b *tls.Certificate) int { return rank(a) - rank(b) })
+	sortByRank(certs, name)
 	nameless := *hello
 	nameless.ServerName = ""
 	for _, hello := range []*tls.ClientHelloInfo{hello, &nameless} {
@@ -168,10 +165,33 @@ func (f filePairs) certificate(hello *tls.ClientHelloInfo, name string) (*tls.Ce
 	return certs[0], nil
 }
 
-// rank is 0 for the certificates that are cheaper to use.
-func rank(cert *tls.Certificate) int {
-	if _, ok := cert.PrivateKey.(*ecdsa.PrivateKey); ok {
-		return 0
+// peek returns the certificate that most clients that ask for name are given.
+func (f filePairs) peek(name string) *tls.Certificate {
+	certs := make([]*tls.Certificate, len(f))
+	for i, pair := range f {
+		certs[i] = pair.current.Load()
 	}
-	return 1
+	sortByRank(certs, name)
+	for _, cert := range certs {
+		if cert.Leaf.VerifyHostname(name) == nil {
+			return cert
+		}
+	}
+	return certs[0]
+}
+
+// sortByRank puts the certificates that name the name itself before those that cover it by a wildcard, and among these the
+// ones that are cheaper to use first.
+func sortByRank(certs []*tls.Certificate, name string) {
+	rank := func(cert *tls.Certificate) int {
+		n := 0
+		if !slices.ContainsFunc(cert.Leaf.DNSNames, func(own string) bool { return strings.EqualFold(own, name) }) {
+			n += 2
+		}
+		if _, ok := cert.PrivateKey.(*ecdsa.PrivateKey); !ok {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(certs, func(a, b *tls.Certificate) int { return rank(a) - rank(b) })
 }

@@ -48,9 +48,8 @@ func newFilePair(certFile, keyFile string, logger *slog.Logger, now func() time.
 	return p, nil
 }
 
-// certificate returns the current certificate whatever the name: that the operator's
-// certificate covers the site's hosts is the operator's affair.
-func (p *filePair) certificate(*tls.ClientHelloInfo, string) (*tls.Certificate, error) {
+// latest returns the current certificate, after a look at the files if it is time.
+func (p *filePair) latest() *tls.Certificate {
 	if p.mu.TryLock() {
 		defer p.mu.Unlock()
 		if now := p.now(); now.Sub(p.checked) >= checkInterval {
@@ -58,7 +57,7 @@ func (p *filePair) certificate(*tls.ClientHelloInfo, string) (*tls.Certificate, 
 			p.refresh()
 		}
 	}
-	return p.current.Load(), nil
+	return p.current.Load()
 }
 
 // refresh reads the files again if they have changed. The caller holds mu. A failed read is

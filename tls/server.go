@@ -175,12 +175,7 @@ func (s *siteTLS) peek(name string) *tls.Certificate {
 			return e.cert.Load()
 		}
 	case filePairs:
-		for _, pair := range source {
-			if cert := pair.current.Load(); cert.Leaf.VerifyHostname(name) == nil {
-				return cert
-			}
-		}
-		return source[0].current.Load()
+		return source.peek(name)
 	case *leaves:
 		return source.cached(name, source.now())
 	}

@@ -21,8 +21,11 @@ func TestRSAAndECDSASideBySide(t *testing.T) {
 	rsaCert, rsaKey := newRSAPair(t, "a.example").write(t, filepath.Join(dir, "rsa"))
 	ecCert, ecKey := newPair(t, "a.example").write(t, filepath.Join(dir, "ec"))
 	otherCert, otherKey := newPair(t, "other.example").write(t, filepath.Join(dir, "other"))
-	s := fileSite(rsaCert, rsaKey, "a.example", "other.example", "nobody.example")
-	s.TLS.Pairs = append(s.TLS.Pairs, config.CertPair{Cert: ecCert, Key: ecKey}, config.CertPair{Cert: otherCert, Key: otherKey})
+	anyCert, anyKey := newPair(t, "*.shop.example").write(t, filepath.Join(dir, "any"))
+	boughtCert, boughtKey := newRSAPair(t, "pay.shop.example").write(t, filepath.Join(dir, "bought"))
+	s := fileSite(rsaCert, rsaKey, "a.example", "other.example", "nobody.example", "*.shop.example")
+	s.TLS.Pairs = append(s.TLS.Pairs, config.CertPair{Cert: ecCert, Key: ecKey}, config.CertPair{Cert: otherCert, Key: otherKey},
+		config.CertPair{Cert: anyCert, Key: anyKey}, config.CertPair{Cert: boughtCert, Key: boughtKey})
 	address := serve(t, mustNew(t, s).Config())
 	for _, test := range []struct {
 		name   string
@@ -33,6 +36,9 @@ func TestRSAAndECDSASideBySide(t *testing.T) {
 		{"a.example", []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, "*rsa.PublicKey a.example"},
 		{"a.example", []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}, "*ecdsa.PublicKey a.example"},
 		{"other.example", nil, "*ecdsa.PublicKey other.example"},
+		{"x.shop.example", nil, "*ecdsa.PublicKey *.shop.example"},
+		{"Pay.shop.example", nil, "*rsa.PublicKey pay.shop.example"}, // more specific
+		{"pay.shop.example", []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}, "*ecdsa.PublicKey *.shop.example"},
 		{"nobody.example", []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, "*rsa.PublicKey a.example"},
 	} {
 		client := anyone(test.name)
