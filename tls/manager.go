@@ -29,13 +29,14 @@ type Manager struct {
 	challenges *challenges
 	refused    refused
 	tickets    tickets
+	budget     budget
 	current    atomic.Pointer[Certificates] // the configuration in use
 
 	wake  chan struct{} // tells the schedule that something may be due
 	mu    sync.RWMutex  // guards what follows
 	names map[string]*entry
 	busy  int               // orders under way
-	asked map[string]*asker // by URL; kept over reloads with their answers and budgets
+	asked map[string]*asker // by URL; kept over reloads with their answers
 }
 
 // NewManager returns a manager of nothing yet. Nothing runs before the first call of Use. What happens later, and
@@ -47,6 +48,7 @@ func newManager(logger *slog.Logger, now func() time.Time) *Manager {
 	m := &Manager{
 		log: logger, now: now, challenges: newChallenges(), refused: refused{log: logger, now: now},
 		wake: make(chan struct{}, 1), names: map[string]*entry{}, asked: map[string]*asker{},
+		budget: budget{domains: map[string][]time.Time{}},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m

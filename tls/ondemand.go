@@ -38,8 +38,6 @@ type asker struct {
 	mu      sync.Mutex
 	answers map[string]answer
 	asking  map[string]chan struct{} // closed when the answer is there
-	orders  []time.Time              // of the last hour
-	domains map[string][]time.Time   // of the last week, by registrable domain
 	warned  time.Time
 }
 
@@ -57,7 +55,7 @@ func newAsker(url string, log *slog.Logger, now func() time.Time) *asker {
 	}
 	return &asker{
 		url: url, log: log, now: now, client: client, slots: make(chan struct{}, maxAsking),
-		answers: map[string]answer{}, asking: map[string]chan struct{}{}, domains: map[string][]time.Time{},
+		answers: map[string]answer{}, asking: map[string]chan struct{}{},
 	}
 }
 
@@ -92,15 +90,16 @@ func (a *asker) allowed(ctx context.Context, name string) (bool, error) {
 	yes, err := a.ask(ctx, name)
 
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	delete(a.asking, name)
 	close(done)
+	if err == nil {
+		a.remember(name, yes)
+	}
+	a.mu.Unlock()
 	if err != nil {
 		a.warn("asking about a name failed", name, err)
-		return false, err
 	}
-	a.remember(name, yes)
-	return yes, nil
+	return yes, err
 }
 
 // ask sends the question. Only an answer counts as a no: what goes wrong on the way is an error.
@@ -158,35 +157,38 @@ func (a *asker) remember(name string, yes bool) {
 	a.answers[name] = answer{yes, now.Add(ttl)}
 }
 
+// A budget bounds the orders for names on demand, whoever allows them: the account that pays is one.
+type budget struct {
+	mu      sync.Mutex
+	orders  []time.Time            // of the last hour
+	domains map[string][]time.Time // of the last week, by registrable domain
+}
+
 // spend takes an order from the budget, or says that it is used up. Renewals are not counted.
-func (a *asker) spend(name string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
+func (b *budget) spend(now time.Time, name string) error {
 	domain, err := publicsuffix.EffectiveTLDPlusOne(name)
 	if err != nil {
 		return fmt.Errorf("%s has no registrable domain: %w", name, err)
 	}
-	a.orders = since(a.orders, now.Add(-time.Hour))
-	for other, orders := range a.domains {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.orders = since(b.orders, now.Add(-time.Hour))
+	for other, orders := range b.domains {
 		if orders = since(orders, now.Add(-7*24*time.Hour)); len(orders) == 0 {
-			delete(a.domains, other)
+			delete(b.domains, other)
 		} else {
-			a.domains[other] = orders
+			b.domains[other] = orders
 		}
 	}
 	switch {
-	case len(a.orders) >= ordersPerHour:
-		err = fmt.Errorf("%d certificates were ordered on demand within an hour", ordersPerHour)
-	case len(a.domains[domain]) >= domainPerWeek:
-		err = fmt.Errorf("%d certificates for names under %s were ordered on demand within a week", domainPerWeek, domain)
-	default:
-		a.orders = append(a.orders, now)
-		a.domains[domain] = append(a.domains[domain], now)
-		return nil
+	case len(b.orders) >= ordersPerHour:
+		return fmt.Errorf("%d certificates were ordered on demand within an hour", ordersPerHour)
+	case len(b.domains[domain]) >= domainPerWeek:
+		return fmt.Errorf("%d certificates for names under %s were ordered on demand within a week", domainPerWeek, domain)
 	}
-	a.warn("the budget of orders is used up", name, err)
-	return err
+	b.orders = append(b.orders, now)
+	b.domains[domain] = append(b.domains[domain], now)
+	return nil
 }
 
 // since returns the times after begin; they are in order.
@@ -197,8 +199,10 @@ func since(times []time.Time, begin time.Time) []time.Time {
 	return times
 }
 
-// warn logs at most once a minute. The caller holds mu.
+// warn logs at most once a minute.
 func (a *asker) warn(what, name string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if now := a.now(); a.warned.IsZero() || now.Sub(a.warned) >= time.Minute {
 		a.warned = now
 		a.log.Warn(what, "host", name, "error", err)
@@ -221,7 +225,8 @@ func (m *Manager) demand(ctx context.Context, asker *asker, name string) (*entry
 	defer m.mu.Unlock()
 	e := m.names[name]
 	if e == nil {
-		if err := asker.spend(name); err != nil {
+		if err := m.budget.spend(m.now(), name); err != nil {
+			asker.warn("a name is not ordered", name, err)
 			return nil, err
 		}
 		e = &entry{name: name, authority: c.authority, asker: asker, due: m.now(), done: make(chan struct{})}

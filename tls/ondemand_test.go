@@ -284,39 +284,62 @@ func TestMemoryOfAnswersIsBounded(t *testing.T) {
 
 func TestBudgetOfOrders(t *testing.T) {
 	clock := newClock()
-	var logs logBuffer
-	a := newAsker("http://127.0.0.1:1/", logs.logger(), clock.Now)
+	b := budget{domains: map[string][]time.Time{}}
+	spend := func(name string) error { return b.spend(clock.Now(), name) }
 	for i := range domainPerWeek {
-		if err := a.spend(fmt.Sprintf("n%d.shop.co.uk", i)); err != nil {
+		if err := spend(fmt.Sprintf("n%d.shop.co.uk", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := a.spend("one.more.shop.co.uk"); err == nil || !strings.Contains(err.Error(), "shop.co.uk") {
+	if err := spend("one.more.shop.co.uk"); err == nil || !strings.Contains(err.Error(), "shop.co.uk") {
 		t.Errorf("got %v", err)
 	}
 	for i := range ordersPerHour - domainPerWeek {
-		if err := a.spend(fmt.Sprintf("n%d.co.uk", i)); err != nil {
+		if err := spend(fmt.Sprintf("n%d.co.uk", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := a.spend("other.example"); err == nil {
+	if err := spend("other.example"); err == nil {
 		t.Error("more orders than an hour may have")
 	}
-	if err := a.spend("co.uk"); err == nil {
+	if err := spend("co.uk"); err == nil {
 		t.Error("a public suffix is no domain of a customer's")
 	}
 	clock.Add(time.Hour)
-	if err := a.spend("other.example"); err != nil {
+	if err := spend("other.example"); err != nil {
 		t.Error(err)
 	}
-	if err := a.spend("one.more.shop.co.uk"); err == nil {
+	if err := spend("one.more.shop.co.uk"); err == nil {
 		t.Error("more certificates for a domain than a week may have")
 	}
 	clock.Add(7 * 24 * time.Hour)
-	if err := a.spend("one.more.shop.co.uk"); err != nil || len(a.domains) != 1 {
-		t.Errorf("%v; %d domains", err, len(a.domains))
+	if err := spend("one.more.shop.co.uk"); err != nil || len(b.domains) != 1 {
+		t.Errorf("%v; %d domains", err, len(b.domains))
 	}
-	if got := logs.lines("budget"); len(got) != 2 {
-		t.Errorf("logged %q", got)
+}
+
+func TestSitesOnDemandShareOneBudget(t *testing.T) {
+	clock := newClock()
+	var logs logBuffer
+	m := newManager(logs.logger(), clock.Now)
+	first, second := startAsk(t), startAsk(t)
+	c, err := m.Load(testConfig(t, onDemandSite(first.url(), "*.co.uk"), onDemandSite(second.url(), "*.com.au")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.current.Store(c) // orders are noted, and nothing runs
+	for i := range ordersPerHour + 3 {
+		name := fmt.Sprintf("n%d.co.uk", i)
+		if i%2 == 1 {
+			name = fmt.Sprintf("n%d.com.au", i)
+		}
+		asker := c.lookup(name).asker
+		t.Cleanup(asker.client.CloseIdleConnections)
+		if _, err := m.demand(t.Context(), asker, name); (err == nil) != (i < ordersPerHour) {
+			t.Errorf("order %d: %v", i, err)
+		}
+	}
+	if got := logs.lines("100 certificates were ordered on demand within an hour"); len(got) != 2 {
+		t.Errorf("logged %q, want one line a minute from each site", got)
 	}
 }
