@@ -2,6 +2,8 @@ package tls
 
 import (
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
@@ -101,6 +103,30 @@ func TestRestartDoesNotUseUpWhatTheAuthorityAllows(t *testing.T) {
 	}
 	if now := begin.Add(-time.Hour); kept.next(now, true).After(now) || kept.next(now, false).After(now) {
 		t.Error("the clock was ahead when the order failed, and is waited for")
+	}
+}
+
+// nobody is the directory of an authority that is not there.
+const nobody = "https://127.0.0.1:1/dir"
+
+func TestStoredCertificateIsServedWhileItsRenewalFails(t *testing.T) {
+	t.Parallel()
+	m := newManager(quiet(), time.Now)
+	cfg := testConfig(t, site(config.TLSAuto, "a.example"))
+	cfg.TLS.ACME.Directory = nobody
+	c, err := m.Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pairOf(t, "a.example", key, time.Now().Add(time.Hour)) // of 48 hours: it is time to renew it
+	writeFile(t, c.authority.storage.file("a.example.pem"), append(p.key, p.cert...))
+	o := m.lookAfter(job{name: "a.example", authority: c.authority})
+	if o.cert == nil || o.attempt.Failures != 1 {
+		t.Errorf("what another process has stored is not served: %+v", o)
 	}
 }
 

@@ -210,6 +210,7 @@ func (m *Manager) lookAfter(j job) outcome {
 		cert = j.cert // the storage has failed, or has lost it
 		m.store(j, cert)
 	}
+	j.cert = cert
 	if cert != nil && now.Before(renewal(cert)) {
 		return outcome{cert: cert, due: renewal(cert), attempt: kept}
 	}
@@ -285,7 +286,7 @@ func (m *Manager) failed(j job, kept attempt, err error) outcome {
 		m.log.Error("failure not stored", "host", j.name, "error", err)
 	}
 	m.log.Error("certificate not obtained", "host", j.name, "error", err, "failures", next.Failures, "next_try", next.Next)
-	return outcome{due: next.Next, attempt: next, drop: j.asker != nil && j.cert == nil && next.Failures >= 4}
+	return outcome{cert: j.cert, due: next.Next, attempt: next, drop: j.asker != nil && j.cert == nil && next.Failures >= 4}
 }
 
 // issuerOf names who has issued a certificate.
