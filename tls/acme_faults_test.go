@@ -109,6 +109,31 @@ func TestRestartDoesNotUseUpWhatTheAuthorityAllows(t *testing.T) {
 // nobody is the directory of an authority that is not there.
 const nobody = "https://127.0.0.1:1/dir"
 
+func TestBackOffHoldsWhereFailuresCannotBeStored(t *testing.T) {
+	t.Parallel()
+	plain, secure := ports(t)
+	f := newFront(t, plain, secure)
+	cfg := testConfig(t, site(config.TLSAuto, "a.example"))
+	cfg.TLS.ACME.Directory = nobody
+	if err := os.MkdirAll(newStorage(cfg.TLS, quiet()).file("a.example.json"), 0o700); err != nil { // in the way of the file
+		t.Fatal(err)
+	}
+	f.use(t, cfg)
+	for i, wait := range []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute} {
+		if line := f.awaitLog(t, "certificate not obtained", i+1)[i]; !strings.Contains(line, fmt.Sprintf("failures=%d ", i+1)) {
+			t.Errorf("try %d: %s", i+1, line)
+		}
+		f.pass(wait)
+	}
+	// Another authority knows nothing of these failures.
+	f.awaitLog(t, "certificate not obtained", 4)
+	cfg.TLS.ACME.Directory = nobody + "ectory"
+	f.use(t, cfg)
+	if line := f.awaitLog(t, "certificate not obtained", 5)[4]; !strings.Contains(line, "failures=1 ") {
+		t.Errorf("with another authority: %s", line)
+	}
+}
+
 func TestStoredCertificateIsServedWhileItsRenewalFails(t *testing.T) {
 	t.Parallel()
 	m := newManager(quiet(), time.Now)

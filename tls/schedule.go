@@ -97,6 +97,9 @@ func (e *entry) adopt(a *authority, asker *asker, now time.Time) {
 			due = e.due
 		}
 	}
+	if e.authority != nil && e.authority.storage != a.storage {
+		e.attempt = attempt{} // of another authority
+	}
 	e.authority, e.asker, e.due, e.fresh = a, asker, due, true
 }
 
@@ -140,7 +143,7 @@ func (m *Manager) startDue() time.Duration {
 		if e.done == nil {
 			e.done = make(chan struct{})
 		}
-		j := job{name: e.name, authority: e.authority, asker: e.asker, fresh: e.fresh}
+		j := job{name: e.name, authority: e.authority, asker: e.asker, fresh: e.fresh, attempt: e.attempt}
 		if e.storage == e.authority.storage {
 			j.cert = e.cert.Load()
 		}
@@ -155,6 +158,7 @@ type job struct {
 	authority *authority
 	asker     *asker
 	fresh     bool
+	attempt   attempt          // what has failed, as far as this process knows
 	cert      *tls.Certificate // that the authority has issued and that is served now; nil if there is none
 }
 
@@ -176,9 +180,9 @@ func (m *Manager) finish(e *entry, a *authority, o outcome) {
 	}
 	m.busy--
 	e.busy = false
-	e.attempt = o.attempt
 	// A reload may have had other plans meanwhile.
 	if e.authority == a {
+		e.attempt = o.attempt
 		e.due = o.due
 		e.fresh = e.fresh && o.locked
 		if o.drop && m.names[e.name] == e {
@@ -198,10 +202,10 @@ func (m *Manager) lookAfter(j job) outcome {
 	now, name, storage := m.now(), j.name, j.authority.storage
 	unlock, err := storage.lock(name)
 	if errors.Is(err, errLocked) {
-		return outcome{due: now.Add(lockRetry), locked: true}
+		return outcome{due: now.Add(lockRetry), attempt: j.attempt, locked: true}
 	}
 	if err != nil {
-		return m.failed(j, attempt{}, fmt.Errorf("locking: %w", err))
+		return m.failed(j, j.attempt, fmt.Errorf("locking: %w", err))
 	}
 	defer unlock()
 	kept := storage.attempt(name)
@@ -213,6 +217,9 @@ func (m *Manager) lookAfter(j job) outcome {
 	j.cert = cert
 	if cert != nil && now.Before(renewal(cert)) {
 		return outcome{cert: cert, due: renewal(cert), attempt: kept}
+	}
+	if j.attempt.Last.After(kept.Last) {
+		kept = j.attempt // the storage has failed
 	}
 	if next := kept.next(now, j.fresh); now.Before(next) {
 		return outcome{cert: cert, due: next, attempt: kept}
