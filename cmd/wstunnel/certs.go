@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +56,17 @@ func printCertificates(w io.Writer, list []tls.HostCertificate) error {
 		if c.Error != "" {
 			failure = c.Error
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.Host, issuer, notAfter, renewal, failure)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.Host, printable(issuer), notAfter, renewal, printable(failure))
 	}
 	return table.Flush()
+}
+
+// printable leaves nothing in a text that a terminal obeys: authorities quote what strangers' servers have answered them.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
