@@ -21,7 +21,6 @@ type builder struct {
 	logger       *slog.Logger
 	now          func() time.Time
 
-	pairs     map[[2]string]*filePair
 	leaves    *leaves
 	caFailed  bool
 	authority *authority
@@ -121,19 +120,24 @@ func (b *builder) selfSigned() (source, error) {
 	return b.leaves, nil
 }
 
-// files returns the source of a site with certificates of its own; sites with the same files share what was read.
+// files returns the source of a site with certificates of its own. Sites with the same files share what was read, and so do
+// configurations: files that have become unusable meanwhile are no reason to lose what is served.
 func (b *builder) files(pairs []config.CertPair) (source, error) {
 	var all filePairs
 	for _, pair := range pairs {
 		key := [2]string{pair.Cert, pair.Key}
-		p := b.pairs[key]
+		p := b.certificates.pairs[key]
+		if current := b.manager.current.Load(); p == nil && current != nil && current.pairs[key] != nil {
+			p = current.pairs[key]
+			p.reload()
+		}
 		if p == nil {
 			var err error
 			if p, err = newFilePair(pair.Cert, pair.Key, b.logger, b.now); err != nil {
 				return nil, err
 			}
-			b.pairs[key] = p
 		}
+		b.certificates.pairs[key] = p
 		all = append(all, p)
 	}
 	return all, nil

@@ -23,6 +23,8 @@ type Certificates struct {
 	// only is the one site with TLS, nil if there are more.
 	only *siteTLS
 
+	pairs map[[2]string]*filePair // by certificate file and key file
+
 	config    *tls.Config
 	challenge *tls.Config // for the ACME authority's TLS-ALPN-01; nil if nothing is ordered
 	ca        *localCA
@@ -53,11 +55,10 @@ type source interface {
 
 // newCertificates loads the certificates of all sites but those that are ordered.
 func newCertificates(m *Manager, cfg *config.Config) (*Certificates, error) {
-	c := &Certificates{manager: m, exact: map[string]*siteTLS{}, wildcards: map[string]*siteTLS{}}
-	b := builder{
-		certificates: c, manager: m, cfg: cfg, logger: m.log, now: m.now,
-		pairs: map[[2]string]*filePair{},
+	c := &Certificates{
+		manager: m, exact: map[string]*siteTLS{}, wildcards: map[string]*siteTLS{}, pairs: map[[2]string]*filePair{},
 	}
+	b := builder{certificates: c, manager: m, cfg: cfg, logger: m.log, now: m.now}
 	var errs []error
 	withTLS := 0
 	for i := range cfg.Sites {

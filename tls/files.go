@@ -60,8 +60,21 @@ func (p *filePair) latest() *tls.Certificate {
 	return p.current.Load()
 }
 
+// reload looks at the files at once, for a configuration that goes on with them.
+func (p *filePair) reload() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.current.Load()
+	p.checked = p.now()
+	p.refresh()
+	if p.current.Load() == before {
+		p.warnIfExpired(before)
+	}
+}
+
 // refresh reads the files again if they have changed. The caller holds mu. A failed read is
-// tried again at each look even if nothing has changed since: chmod shows in no stamp.
+// tried again at each look even if nothing has changed since: chmod shows in no stamp, and
+// a certificate that clients would refuse, in place of one that they accept, may become valid.
 func (p *filePair) refresh() {
 	found := p.stat() // before reading: what is written meanwhile shows at the next look
 	if found.equal(p.loaded) {
@@ -69,6 +82,11 @@ func (p *filePair) refresh() {
 		return
 	}
 	cert, err := readPair(p.certFile, p.keyFile)
+	if err == nil && valid(p.current.Load(), p.checked) == nil {
+		if err = valid(cert, p.checked); err != nil {
+			err = fmt.Errorf("certificate file %s: %w", p.certFile, err)
+		}
+	}
 	if err != nil {
 		if err.Error() != p.failure || !found.equal(p.failed) {
 			p.logger.Error("certificate not reloaded, the old one stays", "error", err)

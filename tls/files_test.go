@@ -212,6 +212,80 @@ func TestExpiredCertificateIsServedWithAWarning(t *testing.T) {
 	}
 }
 
+func TestCertificateThatClientsRefuseDoesNotReplaceOneTheyAccept(t *testing.T) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	clock, logs := newClock(), &logBuffer{}
+	begin := clock.Now()
+	cert, key := pairOf(t, "good.example", ec, begin.Add(24*time.Hour)).write(t, dir)
+	m := newManager(logs.logger(), clock.Now)
+	load := func() string {
+		t.Helper()
+		c, err := m.Load(testConfig(t, fileSite(cert, key, "_")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.current.Store(c)
+		return serve(t, c.Config())
+	}
+	address := load()
+	for _, step := range []struct {
+		name     string
+		notAfter time.Duration // of 48 hours
+		logged   string
+	}{
+		{"expired.example", -time.Hour, "it expired on"},
+		{"early.example", 49 * time.Hour, "it is not valid before"},
+	} {
+		pairOf(t, step.name, ec, begin.Add(step.notAfter)).write(t, dir)
+		clock.Add(checkInterval)
+		if got := served(t, address); got != "good.example" {
+			t.Errorf("served %s", got)
+		}
+		if got := served(t, load()); got != "good.example" {
+			t.Errorf("served %s after a reload", got)
+		}
+		if got := logs.lines(step.logged); len(got) != 1 || !strings.Contains(got[0], cert) {
+			t.Errorf("logged %q", got)
+		}
+	}
+	// The last one becomes valid.
+	clock.Add(2 * time.Hour)
+	if got := served(t, address); got != "early.example" {
+		t.Errorf("served %s in the end", got)
+	}
+}
+
+func TestReloadKeepsACertificateWhoseFilesAreHalfWritten(t *testing.T) {
+	dir := t.TempDir()
+	old, next := newPair(t, "old.example"), newPair(t, "new.example")
+	cert, key := old.write(t, dir)
+	cfg := testConfig(t, fileSite(cert, key, "_"))
+	m := newManager(quiet(), time.Now)
+	use := func() string {
+		t.Helper()
+		c, err := m.Load(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.current.Store(c)
+		return served(t, serve(t, c.Config()))
+	}
+	use()
+	writeFile(t, key, next.key)
+	writeFile(t, cert, append(append([]byte{}, next.cert...), old.cert[:200]...))
+	if got := use(); got != "old.example" {
+		t.Errorf("served %s", got)
+	}
+	writeFile(t, cert, next.cert)
+	if got := use(); got != "new.example" {
+		t.Errorf("served %s after a reload, which looks at the files at once", got)
+	}
+}
+
 func TestAnotherFileOfTheSameSizeAndTimeIsNoticed(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
