@@ -77,10 +77,12 @@ func rewriteRequest(in *inbound, l *location, target *config.Target) *outbound {
 	return out
 }
 
-// endsHere reports a request header that no backend is sent as the client wrote it. CGI turns X_Real_IP and
-// X-Real-IP into one variable.
+// endsHere reports a request header that no backend is sent as the client wrote it. CGI, and PHP behind it, turn X_Real_IP, X.Real.IP and
+// X-Real-IP into one variable, so that only letters, digits and hyphens go on.
 func endsHere(name string) bool {
-	return slices.Contains(hopByHop, name) || strings.Contains(name, "_")
+	return slices.Contains(hopByHop, name) || strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && (c > '~' || !isAlphanumeric(byte(c)))
+	})
 }
 
 // rewriteTrailers returns the fields of a trailer section that go on: none that would have meant something in the

@@ -89,6 +89,8 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 			forwarding,
 		},
 		{"Connection cannot remove the front end's own", inboundOf(false, "Connection", "X-Forwarded-For, X-Real-IP, Host, Content-Length"), nil, forwarding},
+		{"dots", inboundOf(false, "X.forwarded.for", "6.6.6.6"), nil, forwarding},
+		{"other marks", inboundOf(false, "X!forwarded~for", "6.6.6.6"), nil, forwarding},
 		{"underscores", inboundOf(false, "X_forwarded_for", "6.6.6.6"), nil, forwarding},
 		{"forged", inboundOf(false, "X-Forwarded-For", "6.6.6.6", "X-Forwarded-Proto", "http", "X-Real-Ip", "6.6.6.6", "Forwarded", "for=6.6.6.6"), nil, forwarding},
 		{
