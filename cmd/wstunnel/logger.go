@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -9,16 +8,24 @@ import (
 	"time"
 )
 
-// newLogger writes text to a terminal and JSON, one object a line, to anything else. What goes elsewhere is collected for an
+// newLogger writes text to a terminal and JSON, one object a line, to anything else. Lines are collected for an
 // instant; flush writes what is left, at the end.
 func newLogger(w io.Writer) (log *slog.Logger, flush func()) {
-	if f, ok := w.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull {
-			return slog.New(slog.NewTextHandler(w, nil)), func() {}
-		}
+	to := func(w io.Writer) *slog.Logger { return slog.New(slog.NewJSONHandler(w, nil)) }
+	if isTerminal(w) {
+		to = func(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 	}
-	lines := &logWriter{w: w}
-	return slog.New(slog.NewJSONHandler(lines, nil)), lines.flush
+	lines := &logWriter{w: w, direct: to(w)}
+	return to(lines), lines.flush
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
 }
 
 const (
@@ -30,7 +37,8 @@ const (
 // logWriter collects lines, so that a busy server does not make a system call for each, and that a reader of the log
 // who stalls stalls nobody else. Lines beyond logBuffer are dropped and counted.
 type logWriter struct {
-	w io.Writer
+	w      io.Writer
+	direct *slog.Logger // to w
 
 	mu      sync.Mutex
 	lines   []byte
@@ -65,8 +73,7 @@ func (l *logWriter) drain() {
 		l.mu.Unlock()
 		l.w.Write(lines) // there is nobody to tell of a failure
 		if dropped > 0 {
-			fmt.Fprintf(l.w, `{"time":%q,"level":"WARN","msg":"lines of the log were dropped: its reader is too slow","lines":%d}`+"\n",
-				time.Now().Format(time.RFC3339Nano), dropped)
+			l.direct.Warn("lines of the log were dropped: its reader is too slow", "lines", dropped)
 		}
 		l.mu.Lock()
 		l.spare = lines
