@@ -45,19 +45,9 @@ func (d *doors) listen(l *listener) (ears, error) {
 	if !ok {
 		return nil, errors.New("not a socket of the system")
 	}
-	return d.loops.Listen(conn, tunnel.KeepAlive, func(c *reactor.Conn, peer unix.Sockaddr) {
-		d.enter(c, origin{listener: l, remote: addrPort(peer), secure: l.secure.Load()})
+	return d.loops.Listen(conn, tunnel.KeepAlive, func(c *reactor.Conn, peer netip.AddrPort) {
+		d.enter(c, origin{listener: l, remote: peer, secure: l.secure.Load()})
 	})
-}
-
-func addrPort(peer unix.Sockaddr) netip.AddrPort {
-	switch a := peer.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
-	}
-	return netip.AddrPort{}
 }
 
 // enter takes in a connection that was just accepted, on its loop.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,13 +41,12 @@ type Dialing struct {
 }
 
 // Dial connects to the first of the addresses, TCP ports or Unix sockets, that answers, and tries one after the other. timeout
-// bounds them all; one that stays silent has its share of it. done is called once, later and on the loop, with a paused
-// connection that has yet to be given its handler, or with what went wrong with each address; it is not called if the loop ends or
-// [Dialing.Cancel] is called first.
+// bounds them all; one that stays silent has its share of it. done is called once, on the loop, with a paused connection that
+// has yet to be given its handler, perhaps before Dial returns, or later with what went wrong with each address; it is not called
+// if the loop ends or [Dialing.Cancel] is called first.
 func (l *Loop) Dial(addresses []unix.Sockaddr, timeout time.Duration, done func(*Conn, error)) *Dialing {
 	d := &Dialing{loop: l, addresses: addresses, done: done, deadline: l.now + timeout}
 	d.timer.On = d
-	// The clock starts now, and done is never called before Dial returns.
 	l.Set(&d.timer, 0)
 	if len(addresses) > 0 {
 		d.next()
@@ -73,12 +73,13 @@ func ignore(*Conn, error) {}
 func (d *Dialing) next() {
 	for len(d.addresses) > 0 {
 		address := d.addresses[0]
-		err := d.connect(address)
-		if err == unix.EAGAIN { // a Unix socket whose queue is full: later
-			return
-		}
 		d.addresses = d.addresses[1:]
-		if err == nil {
+		err := d.connect(address)
+		switch err {
+		case nil:
+			return
+		case unix.EAGAIN: // a Unix socket whose queue is full: later
+			d.addresses = slices.Insert(d.addresses, 0, address)
 			return
 		}
 		d.errs = append(d.errs, err)
@@ -112,8 +113,12 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 	if err := d.loop.Add(c, d); err != nil {
 		return err
 	}
+	if c.near && connected(c.fd) {
+		d.finish(c, nil)
+		return nil
+	}
 	now := d.loop.now
-	share := (d.deadline - now) / time.Duration(len(d.addresses))
+	share := (d.deadline - now) / time.Duration(1+len(d.addresses))
 	d.conn, d.giveUp = c, min(d.deadline, now+max(share, attemptMin))
 	c.WaitWritable()
 	return nil
@@ -183,7 +188,7 @@ func (d *Dialing) Expired() {
 
 func (d *Dialing) finish(c *Conn, err error) {
 	d.loop.Stop(&d.timer)
-	d.conn = nil
+	d.conn, d.addresses = nil, nil
 	done := d.done
 	d.done = ignore
 	done(c, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,8 +14,9 @@ import (
 type Group struct {
 	Loops []*Loop
 
-	log   *slog.Logger
-	start time.Time // the zero of the loops' clocks
+	log       *slog.Logger
+	start     time.Time    // the zero of the loops' clocks
+	listeners atomic.Int32 // that there have been
 }
 
 // NewGroup starts the loops. What goes wrong inside callbacks is logged to log.

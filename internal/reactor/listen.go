@@ -5,6 +5,7 @@ package reactor
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -21,159 +22,146 @@ const (
 	loadSlack = 16
 )
 
-// Listener accepts connections on all loops of a group.
+// Listener accepts connections on one loop of a group, and shares them out among all. Were all loops to wait for them, every
+// connection would wake every loop: exclusive waits do not hold through Go's own poller.
 type Listener struct {
 	group     *Group
-	accept    func(c *Conn, peer unix.Sockaddr)
+	loop      *Loop
+	conn      *Conn
+	accept    func(c *Conn, peer netip.AddrPort)
 	keepAlive KeepAlive
 	inherited bool // what connections are to have, from the listening socket
 	stopped   atomic.Bool
-	ears      []*ear
+	pause     time.Duration // after the last failure
+	timer     Timer
 }
 
-// ear is a loop's part of a Listener.
-type ear struct {
-	*Listener
-	loop  *Loop
-	conn  *Conn
-	pause time.Duration // after the last failure
-	timer Timer
-}
-
-// Listen makes ready to accept from l, a TCP or Unix listener, on descriptors of its own; [Listener.Start] begins. l stays
+// Listen makes ready to accept from l, a TCP or Unix listener, on a descriptor of its own; [Listener.Start] begins. l stays
 // the caller's, who must not accept from it. Each connection is given to accept, paused and without a handler, on the loop
-// that it belongs to; TCP connections with keepAlive and without a delay for small writes. It is safe on any goroutine.
-func (g *Group) Listen(l syscall.Conn, keepAlive KeepAlive, accept func(c *Conn, peer unix.Sockaddr)) (*Listener, error) {
-	ln := &Listener{group: g, accept: accept, keepAlive: keepAlive}
-	for _, loop := range g.Loops {
-		fd, err := duplicate(l)
-		if err != nil {
-			for _, e := range ln.ears {
-				unix.Close(int(e.conn.fd))
-			}
-			return nil, err
-		}
-		e := &ear{Listener: ln, loop: loop, conn: &Conn{fd: fd}}
-		e.timer.On = e
-		ln.ears = append(ln.ears, e)
+// that it belongs to, with the peer's address, which is the zero AddrPort on a Unix socket; TCP connections have keepAlive and no delay
+// for small writes. It is safe on any goroutine.
+func (g *Group) Listen(l syscall.Conn, keepAlive KeepAlive, accept func(c *Conn, peer netip.AddrPort)) (*Listener, error) {
+	fd, err := duplicate(l)
+	if err != nil {
+		return nil, err
 	}
-	ln.inherited = prepare(int(ln.ears[0].conn.fd), keepAlive)
+	turn := int(g.listeners.Add(1)) % len(g.Loops)
+	ln := &Listener{
+		group: g, loop: g.Loops[turn], conn: &Conn{fd: fd}, accept: accept,
+		keepAlive: keepAlive, inherited: prepare(int(fd), keepAlive),
+	}
+	ln.timer.On = ln
 	return ln, nil
 }
 
 // Start begins to accept. It returns at once and is called once.
 func (ln *Listener) Start() {
-	for _, e := range ln.ears {
-		if !e.loop.Post(e.open) {
-			e.conn.Close()
-		}
+	if !ln.loop.Post(ln.open) {
+		ln.conn.Close()
 	}
 }
 
-// Stop ends the accepting, whether it has begun or not, and closes the descriptors; the connections live on. It returns at
+// Stop ends the accepting, whether it has begun or not, and closes the descriptor; the connections live on. It returns at
 // once and is safe for concurrent use.
 func (ln *Listener) Stop() {
 	if ln.stopped.Swap(true) {
 		return
 	}
-	for _, e := range ln.ears {
-		e.loop.Post(func() {
-			e.loop.Stop(&e.timer)
-			e.conn.Close()
-		})
-	}
+	ln.loop.Post(func() {
+		ln.loop.Stop(&ln.timer)
+		ln.conn.Close()
+	})
 }
 
-func (e *ear) open() {
-	if e.stopped.Load() {
+func (ln *Listener) open() {
+	if ln.stopped.Load() {
 		return
 	}
-	e.conn.handler = e
-	err := e.loop.add(e.conn, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
-	if err != nil {
-		e.group.log.Error("listening failed", "error", err)
+	ln.conn.handler = ln
+	if err := ln.loop.add(ln.conn, unix.EPOLLIN); err != nil {
+		ln.group.log.Error("listening failed", "error", err)
 		return
 	}
-	e.conn.reading = true
+	ln.conn.reading = true
 }
 
 // Readable accepts what is there.
-func (e *ear) Readable(*Conn) {
+func (ln *Listener) Readable(*Conn) {
 	for range acceptBatch {
-		if e.stopped.Load() {
+		if ln.stopped.Load() {
 			return
 		}
-		fd, peer, err := unix.Accept4(int(e.conn.fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, peer, err := acceptFrom(ln.conn.fd)
 		switch {
 		case err == nil:
-			e.pause = 0
-			if !e.inherited && isTCP(fd) {
-				setUp(fd, e.keepAlive)
+			ln.pause = 0
+			if !ln.inherited && isTCP(int(fd)) {
+				setUp(int(fd), ln.keepAlive)
 			}
-			e.place(&Conn{fd: int32(fd)}, peer)
+			ln.place(&Conn{fd: fd}, peer)
 		case err == unix.EAGAIN:
 			return
 		case err == unix.EINTR, err == unix.ECONNABORTED:
 		default:
-			e.rest(err)
+			ln.rest(err)
 			return
 		}
 	}
 }
 
 // place gives a connection to this loop, or to one with clearly less to do.
-func (e *ear) place(c *Conn, peer unix.Sockaddr) {
-	best := e.group.Pick()
-	own := e.loop.load.Load()
-	if best == e.loop || own <= best.load.Load()+loadSlack {
-		e.hand(e.loop, c, peer)
+func (ln *Listener) place(c *Conn, peer netip.AddrPort) {
+	best := ln.group.Pick()
+	own := ln.loop.load.Load()
+	if best == ln.loop || own <= best.load.Load()+loadSlack {
+		ln.hand(ln.loop, c, peer)
 		return
 	}
 	best.load.Add(1) // from now on, or it would be given too many
 	posted := best.Post(func() {
 		best.load.Add(-1)
-		e.hand(best, c, peer)
+		ln.hand(best, c, peer)
 	})
 	if !posted {
 		unix.Close(int(c.fd))
 	}
 }
 
-func (e *ear) hand(l *Loop, c *Conn, peer unix.Sockaddr) {
+func (ln *Listener) hand(l *Loop, c *Conn, peer netip.AddrPort) {
 	if err := l.Add(c, refusal{}); err != nil {
 		return
 	}
-	l.call(func() { e.accept(c, peer) })
+	l.call(func() { ln.accept(c, peer) })
 	if _, orphan := c.handler.(refusal); orphan && !c.closed {
 		c.Close()
 	}
 }
 
 // rest stops accepting for a while: descriptors have run out, and epoll would tell of the same connection for ever.
-func (e *ear) rest(err error) {
-	e.pause = min(max(2*e.pause, acceptPauseMin), acceptPauseMax)
-	e.group.log.Error("accepting failed", "error", os.NewSyscallError("accept4", err), "retry_in", e.pause)
-	e.conn.mute()
-	e.loop.Set(&e.timer, e.pause)
+func (ln *Listener) rest(err error) {
+	ln.pause = min(max(2*ln.pause, acceptPauseMin), acceptPauseMax)
+	ln.group.log.Error("accepting failed", "error", os.NewSyscallError("accept4", err), "retry_in", ln.pause)
+	ln.conn.mute()
+	ln.loop.Set(&ln.timer, ln.pause)
 }
 
 // Expired ends the rest.
-func (e *ear) Expired() {
-	if e.stopped.Load() {
+func (ln *Listener) Expired() {
+	if ln.stopped.Load() {
 		return
 	}
-	if err := e.conn.watch(unix.EPOLLIN | unix.EPOLLEXCLUSIVE); err != nil {
-		e.rest(err)
+	if err := ln.conn.watch(unix.EPOLLIN); err != nil {
+		ln.rest(err)
 	}
 }
 
 // Drained is not told of a listener.
-func (e *ear) Drained(*Conn) {}
+func (ln *Listener) Drained(*Conn) {}
 
 // Failed ends the accepting.
-func (e *ear) Failed(c *Conn, err error) {
+func (ln *Listener) Failed(c *Conn, err error) {
 	if !errors.Is(err, net.ErrClosed) {
-		e.group.log.Error("listening failed", "error", err)
+		ln.group.log.Error("listening failed", "error", err)
 	}
 	c.Close()
 }

@@ -5,6 +5,7 @@ package reactor
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -18,7 +19,7 @@ func TestListenerSharesConnectionsAmongLoops(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	const n = 400
 	ended := make(chan error, n)
-	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ unix.Sockaddr) {
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ netip.AddrPort) {
 		c.Handle(echoing(ended))
 		c.Resume()
 	})
@@ -35,7 +36,7 @@ func TestListenerSharesConnectionsAmongLoops(t *testing.T) {
 		defer conn.Close()
 		conns = append(conns, conn)
 	}
-	eventually(t, "accepted all", func() bool { return loads(g) == n+len(g.Loops) })
+	eventually(t, "accepted all", func() bool { return loads(g) == n+1 })
 	for _, loop := range g.Loops {
 		if load := int(loop.load.Load()); load > n/len(g.Loops)+2*loadSlack {
 			t.Errorf("a loop has %d connections of %d", load, n)
@@ -74,7 +75,7 @@ func TestAcceptedConnectionsAreSupervised(t *testing.T) {
 		defer l.Close()
 		type options struct{ noDelay, alive, idle, interval, count, user int }
 		result := make(chan options, 1)
-		ln, err := g.Listen(l.(syscall.Conn), keepAlive, func(c *Conn, _ unix.Sockaddr) {
+		ln, err := g.Listen(l.(syscall.Conn), keepAlive, func(c *Conn, _ netip.AddrPort) {
 			get := func(level, name int) int {
 				value, _ := unix.GetsockoptInt(int(c.fd), level, name)
 				return value
@@ -104,7 +105,7 @@ func TestListenerClosesWhatNobodyTakes(t *testing.T) {
 	g, log := startGroup(t)
 	l := listen(t, "tcp", "127.0.0.1:0")
 	var accepted atomic.Int32
-	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(*Conn, unix.Sockaddr) {
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(*Conn, netip.AddrPort) {
 		if accepted.Add(1) == 1 {
 			panic("at the door")
 		}
@@ -135,7 +136,7 @@ func TestListenerRestsWhenDescriptorsRunOut(t *testing.T) {
 	g, log := startGroup(t)
 	l := listen(t, "tcp", "127.0.0.1:0")
 	accepted := make(chan *Conn, 1)
-	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ unix.Sockaddr) {
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ netip.AddrPort) {
 		c.Handle(&script{})
 		accepted <- c
 	})

@@ -3,6 +3,8 @@
 package reactor
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +39,26 @@ func transfer(call uintptr, fd int32, p []byte) (int, error) {
 	}
 }
 
+// acceptFrom takes the next connection. The peer's address is the zero AddrPort on a Unix socket.
+func acceptFrom(listener int32) (fd int32, peer netip.AddrPort, err error) {
+	var raw unix.RawSockaddrInet6 // the longest that is looked at; what is longer is cut off
+	length := uint32(unsafe.Sizeof(raw))
+	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&length)),
+		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	port := func(p *uint16) uint16 { return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(p))[:]) }
+	switch raw.Family {
+	case unix.AF_INET:
+		raw := (*unix.RawSockaddrInet4)(unsafe.Pointer(&raw))
+		peer = netip.AddrPortFrom(netip.AddrFrom4(raw.Addr), port(&raw.Port))
+	case unix.AF_INET6:
+		peer = netip.AddrPortFrom(netip.AddrFrom16(raw.Addr).Unmap(), port(&raw.Port))
+	}
+	return int32(n), peer, nil
+}
+
 // poll returns the events at hand.
 func poll(epfd int, events []unix.EpollEvent) int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
@@ -44,6 +66,14 @@ func poll(epfd int, events []unix.EpollEvent) int {
 		return 0
 	}
 	return int(n)
+}
+
+// connected reports whether a socket is connected. To this machine itself it often is as soon as connect returns.
+func connected(fd int32) bool {
+	var raw unix.RawSockaddrAny
+	length := uint32(unsafe.Sizeof(raw))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&length)))
+	return errno == 0
 }
 
 // socketError takes the error that the kernel keeps for a socket.

@@ -321,7 +321,7 @@ func (t *looped) finish() {
 	}
 	result.ToBackend, result.ToClient = t.client.traffic(), t.backend.traffic()
 	t.release()
-	go t.done(result)
+	t.done(result)
 }
 
 func (t *looped) release() {

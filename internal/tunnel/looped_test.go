@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -67,7 +68,7 @@ func TestJoinedTunnel(t *testing.T) {
 	}
 	defer back.Close()
 	result := make(chan Result, 1)
-	listener, err := group.Listen(front.(syscall.Conn), KeepAlive, func(client *reactor.Conn, _ unix.Sockaddr) {
+	listener, err := group.Listen(front.(syscall.Conn), KeepAlive, func(client *reactor.Conn, _ netip.AddrPort) {
 		address := &unix.SockaddrUnix{Name: back.Addr().String()}
 		client.Handle(idle{})
 		client.Loop().Dial([]unix.Sockaddr{address}, time.Second, func(backend *reactor.Conn, err error) {

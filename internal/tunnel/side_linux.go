@@ -134,6 +134,10 @@ func (s *side) end() {
 		return
 	}
 	s.ended = true
+	if s.done() && s.other().done() {
+		s.t.finish()
+		return
+	}
 	s.conn.Pause()
 	if s.pipe == nil {
 		s.other().conn.CloseWrite()

@@ -60,8 +60,8 @@ func New(client, backend End, opts Options) *Tunnel {
 	return &Tunnel{newEngine(client, backend, opts)}
 }
 
-// Start moves bytes until both ends are done, then closes both and calls done, once, from a goroutine of
-// the tunnel's. It returns at once.
+// Start moves bytes until both ends are done, then closes both and calls done, once, on a goroutine of
+// the tunnel's or on its loop, which must not be kept. It returns at once.
 func (t *Tunnel) Start(done func(Result)) { t.engine.start(done) }
 
 // Close starts a closing handshake with both ends: a Close frame at the next frame boundary of
