@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -73,6 +74,40 @@ func TestTunnelIsClosedByOrder(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), `"close_code":4001,"closed_by":"proxy","cause":"closed by order"`) {
 		t.Error("the log does not say who closed the tunnel")
+	}
+}
+
+// TestAllTunnelsAreDrained, in bounded time, though one client is stalled; those that come later stay.
+func TestAllTunnelsAreDrained(t *testing.T) {
+	flood := string(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 60_000), nil))
+	b := startSocket(t, func(conn net.Conn, _ *bufio.Reader) {
+		for {
+			if _, err := io.WriteString(conn, flood); err != nil {
+				return
+			}
+		}
+	})
+	f := start(t, oneSite(socketTo(startEchoSocket(t).address), `{path: /flood, websocket: "ws://`+b.address+`"}`))
+	c, _ := f.openTunnel()
+	stalled := f.dial()
+	stalled.send(strings.Replace(upgrade, "/ws", "/flood", 1))
+	stalled.expectSwitch()
+	await(t, "both tunnels", func() bool { return len(f.server.Tunnels()) == 2 })
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	go func() {
+		if op, payload := frame(t, c.br); op != ws.OpClose || !strings.HasPrefix(payload, "\x03\xe9") {
+			t.Errorf("got opcode %d with %q", op, payload)
+		}
+		c.Close()
+	}()
+	if err := f.server.Drain(ctx); err != nil {
+		t.Error(err)
+	}
+	later, _ := f.openTunnel()
+	later.expectEcho("still open")
+	if got := strings.Count(f.log.String(), `"closed_by":"proxy","cause":"drain"`); got != 2 {
+		t.Errorf("the log tells of %d tunnels that were drained", got)
 	}
 }
 

@@ -255,7 +255,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.doors.end()
 	drained := make(chan struct{})
 	go func() {
-		s.tunnels.drain(ctx)
+		s.tunnels.drainForGood(ctx)
 		close(drained)
 	}()
 	s.doors.shutdown(ctx)

@@ -164,15 +164,22 @@ const drainReason = "server is going away"
 // the same instant.
 const drainPace = time.Millisecond
 
-// drain asks all tunnels for a closing handshake with 1001, and from now on every new one too. Tunnels that
-// do not answer are closed without an answer after a while.
-func (ts *tunnels) drain(ctx context.Context) {
+// drainForGood asks all tunnels for a closing handshake with 1001, and from now on every new one too.
+func (ts *tunnels) drainForGood(ctx context.Context) {
 	ts.mu.Lock()
 	ts.draining = true
+	ts.mu.Unlock()
+	ts.drain(ctx)
+}
+
+// drain asks all tunnels that are open for a closing handshake with 1001. Those that do not answer are closed without an answer after
+// a while, before ctx is done. It returns their numbers once all are asked.
+func (ts *tunnels) drain(ctx context.Context) (ids []uint64) {
+	ts.mu.Lock()
 	var all []closer
-	for _, t := range ts.live {
+	for id, t := range ts.live {
 		if t.conn != nil {
-			all = append(all, t.conn)
+			ids, all = append(ids, id), append(all, t.conn)
 		}
 	}
 	ts.mu.Unlock()
@@ -188,11 +195,22 @@ func (ts *tunnels) drain(ctx context.Context) {
 			time.Sleep(10 * pace)
 		}
 	}
+	return ids
 }
 
 // await waits until no tunnel is left nor being opened, or until ctx is done.
 func (ts *tunnels) await(ctx context.Context) error {
 	return ts.awaitThat(ctx, func() bool { return len(ts.live)+ts.opening == 0 })
+}
+
+// awaitEnd waits until none of some tunnels is left, or until ctx is done.
+func (ts *tunnels) awaitEnd(ctx context.Context, ids []uint64) error {
+	return ts.awaitThat(ctx, func() bool {
+		for len(ids) > 0 && ts.live[ids[0]] == nil {
+			ids = ids[1:]
+		}
+		return len(ids) == 0
+	})
 }
 
 // awaitThat waits until a condition, which is looked at with mu held, is true after some tunnel's change.
