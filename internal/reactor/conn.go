@@ -219,6 +219,13 @@ func (c *Conn) Pending() int {
 	return len(c.out.buf) - c.out.sent
 }
 
+// Taken returns how much of all that was written to a TCP peer its system has acknowledged, and how much is on its way; of a TLS end
+// as ciphertext. Of a Unix socket, taken is not known.
+func (c *Conn) Taken() (taken, onTheWay uint64, known bool) {
+	taken, queued, known := acknowledged(c.fd)
+	return taken, queued + uint64(c.Pending()), known
+}
+
 // writable sends what was kept; it reports whether the connection lives on.
 func (c *Conn) writable() bool {
 	if c.out != nil {

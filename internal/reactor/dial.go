@@ -180,7 +180,10 @@ func (d *Dialing) Expired() {
 	case len(d.addresses) == 0:
 		d.finish(nil, errors.Join(d.errs...))
 	case now >= d.deadline:
-		d.finish(nil, errors.Join(append(d.errs, ErrDialTimeout)...))
+		if len(d.errs) == 0 {
+			d.errs = append(d.errs, ErrDialTimeout)
+		}
+		d.finish(nil, errors.Join(d.errs...))
 	default:
 		d.loop.Set(&d.timer, 0)
 	}

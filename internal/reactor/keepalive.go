@@ -21,25 +21,24 @@ type KeepAlive struct {
 }
 
 // SetKeepAlive sets TCP's own supervision of the peer. Of other sockets, and of connections that were dialled to this machine itself,
-// it does nothing. Times are in whole seconds.
-func (c *Conn) SetKeepAlive(k KeepAlive) error {
-	if c.near || !isTCP(int(c.fd)) {
-		return nil
+// it does nothing. Times are in whole seconds. Kernels that know no user timeout for multipath TCP supervise it without.
+func (c *Conn) SetKeepAlive(k KeepAlive) {
+	if !c.near && isTCP(int(c.fd)) {
+		k.set(int(c.fd))
 	}
-	return k.set(int(c.fd))
 }
 
 // prepare sets on a listening socket what the connections that it accepts are to have: TCP_NODELAY, and supervision. It reports
 // whether they will have it. Those of a multipath TCP socket do not inherit it.
 func prepare(fd int, k KeepAlive) (inherited bool) {
-	if !isTCP(fd) {
-		return false
-	}
-	return setUp(fd, k) == nil
+	return protocol(fd) == unix.IPPROTO_TCP && setUp(fd, k) == nil
 }
 
-// setUp sets the options of a client's TCP connection.
+// setUp sets the options of a client's connection, if it is TCP.
 func setUp(fd int, k KeepAlive) error {
+	if !isTCP(fd) {
+		return nil
+	}
 	return errors.Join(k.set(fd), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
 }
 
@@ -59,6 +58,15 @@ func (k KeepAlive) set(fd int) error {
 }
 
 func isTCP(fd int) bool {
-	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	return err == nil && protocol == unix.IPPROTO_TCP
+	p := protocol(fd)
+	return p == unix.IPPROTO_TCP || p == unix.IPPROTO_MPTCP
+}
+
+// protocol returns that of a socket, 0 where it has none.
+func protocol(fd int) int {
+	p, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return 0
+	}
+	return p
 }

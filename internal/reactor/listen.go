@@ -61,16 +61,21 @@ func (ln *Listener) Start() {
 	}
 }
 
-// Stop ends the accepting, whether it has begun or not, and closes the descriptor; the connections live on. It returns at
-// once and is safe for concurrent use.
+// Stop ends the accepting, whether it has begun or not, and returns when the descriptor is closed; the connections live on. It is not
+// to be called on a loop.
 func (ln *Listener) Stop() {
 	if ln.stopped.Swap(true) {
 		return
 	}
-	ln.loop.Post(func() {
+	closed := make(chan struct{})
+	posted := ln.loop.Post(func() {
+		defer close(closed)
 		ln.loop.Stop(&ln.timer)
 		ln.conn.Close()
 	})
+	if posted {
+		<-closed
+	}
 }
 
 func (ln *Listener) open() {
@@ -95,7 +100,7 @@ func (ln *Listener) Readable(*Conn) {
 		switch {
 		case err == nil:
 			ln.pause = 0
-			if !ln.inherited && isTCP(int(fd)) {
+			if !ln.inherited {
 				setUp(int(fd), ln.keepAlive)
 			}
 			ln.place(&Conn{fd: fd}, peer)

@@ -68,6 +68,19 @@ func poll(epfd int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
+// acknowledged returns how many bytes a TCP peer has acknowledged in all, and how many the kernel still has for it; of a Unix
+// socket only whether the peer has read all.
+func acknowledged(fd int32) (taken, queued uint64, known bool) {
+	if n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+		queued = uint64(n)
+	}
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, queued, false
+	}
+	return info.Bytes_acked, queued, true
+}
+
 // connected reports whether a socket is connected. To this machine itself it often is as soon as connect returns.
 func connected(fd int32) bool {
 	var raw unix.RawSockaddrAny

@@ -44,6 +44,8 @@ func newPumped(client, backend End, opts Options) *pumped {
 func (t *pumped) start(done func(Result)) {
 	t.done = done
 	t.touch()
+	t.toBackend.begin()
+	t.toClient.begin()
 	if t.opts.IdleTimeout > 0 {
 		t.idleTimer.Reset(t.opts.IdleTimeout)
 	}
@@ -76,8 +78,9 @@ func (t *pumped) inject(to Side, op ws.Opcode, frame []byte) bool {
 	if !d.reserve(frame) {
 		return false
 	}
-	d.leave(injection{op: op, frame: frame})
-	d.interrupt()
+	if d.leave(injection{op: op, frame: frame}) {
+		d.interrupt()
+	}
 	return true
 }
 

@@ -169,7 +169,7 @@ func (t *looped) close(code uint16, reason string, cause Cause, timeout time.Dur
 func (t *looped) inject(to Side, op ws.Opcode, frame []byte) bool {
 	loop := t.loop.Load()
 	if loop == nil {
-		return true
+		return true // dropped
 	}
 	from := &t.client
 	if to == Client {
@@ -180,10 +180,12 @@ func (t *looped) inject(to Side, op ws.Opcode, frame []byte) bool {
 	}
 	loop.Post(func() {
 		from.conn.Do(func() {
-			if !t.over && !from.ended {
-				from.inject(op, frame)
-				from.boundary()
+			if t.over || from.ended {
+				from.backlog.Add(-int32(len(frame)))
+				return
 			}
+			from.inject(op, frame)
+			from.boundary()
 		})
 	})
 	return true

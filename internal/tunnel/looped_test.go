@@ -186,3 +186,47 @@ func TestTunnelOfAConnectionThatIsClosed(t *testing.T) {
 		}
 	}
 }
+
+// TestSideThatTakesNothingIsDead, though the other side keeps talking to it, or somebody puts frames into its stream.
+func TestSideThatTakesNothingIsDead(t *testing.T) {
+	const interval = 300 * time.Millisecond
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: time.Millisecond}, nil, nil)
+	go flood(r)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(interval / 10):
+				r.Inject(Client, ws.OpPong, nil)
+			}
+		}
+	}()
+	start := time.Now()
+	if res := r.wait(t); res.By != Client || res.Cause != CausePing {
+		t.Errorf("ended by %s, %s", res.By, res.Cause)
+	}
+	if took := time.Since(start); took > 5*interval {
+		t.Errorf("took %s", took)
+	}
+}
+
+// TestSideThatTakesLittleIsAlive: its answer waits behind what it has yet to read.
+func TestSideThatTakesLittleIsAlive(t *testing.T) {
+	const interval = 400 * time.Millisecond
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: time.Millisecond}, nil, nil)
+	go flood(r)
+	buf := make([]byte, 8<<10)
+	for end := time.Now().Add(6 * interval); time.Now().Before(end); time.Sleep(interval / 40) {
+		r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.ReadFull(r.client, buf); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.result) > 0 {
+			t.Fatalf("ended with %+v", r.wait(t))
+		}
+	}
+	r.end(t)
+}

@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"crypto/rand"
+	"math"
 	"time"
 
 	"wstunnel/internal/ws"
@@ -20,9 +21,13 @@ type pings struct {
 type pinged struct {
 	heard    time.Duration // when its last byte came
 	sent     time.Duration // when it was last sent a ping; before heard: it has shown life since
-	taken    uint64        // bytes that it has taken of what it was sent
-	progress time.Duration // when taken last grew, or nothing was left to be taken
+	end      uint64        // of the ping, in all that the side is sent
+	taken    uint64        // bytes of that which the side's system has acknowledged
+	progress time.Duration // when taken last grew, up to end
 }
+
+// nowhere is the end of a ping that has no place in its stream yet.
+const nowhere = math.MaxUint64
 
 func newPings(interval time.Duration) *pings {
 	p := &pings{interval: interval}
@@ -33,7 +38,7 @@ func newPings(interval time.Duration) *pings {
 func (p *pings) begin(now time.Duration) {
 	if p != nil {
 		for i := range p.sides {
-			p.sides[i] = pinged{heard: now, sent: -1, progress: now}
+			p.sides[i] = pinged{heard: now, sent: -1}
 		}
 	}
 }
@@ -61,12 +66,12 @@ func (p *pings) due(t *looped) time.Duration {
 	due := never
 	for _, s := range t.sides() {
 		state := p.of(s)
-		at := state.heard + p.interval
-		if state.sent >= state.heard {
-			at += p.interval
+		at := t.now() + p.interval/4
+		if state.sent < state.heard {
+			at = max(at, state.heard+p.interval)
 		}
 		if !s.ended {
-			due = min(due, max(at, t.now()+p.interval/4))
+			due = min(due, at)
 		}
 	}
 	return due
@@ -85,17 +90,18 @@ func (p *pings) check(t *looped) {
 		case !s.conn.Reading():
 			state.heard = now // it is not let speak
 		case state.sent >= state.heard:
-			if now-state.heard >= 2*p.interval && state.hadItsChance(s, 2*p.interval) {
+			if state.overdue(s, p.interval) {
 				t.note(Result{By: s.name(), Cause: CausePing, Code: ws.CloseAbnormal})
 				t.close(ws.CloseGoingAway, "ping timeout", CausePing, t.limits.close)
 				t.obey()
 				return
 			}
-		case now-state.heard >= p.interval && !s.mute() && !s.other().mute():
-			state.sent, state.progress = now, now
+		case now-state.heard >= p.interval && !s.mute() && !s.other().mute() && !s.other().ended:
+			state.sent, state.progress, state.end = now, now, nowhere
+			state.taken, _, _ = s.conn.Taken()
 			s.more().pong = &p.id
 			ping := newFrame(s.name(), ws.OpPing, p.id[:])
-			s.other().backlog.Add(int64(len(ping)))
+			s.other().backlog.Add(int32(len(ping)))
 			s.other().inject(ws.OpPing, ping)
 			if !s.other().boundary() {
 				return
@@ -104,15 +110,23 @@ func (p *pings) check(t *looped) {
 	}
 }
 
-// hadItsChance reports whether a side that was pinged could have answered. A ping that has no place in its stream yet proves
-// nothing, and neither does one that waits for its turn, unless the side has taken nothing for so long as patience.
-func (p *pinged) hadItsChance(s *side, patience time.Duration) bool {
-	now, waiting := s.t.now(), s.untaken()
-	if taken := s.other().bytes.Load() - waiting; taken != p.taken || waiting == 0 {
-		p.taken, p.progress = taken, now
+// overdue reports whether a side that was pinged is dead: for one period it has had the ping and not answered, or for two it has taken nothing
+// of what comes before the ping. One that takes little is alive; peers open their windows in steps. A ping that has no place in its stream
+// proves nothing.
+func (p *pinged) overdue(s *side, period time.Duration) bool {
+	now := s.t.now()
+	taken, onTheWay, known := s.conn.Taken()
+	queued := s.other().queued()
+	switch {
+	case queued && onTheWay == 0, !known && onTheWay > 0, taken > p.taken && p.taken < p.end:
+		p.progress = now
 	}
-	if waiting > 0 {
-		return now-p.progress >= patience
+	p.taken = taken
+	if p.end == nowhere && !queued {
+		p.end = taken + onTheWay
 	}
-	return !s.other().queued()
+	if taken < p.end {
+		period *= 2
+	}
+	return now-p.progress >= period
 }

@@ -15,19 +15,12 @@ type prober struct {
 
 	mu      sync.Mutex
 	timer   *time.Timer
-	sides   [2]probed // client, backend
+	sent    [2]int64 // when the client and the backend were last pinged; before heard: they have shown life since
 	stopped bool
 }
 
-// probed is what is known of a side.
-type probed struct {
-	sent     int64  // when it was last pinged; before heard: it has shown life since
-	taken    uint64 // bytes that it was sent and has taken
-	progress int64  // when taken last grew, or nothing was left to be taken
-}
-
 func startProber(t *pumped) *prober {
-	p := &prober{t: t, sides: [2]probed{{sent: -1}, {sent: -1}}}
+	p := &prober{t: t, sent: [2]int64{-1, -1}}
 	rand.Read(p.id[:])
 	now := monotonic()
 	t.toBackend.heard.Store(now)
@@ -55,43 +48,35 @@ func (p *prober) check() {
 	if p.stopped || p.t.order.Load() != nil {
 		return
 	}
-	if !p.alive(&p.t.toBackend, &p.t.toClient, &p.sides[0]) || !p.alive(&p.t.toClient, &p.t.toBackend, &p.sides[1]) {
+	if !p.alive(&p.t.toBackend, &p.t.toClient, &p.sent[0]) || !p.alive(&p.t.toClient, &p.t.toBackend, &p.sent[1]) {
 		return
 	}
 	p.timer.Reset(p.t.opts.Ping / 4)
 }
 
 // alive pings a silent side: that which d comes from and back goes to.
-func (p *prober) alive(d, back *direction, state *probed) bool {
+func (p *prober) alive(d, back *direction, sent *int64) bool {
 	now, interval := monotonic(), int64(p.t.opts.Ping)
-	if d.writing.Load() || d.opaque.Load() || d.closeSeen.Load() || back.opaque.Load() || back.closeSeen.Load() {
+	if d.hasEnded() || d.writing.Load() || d.opaque.Load() || d.closeSeen.Load() || back.opaque.Load() || back.closeSeen.Load() {
 		d.heard.Store(now) // it is not let speak, or not to be asked
 	}
 	silence := now - d.heard.Load()
 	switch {
-	case state.sent >= d.heard.Load():
-		if silence >= 2*interval && state.hadItsChance(back, 2*interval) {
+	case *sent >= d.heard.Load():
+		// A ping that has not left yet proves nothing. A side that takes nothing is TCP's to find.
+		if silence >= 2*interval && !back.writing.Load() && !back.waiting.Load() {
 			p.t.note(Result{By: d.from, Cause: CausePing, Code: ws.CloseAbnormal})
 			go p.t.close(ws.CloseGoingAway, "ping timeout", CausePing, p.t.opts.CloseTimeout)
 			return false
 		}
 	case silence >= interval:
-		state.sent, state.progress = now, now
 		d.leave(injection{pong: &p.id})
-		p.t.inject(d.from, ws.OpPing, newFrame(d.from, ws.OpPing, p.id[:]))
+		ping := newFrame(d.from, ws.OpPing, p.id[:])
+		back.backlog.Add(int32(len(ping)))
+		if back.leave(injection{op: ws.OpPing, frame: ping}) {
+			*sent = now
+			back.interrupt()
+		}
 	}
 	return true
-}
-
-// hadItsChance reports whether a side that was pinged, to which d goes, could have answered. A ping that has no place in its
-// stream yet proves nothing, and neither does one that waits for its turn, unless the side has taken nothing for so long as patience.
-func (p *probed) hadItsChance(d *direction, patience int64) bool {
-	now, writing := monotonic(), d.writing.Load()
-	if taken := d.bytes.Load(); taken != p.taken || !writing {
-		p.taken, p.progress = taken, now
-	}
-	if writing {
-		return now-p.progress >= patience
-	}
-	return !d.waiting.Load()
 }

@@ -29,7 +29,8 @@ type direction struct {
 	ordered bool // the order to close has been taken
 
 	mu    sync.Mutex
-	inbox []injection // guarded by mu
+	inbox []injection // guarded by mu, as is open
+	open  bool        // the pump takes what is left for it
 
 	bytes, messages atomic.Uint64
 	opaque          atomic.Bool
@@ -51,14 +52,43 @@ func (d *direction) traffic() Traffic {
 	return Traffic{Bytes: d.bytes.Load(), Messages: d.messages.Load(), Opaque: d.opaque.Load()}
 }
 
-// leave leaves something for the pump to take.
-func (d *direction) leave(i injection) {
+// begin lets others leave things.
+func (d *direction) begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.open = true
+}
+
+// leave leaves something for the pump to take. It reports false, and drops it, where none runs.
+func (d *direction) leave(i injection) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.open {
+		d.backlog.Add(-int32(len(i.frame)))
+		return false
+	}
 	d.inbox = append(d.inbox, i)
 	if i.op == ws.OpPing {
 		d.waiting.Store(true)
 	}
+	return true
+}
+
+// close drops what is left, now and later.
+func (d *direction) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open = false
+	for _, i := range d.inbox {
+		d.backlog.Add(-int32(len(i.frame)))
+	}
+	d.inbox = nil
+}
+
+func (d *direction) hasEnded() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.open
 }
 
 // interrupt wakes the pump from its read.
@@ -70,6 +100,7 @@ func (t *pumped) pumpToClient() { t.pump(&t.toClient) }
 
 func (t *pumped) pump(d *direction) {
 	defer t.end()
+	defer d.close()
 	var buf buffer
 	defer buf.release()
 	if len(d.early) > 0 {

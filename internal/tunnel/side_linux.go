@@ -145,15 +145,6 @@ func (s *side) end() {
 	s.t.settle()
 }
 
-// untaken returns how many bytes wait for the side to take them.
-func (s *side) untaken() uint64 {
-	waiting := s.conn.Pending()
-	if pipe := s.other().pipe; pipe != nil {
-		waiting += pipe.Held()
-	}
-	return uint64(waiting)
-}
-
 // done reports whether all that will ever go to the other side has left.
 func (s *side) done() bool {
 	return s.ended && s.pipe == nil && s.other().conn.Pending() == 0
@@ -175,9 +166,10 @@ func (s *side) Drained(*reactor.Conn) {
 	}
 }
 
-// boundary puts in what waits for a place like this; it reports whether the tunnel lives on.
+// boundary puts in what waits for a place like this; it reports whether the tunnel lives on. What can wait does so until the other
+// side has taken all that is on its way.
 func (s *side) boundary() bool {
-	if s.pipe == nil && s.extra != nil {
+	if s.pipe == nil && s.extra != nil && (s.extra.closing != nil || s.other().conn.Pending() == 0) {
 		if err := s.putIn(s.other().conn.Write); err != nil {
 			s.t.lost(s.other(), err)
 			return false

@@ -13,7 +13,7 @@ import (
 type stream struct {
 	scan      ws.Scanner
 	extra     *extra       // nil while bytes only pass
-	backlog   atomic.Int64 // bytes of frames that wait to be put in
+	backlog   atomic.Int32 // bytes of frames that wait to be put in
 	toBackend bool
 	sealed    bool // a Close frame of our own went out: nothing may follow it
 }
@@ -128,9 +128,11 @@ func (s *stream) less() {
 
 // reserve adds a frame to the backlog, unless that is too long already. It is safe for concurrent use.
 func (s *stream) reserve(frame []byte) bool {
-	n := int64(len(frame))
-	if s.backlog.Add(n) > maxBacklog {
-		s.backlog.Add(-n)
+	if len(frame) > maxBacklog {
+		return false
+	}
+	if s.backlog.Add(int32(len(frame))) > maxBacklog {
+		s.backlog.Add(-int32(len(frame)))
 		return false
 	}
 	return true
@@ -204,10 +206,10 @@ func (s *stream) putIn(send func([]byte) error) error {
 			frame, s.sealed = x.closing, true
 		case len(x.control) > 0:
 			frame, x.control = x.control[0], x.control[1:]
-			s.backlog.Add(-int64(len(frame)))
+			s.backlog.Add(-int32(len(frame)))
 		default:
 			frame, x.data = x.data[0], x.data[1:]
-			s.backlog.Add(-int64(len(frame)))
+			s.backlog.Add(-int32(len(frame)))
 		}
 		if s.sealed {
 			s.drop()
@@ -224,7 +226,7 @@ func (s *stream) putIn(send func([]byte) error) error {
 // drop forgets the frames that are queued.
 func (s *stream) drop() {
 	for _, frame := range slices.Concat(s.extra.control, s.extra.data) {
-		s.backlog.Add(-int64(len(frame)))
+		s.backlog.Add(-int32(len(frame)))
 	}
 	s.extra.control, s.extra.data, s.extra.closing = nil, nil, nil
 }
