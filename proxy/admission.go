@@ -3,13 +3,17 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// sparedDescriptors are kept for files, listeners and idle backend connections.
-const sparedDescriptors = 128
+// sparedDescriptors are kept for listeners and files, sparedPerLoop for an event loop and its pipes.
+const (
+	sparedDescriptors = 128
+	sparedPerLoop     = 40
+)
 
 // admission counts the client connections, and refuses those above the limits of the configuration or of the process. It belongs
 // to the process.
@@ -28,15 +32,20 @@ type admission struct {
 func newAdmission(s *Server) *admission {
 	return &admission{
 		server: s, byClient: map[netip.Addr]int{},
-		capacity: max(1, (descriptorLimit()-sparedDescriptors)/2),
+		capacity: (descriptorLimit() - spared()) / 2,
 	}
+}
+
+// spared returns how many descriptors are kept for other things than connections: of a low limit no more than half.
+func spared() int64 {
+	return min(descriptorLimit()/2, int64(sparedDescriptors+sparedPerLoop*runtime.GOMAXPROCS(0)))
 }
 
 // warn says what of a configuration the process cannot keep.
 func (a *admission) warn(maxConnections int) {
 	if want := int64(maxConnections); want > a.capacity {
 		a.server.log.Warn("limits.max_connections is more than the limit on open files allows; raise LimitNOFILE of the service, or ulimit -n",
-			"max_connections", want, "files_needed", 2*want+sparedDescriptors, "files_allowed", descriptorLimit(), "connections_possible", a.capacity)
+			"max_connections", want, "files_needed", 2*want+spared(), "files_allowed", descriptorLimit(), "connections_possible", a.capacity)
 	}
 }
 

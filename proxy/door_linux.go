@@ -94,6 +94,7 @@ func (o *door) release() (net.Conn, bool) {
 	o.depart()
 	conn, err := o.client.Release()
 	if err != nil {
+		o.server.admission.refuse("handing over: "+err.Error(), o.from.remote.Addr())
 		o.close()
 		return nil, false
 	}
@@ -164,11 +165,10 @@ func (o *door) open(head, early []byte) bool {
 	delete(o.waiting[o.client.Loop()], o)
 	o.head = bytes.Clone(head)
 	o.opening = newOpening(o, x, r)
-	full := o.server.mayDial()
 	o.server.tunnels.hold()
 	o.opening.keepEarly(early)
-	if full != nil {
-		o.opening.handOver(nil, full)
+	if o.server.backendsFull() {
+		o.opening.handOver(nil, errBackendsFull)
 	} else {
 		o.opening.dialNext()
 	}
@@ -184,10 +184,9 @@ func (o *door) handOver(read []byte, known *preparedHandshake) {
 	}
 	client := newClientConn(conn, o.from)
 	client.ahead, client.prepared = read, known
-	tunnels := &o.server.tunnels
-	tunnels.hold() // or a shutdown could come in between
+	there := o.server.tunnels.holdHandover()
 	go func() {
-		defer tunnels.release()
+		defer there()
 		o.server.web.http1.give(client)
 	}()
 }
@@ -346,12 +345,18 @@ func (g *opening) fallBack() {
 		g.handOver(nil, err)
 		return
 	}
-	g.handOver(g.pool.newConn(conn, io.MultiReader(bytes.NewReader(g.reply), conn)), nil)
+	g.handOver(g.pool.takeOver(conn, io.MultiReader(bytes.NewReader(g.reply), conn)), nil)
+}
+
+// takeOver counts in a connection that was dialled elsewhere. What r reads comes from it.
+func (p *pool) takeOver(conn net.Conn, r io.Reader) *backendConn {
+	p.among.count.Add(1)
+	return &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p}
 }
 
 // handOver lets net/http answer the client, with what became of the handshake so far.
 func (g *opening) handOver(conn *backendConn, err error) {
-	known := &preparedHandshake{conn: conn, err: err, address: g.x.backend}
+	known := &preparedHandshake{conn: conn, err: err, exchange: g.x}
 	if !g.finish() {
 		known.drop()
 		return

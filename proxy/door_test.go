@@ -203,11 +203,13 @@ func TestBackendConnectionsAreBounded(t *testing.T) {
 	c.send(upgrade)
 	c.expect(503)
 	c.Close()
+	alone := func() { await(t, "the last client's leaving", func() bool { return f.server.Counts().Clients == 1 }) }
 	close(release)
 	if status := streams.status(3); status != "200" {
 		t.Errorf("the second request was answered with %s", status)
 	}
 	await(t, "room for a tunnel instead of an idle connection", func() bool {
+		alone()
 		c := f.dialSecure()
 		defer c.Close()
 		c.send(upgrade)

@@ -40,7 +40,7 @@ func newDoors(s *Server) (*doors, error) {
 }
 
 // listen makes ready to accept.
-func (d *doors) listen(l *listener) (ears, error) {
+func (d *doors) listen(l *listener) (acceptor, error) {
 	conn, ok := l.Listener.(syscall.Conn)
 	if !ok {
 		return nil, errors.New("not a socket of the system")
@@ -114,9 +114,22 @@ func (d *doors) shutdown(ctx context.Context) {
 	d.server.tunnels.awaitOpening(ctx)
 }
 
-// awaitOpening waits until no tunnel is being opened, or until ctx is done.
+// awaitOpening waits until no tunnel is being opened and no connection handed over, or until ctx is done.
 func (ts *tunnels) awaitOpening(ctx context.Context) error {
-	return ts.awaitThat(ctx, func() bool { return ts.opening == 0 })
+	return ts.awaitThat(ctx, func() bool { return ts.opening+ts.handovers == 0 })
+}
+
+// holdHandover makes awaitOpening wait for a connection that is on its way to net/http, until it is there.
+func (ts *tunnels) holdHandover() (there func()) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.handovers++
+	return func() {
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		ts.handovers--
+		ts.change()
+	}
 }
 
 // end stops the loops.

@@ -5,6 +5,7 @@ package proxy_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -209,5 +210,69 @@ func TestReloadWhileABackendRefusesAHandshake(t *testing.T) {
 	c.expect(404)
 	if err := <-ended; os.IsTimeout(err) {
 		t.Error("the connection to the backend stays open")
+	}
+}
+
+// TestDialsUnderWayAreBounded: they have descriptors too.
+func TestDialsUnderWayAreBounded(t *testing.T) {
+	const capacity = 4
+	config := bothListeners + "tls: {storage: " + t.TempDir() + "}\n" + secureSite(httpTo(silentPort(t)))
+	f := startWith(t, config)
+	f.server.SetCapacity(capacity)
+	f.apply(t, config)
+	streams, _ := f.dialH2()
+	before := openFiles(t)
+	const requests = 60
+	for i := range uint32(requests) {
+		streams.request(2*i+1, ":method", "GET", ":scheme", "https", ":authority", "example.com", ":path", "/")
+	}
+	await(t, "refusals", func() bool { return strings.Count(f.log.String(), `"status":503`) == requests-capacity })
+	if grown := openFiles(t) - before; grown > capacity+4 {
+		t.Errorf("%d descriptors more, of %d connections to backends that are allowed", grown, capacity)
+	}
+}
+
+func TestClientThatIsDroppedForWantOfDescriptorsIsToldOfInTheLog(t *testing.T) {
+	f := start(t, oneSite(httpTo(startEcho(t).address)))
+	await(t, "a word about the client", func() bool { // others may close a file meanwhile
+		c := f.dial()
+		defer c.Close()
+		await(t, "the connection", func() bool { return f.server.Counts().Clients > 0 })
+		scarce(t, 0, func() {
+			c.send(get)
+			c.br.ReadByte()
+		})
+		return strings.Contains(f.log.String(), "too many open files")
+	})
+}
+
+// scarce lets the process have only so many descriptors more, while f runs.
+func scarce(t *testing.T, more int, f func()) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	lowest, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(lowest)
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest + more), Max: limit.Max})
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	f()
+}
+
+func TestLogTellsHowLongAHandshakeTookThatFailed(t *testing.T) {
+	mute := startBackend(t, func(_ *backend, conn net.Conn) { io.Copy(io.Discard, conn) })
+	f := start(t, "timeouts: {handshake: 300ms}\n"+oneSite(socketTo(mute.address)))
+	c := f.dial()
+	c.send(upgrade)
+	c.expect(504)
+	await(t, "the line in the log", func() bool { return strings.Contains(f.log.String(), `"status":504`) })
+	_, duration, _ := strings.Cut(f.log.String(), `"duration_ms":`)
+	var ms float64
+	if fmt.Sscanf(duration, "%f", &ms); ms < 250 {
+		t.Errorf("after 300 ms the log says %v ms", ms)
 	}
 }

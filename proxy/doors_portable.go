@@ -19,25 +19,25 @@ type doors struct {
 
 func newDoors(s *Server) (*doors, error) { return &doors{server: s}, nil }
 
-func (d *doors) listen(l *listener) (ears, error) {
-	return &acceptor{doors: d, listener: l, ended: make(chan struct{})}, nil
+func (d *doors) listen(l *listener) (acceptor, error) {
+	return &accepting{doors: d, listener: l, ended: make(chan struct{})}, nil
 }
 
-// acceptor accepts on a goroutine.
-type acceptor struct {
+// accepting is done on a goroutine.
+type accepting struct {
 	doors    *doors
 	listener *listener
 	started  bool
 	ended    chan struct{}
 }
 
-func (a *acceptor) Start() {
+func (a *accepting) Start() {
 	a.started = true
 	go a.accept()
 }
 
 // accept goes on until the listener is closed. When descriptors run out it waits, longer each time, instead of spinning.
-func (a *acceptor) accept() {
+func (a *accepting) accept() {
 	defer close(a.ended)
 	l := a.listener
 	var wait time.Duration
@@ -57,7 +57,7 @@ func (a *acceptor) accept() {
 	}
 }
 
-func (a *acceptor) Stop() {
+func (a *accepting) Stop() {
 	a.listener.Listener.Close()
 	if a.started {
 		<-a.ended

@@ -2,3 +2,27 @@ package proxy
 
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
 func (s *Server) SetCapacity(connections int64) { s.admission.capacity = connections }
+
+// Counts are what the server keeps count of.
+type Counts struct {
+	Clients, ByClient, Backends, Idle, Opening, Live int
+}
+
+// Counts returns what is open now. Of the connections to backends some are idle.
+func (s *Server) Counts() (c Counts) {
+	s.pools.mu.Lock()
+	for _, p := range s.pools.byKey {
+		p.mu.Lock()
+		c.Idle += len(p.idle)
+		p.mu.Unlock()
+	}
+	s.pools.mu.Unlock()
+	s.tunnels.mu.Lock()
+	c.Opening, c.Live = s.tunnels.opening+s.tunnels.handovers, len(s.tunnels.live)
+	s.tunnels.mu.Unlock()
+	s.admission.mu.Lock()
+	c.ByClient = len(s.admission.byClient)
+	s.admission.mu.Unlock()
+	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.count.Load())
+	return c
+}

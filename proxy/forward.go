@@ -294,6 +294,7 @@ func (x *exchange) fail(w *responseWriter, err error) {
 	case errors.Is(err, errBodyRead):
 		x.answer(w, http.StatusBadRequest, "the request body is malformed or incomplete")
 	case errors.Is(err, errBackendsFull):
+		w.Header().Set("Retry-After", "1")
 		x.answer(w, http.StatusServiceUnavailable, "the server has too much to do")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		x.answer(w, http.StatusGatewayTimeout, "the backend did not answer in time")

@@ -116,6 +116,14 @@ func startLogging(t *testing.T, yaml string, log func(slog.Handler) slog.Handler
 // apply makes the server take another configuration.
 func (f *front) apply(t *testing.T, yaml string) {
 	t.Helper()
+	if err := f.try(t, yaml); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// try makes the server take another configuration, which it may refuse.
+func (f *front) try(t *testing.T, yaml string) error {
+	t.Helper()
 	cfg, err := config.Parse("wstunnel.yaml", []byte(yaml), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
@@ -124,9 +132,7 @@ func (f *front) apply(t *testing.T, yaml string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.server.Apply(cfg, certs); err != nil {
-		t.Fatal(err)
-	}
+	return f.server.Apply(cfg, certs)
 }
 
 func (f *front) stop() {

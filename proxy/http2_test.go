@@ -109,6 +109,13 @@ func (c *h2Client) status(stream uint32) string {
 	}
 }
 
+func TestStreamsOfAConnectionAreLimited(t *testing.T) {
+	_, settings := startTLS(t, secureSite(httpTo("127.0.0.1:1"))).dialH2()
+	if n, ok := settings.Value(http2.SettingMaxConcurrentStreams); !ok || n != 100 {
+		t.Errorf("SETTINGS_MAX_CONCURRENT_STREAMS is %d, %v", n, ok)
+	}
+}
+
 func TestExtendedConnectIsNotOffered(t *testing.T) {
 	b := startEcho(t)
 	f := startTLS(t, secureSite(httpTo(b.address)))

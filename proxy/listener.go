@@ -23,11 +23,11 @@ type listener struct {
 	server *Server
 	port   string
 	secure atomic.Bool
-	ears   ears
+	acceptor
 }
 
-// ears accept for a listener.
-type ears interface {
+// acceptor takes connections in for a listener.
+type acceptor interface {
 	// Start begins to accept.
 	Start()
 	// Stop ends that, or prevents it.
@@ -43,7 +43,7 @@ func newListener(l net.Listener, s *Server, secure bool) *listener {
 
 // Close ends the accepting.
 func (l *listener) Close() error {
-	l.ears.Stop()
+	l.Stop()
 	return l.Listener.Close()
 }
 

@@ -114,7 +114,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	s.admission.warn(cfg.Limits.MaxConnections)
 	for _, c := range cfg.Listen {
 		if l := opened[c.Address]; l != nil {
-			l.ears.Start()
+			l.Start()
 			s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
 		}
 	}
@@ -158,7 +158,7 @@ func (s *Server) openListener(c config.Listener) (*listener, error) {
 	}
 	l := newListener(socket, s, c.TLS)
 	var err error
-	if l.ears, err = s.doors.listen(l); err != nil {
+	if l.acceptor, err = s.doors.listen(l); err != nil {
 		socket.Close()
 		return nil, err
 	}

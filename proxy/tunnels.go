@@ -49,9 +49,11 @@ type tunnels struct {
 
 	mu   sync.Mutex
 	live map[uint64]*liveTunnel
-	// opening are the handshakes, and the requests on their way from a loop to net/http, that may become one of them.
+	// opening are the handshakes that may become one of them.
 	opening int
-	changed chan struct{} // closed at the next change; nil while nobody waits for one
+	// handovers are the connections on their way from a loop to net/http.
+	handovers int
+	changed   chan struct{} // closed at the next change; nil while nobody waits for one
 	// draining: new ones are closed as soon as they are open.
 	draining bool
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -66,7 +65,7 @@ type backendConn struct {
 // pools keeps the process's pools by their key.
 type pools struct {
 	server *Server
-	count  atomic.Int64 // connections, idle or not, of all pools
+	count  atomic.Int64 // connections of all pools: idle, in use, and about to be made
 	mu     sync.Mutex
 	byKey  map[poolKey]*pool
 }
@@ -150,8 +149,18 @@ func (u *upstream) conn(ctx context.Context, timeout, maxIdle time.Duration) (*b
 
 // dial opens a new connection; timeout bounds the connect and the TLS handshake together.
 func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, error) {
-	if err := p.among.server.mayDial(); err != nil {
+	p.among.count.Add(1)
+	conn, err := p.connect(ctx, timeout)
+	if err != nil {
+		p.among.count.Add(-1)
 		return nil, err
+	}
+	return &backendConn{Conn: conn, br: bufio.NewReader(conn), pool: p}, nil
+}
+
+func (p *pool) connect(ctx context.Context, timeout time.Duration) (net.Conn, error) {
+	if p.among.server.backendsFull() {
+		return nil, errBackendsFull
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -172,15 +181,9 @@ func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, e
 			conn.Close()
 			return nil, fmt.Errorf("TLS handshake with %s: %w", p.address, err)
 		}
-		conn = secure
+		return secure, nil
 	}
-	return p.newConn(conn, conn), nil
-}
-
-// newConn counts a connection in. What r reads comes from it.
-func (p *pool) newConn(conn net.Conn, r io.Reader) *backendConn {
-	p.among.count.Add(1)
-	return &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p}
+	return conn, nil
 }
 
 // Close closes the connection.
@@ -198,13 +201,10 @@ func (c *backendConn) uncount() {
 // errBackendsFull says that the process may not open another connection to a backend.
 var errBackendsFull = errors.New("as many connections to backends are open as the limit on open files allows; raise LimitNOFILE of the service, or ulimit -n")
 
-// mayDial reports whether there may be another connection to a backend: together they get as many descriptors as clients do. One that
-// is idle makes room.
-func (s *Server) mayDial() error {
-	if int64(s.tunnels.count())+s.pools.count.Load() < s.admission.capacity || s.pools.closeIdle() {
-		return nil
-	}
-	return errBackendsFull
+// backendsFull reports whether the connections to backends are too many, with one that was counted in already and is about to be made:
+// together they get as many descriptors as clients do. One that is idle makes room.
+func (s *Server) backendsFull() bool {
+	return int64(s.tunnels.count())+s.pools.count.Load() > s.admission.capacity && !s.pools.closeIdle()
 }
 
 // closeIdle closes one idle connection, and reports whether there was one.

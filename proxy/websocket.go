@@ -72,9 +72,9 @@ func (x *exchange) upgradeRequest(r *http.Request) *outbound {
 
 // preparedHandshake is a handshake that was begun on an event loop: the request was sent on conn, or err is why it could not be.
 type preparedHandshake struct {
-	conn    *backendConn
-	err     error
-	address string // of the backend
+	conn     *backendConn
+	err      error
+	exchange *exchange // as it was on the loop
 }
 
 // drop closes what nobody wants.
@@ -111,14 +111,16 @@ func (x *exchange) handshake(r *http.Request, u *upstream) (*backendResponse, er
 
 // askForUpgrade returns a connection on which the request was sent. The connection comes with an error too where the sending failed.
 func (x *exchange) askForUpgrade(r *http.Request, u *upstream) (*backendConn, error) {
-	if p := x.client.takePrepared(); p != nil {
-		x.backend = p.address
+	p := x.client.takePrepared()
+	if p != nil && p.exchange.gen == x.gen {
+		x.start, x.backend = p.exchange.start, p.exchange.backend
 		if p.err != nil {
 			return nil, p.err
 		}
 		x.attach(r.Context(), p.conn)
 		return p.conn, p.conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
 	}
+	p.drop() // a reload came in between
 	conn, err := u.conn(r.Context(), x.location.Timeouts.Connect, 0)
 	if err != nil {
 		return nil, err

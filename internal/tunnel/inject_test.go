@@ -116,16 +116,6 @@ func TestBacklogIsBounded(t *testing.T) {
 	r.wait(t)
 }
 
-// backends of the tests below never stop talking.
-func flood(r *rig) {
-	message := testFrame(Backend, ws.OpBinary, string(make([]byte, 20_000)))
-	for {
-		if _, err := r.backend.Write(message); err != nil {
-			return
-		}
-	}
-}
-
 func TestInjectionForAStalledClientIsBounded(t *testing.T) {
 	for _, transport := range []transport{plainTCP, overPlainTLS} {
 		r := newRig(t, transport, plainTCP, Options{}, nil, nil)

@@ -187,6 +187,16 @@ func TestTunnelOfAConnectionThatIsClosed(t *testing.T) {
 	}
 }
 
+// flood has a backend that never stops talking.
+func flood(r *rig) {
+	message := testFrame(Backend, ws.OpBinary, string(make([]byte, 20_000)))
+	for {
+		if _, err := r.backend.Write(message); err != nil {
+			return
+		}
+	}
+}
+
 // TestSideThatTakesNothingIsDead, though the other side keeps talking to it, or somebody puts frames into its stream.
 func TestSideThatTakesNothingIsDead(t *testing.T) {
 	const interval = 300 * time.Millisecond
