@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +22,10 @@ const (
 	// counts too.
 	kernelCopyStall = 5 * time.Minute
 	kernelCopyStep  = 256 << 10
+	// lingerTime is how long a client may go on sending what nobody wants, lingerPause how long it may be silent meanwhile, before
+	// its connection is closed.
+	lingerTime  = 30 * time.Second
+	lingerPause = 5 * time.Second
 )
 
 // clientConn is a client's connection as it is handed to net/http, for as long as it lives. Of HTTP/1.x it watches the
@@ -43,6 +48,8 @@ type clientConn struct {
 	headSince time.Time // when the first byte of an unfinished head came
 	served    bool      // one request at least was answered
 	closed    bool
+	midway    bool // the client may be sending what belongs to a request that was answered
+	reset     bool // its end is to be a reset
 
 	deadline    time.Time     // for reads, as net/http or a handler set it
 	bounded     bool          // the connection has a read deadline of its own instead
@@ -113,7 +120,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		}
 		var passed int
 		passed, c.broken = c.framing.watch(p[:n])
-		c.noteHead(c.framing.partialHead())
+		c.notePlace()
 		if passed > 0 || err != nil || n == 0 {
 			return passed, err
 		}
@@ -179,12 +186,13 @@ func (c *clientConn) boundWait() {
 	c.Conn.SetReadDeadline(until)
 }
 
-// noteHead notes when the first byte of a head came that is not whole yet.
-func (c *clientConn) noteHead(partial bool) {
+// notePlace notes where in a request the client is, and when the first byte of a head came that is not whole yet.
+func (c *clientConn) notePlace() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.midway = c.framing.midway()
 	switch {
-	case !partial:
+	case !c.framing.partialHead():
 		c.headSince = time.Time{}
 	case c.headSince.IsZero():
 		c.headSince = time.Now()
@@ -223,18 +231,55 @@ func (c *clientConn) interrupt() {
 	}
 }
 
-// Close closes the connection.
+// Close closes the connection; where the client may still be sending, later. A second call closes it at once.
 func (c *clientConn) Close() error {
 	c.mu.Lock()
 	c.interrupt()
-	first := !c.closed
+	again, linger := c.closed, c.midway && !c.reset
 	c.closed = true
 	c.mu.Unlock()
-	if first {
-		c.takePrepared().drop()
-		c.leave()
+	if again {
+		return c.Conn.Close()
 	}
+	c.takePrepared().drop()
+	if linger {
+		go c.linger()
+		return nil
+	}
+	defer c.leave()
 	return c.Conn.Close()
+}
+
+// resetOnClose makes the coming Close a reset.
+func (c *clientConn) resetOnClose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reset = true
+	resetOnClose(c.Conn)
+}
+
+// linger ends the stream to the client and takes what it is still sending: closing over that would be a reset, which overtakes the
+// answer (RFC 9112, section 9.6).
+func (c *clientConn) linger() {
+	defer c.leave()
+	defer c.Conn.Close()
+	defer context.AfterFunc(c.listener.server.ctx, func() { c.Conn.Close() })()
+	c.CloseWrite()
+	socket := c.Conn
+	if secure, ok := socket.(*tls.Conn); ok {
+		socket = socketUnder(secure)
+	}
+	if half, ok := socket.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	for end := time.Now().Add(lingerTime); time.Now().Before(end); {
+		socket.SetReadDeadline(time.Now().Add(lingerPause))
+		if _, err := socket.Read(buf[:]); err != nil {
+			return
+		}
+	}
 }
 
 // Write gives the client clientStall to take p.

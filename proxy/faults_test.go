@@ -258,6 +258,44 @@ func TestHeadThatIsTooLongIs431(t *testing.T) {
 	c.expect(200)
 }
 
+// TestClientThatIsStillSendingGetsItsAnswer: a reset would overtake it.
+func TestClientThatIsStillSendingGetsItsAnswer(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	})
+	f := startTLS(t, secureSite(`{path: /static/, static: "`+t.TempDir()+`"}`, socketTo(b.address), httpTo(b.address)))
+	const length = "Content-Length: 30000000\r\n\r\n"
+	for name, c := range map[string]struct {
+		head   string
+		status int
+	}{
+		"own refusal":       {"POST /static/x HTTP/1.1\r\n" + host + length, 405},
+		"no handshake":      {"POST /ws HTTP/1.1\r\n" + host + length, 426},
+		"bad path":          {"POST /../x HTTP/1.1\r\n" + host + length, 400},
+		"bad head":          {"POST / HTTP/1.1\r\n" + host + "A B: c\r\n" + length, 400},
+		"chunks":            {"POST /static/x HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nffffff\r\n", 405},
+		"backend's refusal": {"POST / HTTP/1.1\r\n" + host + length, 413},
+	} {
+		for _, client := range []*client{f.dial(), f.dialSecure()} {
+			t.Run(name, func(t *testing.T) {
+				client.send(c.head)
+				piece := make([]byte, 100_000)
+				for i := range 20 {
+					if _, err := client.Write(piece); err != nil {
+						t.Fatalf("piece %d: %v", i, err)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				client.expect(c.status)
+				client.rest()
+				client.Close()
+			})
+		}
+	}
+	await(t, "the end of all connections", func() bool { return f.server.Counts().Clients == 0 })
+}
+
 func TestUpgradeWithABodyIs400(t *testing.T) {
 	b := startHeads(t, always(switching))
 	f := start(t, oneSite(both(b.address), `{path: /only, websocket: "ws://`+b.address+`"}`))

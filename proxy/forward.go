@@ -47,7 +47,7 @@ func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 func (x *exchange) abort(err error) {
 	x.err = err
 	if x.proto10 {
-		resetOnClose(x.client.Conn)
+		x.client.resetOnClose()
 	}
 	panic(http.ErrAbortHandler)
 }

@@ -81,6 +81,9 @@ func (f *requestFraming) watch(p []byte) (int, error) {
 // partialHead reports whether a request's head has begun and not ended.
 func (f *requestFraming) partialHead() bool { return f.state == inHead && len(f.line) > 0 }
 
+// midway reports whether the client is in the middle of a request's body, or where only it knows.
+func (f *requestFraming) midway() bool { return f.state != inHead }
+
 // dropEmptyLine reports whether c belongs to the one empty line that may come before a request line.
 func (f *requestFraming) dropEmptyLine(c byte) bool {
 	switch {

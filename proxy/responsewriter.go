@@ -16,8 +16,8 @@ type responseWriter struct {
 	written int64
 	body    *watchedBody // nil if the request has none
 	// stall cuts an HTTP/2 stream whose client does not take what it is sent; an HTTP/1.x connection sees to that itself.
-	stall  *time.Timer
-	linger bool
+	stall   *time.Timer
+	watched bool // an HTTP/1.x request with a body
 }
 
 // newResponseWriter wraps the writer of a request, and its body. It lets a response begin before the request's body has ended.
@@ -34,7 +34,7 @@ func newResponseWriter(rw http.ResponseWriter, r *http.Request) *responseWriter 
 		w.stall.Stop()
 	} else if w.body != nil {
 		w.rc.EnableFullDuplex()
-		w.linger = true
+		w.watched = true
 	}
 	return w
 }
@@ -53,13 +53,10 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lingerTime is how long the rest of a body that nobody wants is taken, so that the client gets to read its answer.
-const lingerTime = 2 * time.Second
-
-// end is called when the exchange is over.
+// end is called when the exchange is over. What is left of the body is for the connection to deal with, not for net/http.
 func (w *responseWriter) end() {
-	if w.linger && !w.body.ended.Load() {
-		w.rc.SetReadDeadline(time.Now().Add(lingerTime))
+	if w.watched && !w.body.ended.Load() {
+		w.rc.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -69,7 +66,7 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 && w.status == 0 {
 		w.status = status
-		if w.linger && !w.body.ended.Load() {
+		if w.watched && !w.body.ended.Load() {
 			w.Header().Set("Connection", "close")
 		}
 	}
