@@ -167,6 +167,7 @@ func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backe
 
 // respond passes the response on and reports whether its end left the connection in step.
 func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream) (clean bool, err error) {
+	connection := resp.Header["Connection"]
 	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, u.target)
 	h := w.Header()
 	if _, offered := resp.Header["Upgrade"]; offered {
@@ -179,7 +180,7 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil // no guess of ours
 	}
-	announced := rewriteTrailers(resp.Trailer)
+	announced := rewriteTrailers(resp.Trailer, connection)
 	for name := range announced {
 		h.Add("Trailer", name)
 	}
@@ -187,7 +188,7 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	if err := x.copyBody(w, resp); err != nil {
 		return false, err
 	}
-	for name, values := range rewriteTrailers(resp.Trailer) {
+	for name, values := range rewriteTrailers(resp.Trailer, connection) {
 		if _, ok := announced[name]; !ok {
 			name = http.TrailerPrefix + name
 		}

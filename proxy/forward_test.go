@@ -405,3 +405,30 @@ func TestClientConnectionSurvivesManyBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatConnectionListsEndsHere, in heads and in trailers of both directions, also where it says close.
+func TestWhatConnectionListsEndsHere(t *testing.T) {
+	for _, connection := range []string{
+		"Connection: X-A\r\n", "Connection: X-A, close\r\n", "Connection: close, x-a\r\n", "Connection: close\r\nConnection: X-A\r\n",
+		"Connection: X-A\r\nConnection: close\r\n", "Connection: upgrade, X-A, close\r\n",
+	} {
+		const message = "X-A: head\r\nX-B: head\r\nTrailer: X-A, X-B\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-A: end\r\nX-B: end\r\n\r\n"
+		got := make(chan string, 1)
+		b := startBackend(t, func(_ *backend, conn net.Conn) {
+			br := bufio.NewReader(conn)
+			head, _ := rawHead(br)
+			body, _ := rawHead(br) // up to the empty line behind the trailers
+			got <- head + body
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+connection+message)
+		})
+		c := start(t, oneSite(httpTo(b.address))).dial()
+		c.send("POST / HTTP/1.1\r\n" + host + connection + message)
+		answered := c.head()
+		trailers := c.head()
+		for name, all := range map[string]string{"the backend": <-got, "the client": answered + trailers} {
+			if strings.Contains(strings.ToLower(all), "x-a") || strings.Count(all, "X-B: ") != 2 {
+				t.Errorf("%q: %s was sent\n%s", connection, name, all)
+			}
+		}
+	}
+}

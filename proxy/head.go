@@ -221,43 +221,45 @@ func parseContentLength(s string) (uint64, error) {
 
 // checkResponseHead checks a backend's raw response head for what a client must never be handed
 // on: control bytes, and lengths that contradict each other. Lines may end in a bare LF, as those of hand-written
-// servers do.
-func checkResponseHead(head []byte) error {
+// servers do. It returns the values of Connection.
+func checkResponseHead(head []byte) (connection []string, err error) {
 	var lengths, codings int
 	for i, line := range bytes.Split(bytes.TrimRight(head, "\r\n"), []byte("\n")) {
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		for _, c := range line {
 			if c < ' ' && c != '\t' || c == 0x7F {
-				return fmt.Errorf("byte 0x%02x in line %d of the response head", c, i+1)
+				return nil, fmt.Errorf("byte 0x%02x in line %d of the response head", c, i+1)
 			}
 		}
 		if i == 0 {
 			if !bytes.HasPrefix(line, []byte("HTTP/1.")) {
-				return fmt.Errorf("the response begins with %s, not with HTTP/1.x", quoted(string(line)))
+				return nil, fmt.Errorf("the response begins with %s, not with HTTP/1.x", quoted(string(line)))
 			}
 			continue
 		}
 		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
 			continue // folded: net/http joins it with a space (RFC 9112, section 5.2)
 		}
-		name, _, _ := bytes.Cut(line, []byte(":"))
+		name, value, _ := bytes.Cut(line, []byte(":"))
 		if !isToken(string(name)) {
-			return fmt.Errorf("line %d of the response head does not begin with a header name", i+1)
+			return nil, fmt.Errorf("line %d of the response head does not begin with a header name", i+1)
 		}
 		switch strings.ToLower(string(name)) {
 		case "content-length":
 			lengths++
 		case "transfer-encoding":
 			codings++
+		case "connection":
+			connection = append(connection, string(bytes.TrimSpace(value)))
 		}
 	}
 	if codings > 0 && bytes.HasPrefix(head, []byte("HTTP/1.0")) {
-		return errors.New("Transfer-Encoding in an HTTP/1.0 response")
+		return nil, errors.New("Transfer-Encoding in an HTTP/1.0 response")
 	}
 	if lengths > 1 || codings > 1 || lengths > 0 && codings > 0 {
-		return fmt.Errorf("the response has %d Content-Length and %d Transfer-Encoding headers", lengths, codings)
+		return nil, fmt.Errorf("the response has %d Content-Length and %d Transfer-Encoding headers", lengths, codings)
 	}
-	return nil
+	return connection, nil
 }
 
 // validHost reports whether s can stand in a Host header (RFC 9110, section 7.2): a name or an

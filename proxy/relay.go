@@ -32,6 +32,11 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 		x.fail(w, fmt.Errorf("backend's handshake: the 101 has extensions that nobody asked for: %s", quoted(strings.Join(got, ", "))))
 		return
 	}
+	if got := resp.Header["Sec-Websocket-Protocol"]; len(got) > 0 && (len(got) > 1 || !ws.HasToken(r.Header["Sec-Websocket-Protocol"], got[0])) {
+		resp.conn.Close()
+		x.fail(w, fmt.Errorf("backend's handshake: the 101 has a subprotocol that nobody asked for: %s", quoted(strings.Join(got, ", "))))
+		return
+	}
 	session := newRelaySession(resp.conn.end(), x.location.Timeouts.TunnelIdle)
 	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header), opened: func() {
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
@@ -96,6 +101,7 @@ type relaySession struct {
 	result tunnel.Result // what ended the session first
 	known  bool
 	stop   *time.Timer // closes both ends
+	late   *time.Timer // answers a Close frame that the other side has not answered
 }
 
 func newRelaySession(backend tunnel.End, idleTimeout time.Duration) *relaySession {
@@ -165,6 +171,15 @@ func (s *relaySession) endWithin(timeout time.Duration) {
 	}
 }
 
+// echoLater answers a side's Close frame itself, unless the other side does so soon. The first call counts.
+func (s *relaySession) echoLater(c *relayConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.late == nil {
+		s.late = time.AfterFunc(echoDelay, func() { c.order(*c.echo.Load()) })
+	}
+}
+
 func (s *relaySession) closeBoth() {
 	for _, c := range []*relayConn{s.client, s.backend} {
 		if c != nil {
@@ -188,6 +203,9 @@ func (s *relaySession) finish() tunnel.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop.Stop()
+	if s.late != nil {
+		s.late.Stop()
+	}
 	r := s.result
 	if !s.known {
 		r = tunnel.Result{By: tunnel.Proxy, Cause: tunnel.CauseReset, Code: ws.CloseAbnormal}

@@ -502,7 +502,7 @@ func TestRelayDeliversWhatCameBeforeTheClose(t *testing.T) {
 			if g := next(t, got); g.first != closeFrame || !bytes.Equal(g.payload, payload) {
 				t.Errorf("the backend got %v", g)
 			}
-			if op, answer := frame(t, c.br); op != ws.OpClose || answer != string(payload[:min(2, len(payload))]) {
+			if op, answer := frame(t, c.br); op != ws.OpClose || answer != string(payload) {
 				t.Errorf("the client got opcode %d with %q", op, answer)
 			}
 			c.rest()
@@ -513,16 +513,21 @@ func TestRelayDeliversWhatCameBeforeTheClose(t *testing.T) {
 func TestRelayEndsWithTheAnswerOfABackendThatGoesOnSending(t *testing.T) {
 	b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
 		message(br)
-		io.WriteString(conn, serverText("too late"))
+		io.WriteString(conn, serverText("late"))
 		time.Sleep(20 * time.Millisecond)
-		io.WriteString(conn, serverText("too late")+string(ws.AppendClose(nil, 4000, "", nil)))
+		io.WriteString(conn, serverText("late")+string(ws.AppendClose(nil, 4001, "at last", nil)))
 		io.Copy(io.Discard, br)
 	})
 	f := start(t, oneSite(relayTo(b.address)))
 	c := relayed(t, f, "")
 	begin := time.Now()
 	c.send(clientClose(4000, ""))
-	if op, payload := frame(t, c.br); op != ws.OpClose || code(payload) != 4000 {
+	for range 2 {
+		if op, payload := frame(t, c.br); op != ws.OpText || payload != "late" {
+			t.Errorf("the client got opcode %d with %q", op, payload)
+		}
+	}
+	if op, payload := frame(t, c.br); op != ws.OpClose || payload != "\x0f\xa1at last" {
 		t.Errorf("the client got opcode %d with %q", op, payload)
 	}
 	if rest := c.rest(); rest != "" {
@@ -531,6 +536,41 @@ func TestRelayEndsWithTheAnswerOfABackendThatGoesOnSending(t *testing.T) {
 	awaitRelaysEnd(t, f)
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// TestRelayAnswersACloseThatTheBackendDoesNot, whether that goes or stays.
+func TestRelayAnswersACloseThatTheBackendDoesNot(t *testing.T) {
+	for name, after := range map[string]func(net.Conn){
+		"goes":  func(net.Conn) {},
+		"stays": func(conn net.Conn) { io.Copy(io.Discard, conn) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
+				message(br)
+				after(conn)
+			})
+			f := start(t, oneSite(relayTo(b.address)))
+			c := relayed(t, f, "")
+			c.send(clientClose(4000, "bye"))
+			if op, payload := frame(t, c.br); op != ws.OpClose || payload != "\x0f\xa0" {
+				t.Errorf("the client got opcode %d with %q", op, payload)
+			}
+			c.rest()
+			awaitRelaysEnd(t, f)
+		})
+	}
+}
+
+func TestRelayRefusesASubprotocolThatNobodyAskedFor(t *testing.T) {
+	b := startHeads(t, always(strings.TrimSuffix(switching, "\r\n")+"Sec-WebSocket-Protocol: chat\r\n\r\n"))
+	f := start(t, oneSite(relayTo(b.address)))
+	for offer, status := range map[string]int{"": 502, "Sec-WebSocket-Protocol: talk\r\n": 502, "Sec-WebSocket-Protocol: talk, chat\r\n": 101} {
+		c := f.dial()
+		c.send(upgradeWith(offer))
+		if head := c.head(); !strings.HasPrefix(head, fmt.Sprint("HTTP/1.1 ", status)) {
+			t.Errorf("offered %q: %q", offer, head)
+		}
 	}
 }
 

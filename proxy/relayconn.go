@@ -30,6 +30,7 @@ type relayConn struct {
 	messages atomic.Uint64
 
 	ordered atomic.Pointer[[]byte] // a Close frame of our own, to be written at the next frame boundary
+	echo    atomic.Pointer[[]byte] // the answer to the peer's Close frame, for when the other side gives none
 	write   sync.Mutex             // held while the peer takes its bytes; guards out
 	out     ws.Scanner             // what the peer is sent
 
@@ -83,7 +84,7 @@ func (c *relayConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if f, ok := errors.AsType[*closeFrame](err); ok {
-		c.answer(f)
+		c.passClose(f)
 		return n, errRelayEnded
 	}
 	if bad, ok := errors.AsType[*frameError](err); ok {
@@ -100,13 +101,18 @@ func (c *relayConn) peer() *relayConn {
 	return c.session.client
 }
 
-// answer answers the peer's Close frame and passes it on.
-func (c *relayConn) answer(f *closeFrame) {
+// echoDelay is how long the answer to a Close frame is left to the other side, which may still be sending.
+const echoDelay = closeTimeout / 2
+
+// passClose passes the peer's Close frame on. The other side's own is the answer.
+func (c *relayConn) passClose(f *closeFrame) {
 	code, _ := c.frames.scan.Close()
 	c.session.note(tunnel.Result{By: c.side, Cause: tunnel.CauseClose, Code: code})
 	c.session.endWithin(closeTimeout)
+	echo := ws.AppendFrame(nil, ws.OpClose, f.payload[:min(2, len(f.payload))], c.mask())
+	c.echo.Store(&echo)
+	c.session.echoLater(c)
 	other := c.peer()
-	c.order(ws.AppendFrame(nil, ws.OpClose, f.payload[:min(2, len(f.payload))], c.mask()))
 	other.order(ws.AppendFrame(nil, ws.OpClose, f.payload, other.mask()))
 	c.sawClose()
 }
@@ -153,11 +159,14 @@ func (c *relayConn) lost(err error) error {
 }
 
 // lostReading is [relayConn.lost] for the side that nothing more can come from. The other side gets just what happened: no
-// Close frame, unless it has been sent one.
+// Close frame, unless it has been sent one or has sent one.
 func (c *relayConn) lostReading(err error) error {
 	err = c.lost(err)
 	c.isOver()
-	if other := c.peer(); other.ordered.Load() == nil {
+	switch other := c.peer(); {
+	case other.echo.Load() != nil:
+		other.order(*other.echo.Load())
+	case other.ordered.Load() == nil:
 		other.cut()
 	}
 	return err

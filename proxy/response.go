@@ -60,7 +60,8 @@ var headReaders = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 // parseResponseHead checks and parses a whole head.
 func parseResponseHead(head []byte, method string) (*http.Response, error) {
-	if err := checkResponseHead(head); err != nil {
+	connection, err := checkResponseHead(head)
+	if err != nil {
 		return nil, err
 	}
 	br := headReaders.Get().(*bufio.Reader)
@@ -73,6 +74,9 @@ func parseResponseHead(head []byte, method string) (*http.Response, error) {
 		return nil, errors.New("the response head is malformed")
 	case parsed.StatusCode < 100:
 		return nil, fmt.Errorf("the response has status %d", parsed.StatusCode)
+	}
+	if len(connection) > 0 {
+		parsed.Header["Connection"] = connection // net/http takes all of it away where it says close
 	}
 	return parsed, nil
 }

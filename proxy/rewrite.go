@@ -64,7 +64,7 @@ func rewriteRequest(in *inbound, l *location, target *config.Target) *outbound {
 	if l.BackendHost {
 		out.host = target.Host
 	}
-	listed := connectionListed(in.header, func(name string) bool {
+	listed := connectionListed(in.header["Connection"], func(name string) bool {
 		return slices.Contains(ownHeaders, name)
 	})
 	for name, values := range in.header {
@@ -86,11 +86,12 @@ func endsHere(name string) bool {
 }
 
 // rewriteTrailers returns the fields of a trailer section that go on: none that would have meant something in the
-// head (RFC 9110, section 6.5.1).
-func rewriteTrailers(t http.Header) http.Header {
+// head (RFC 9110, section 6.5.1), and none that the message's Connection lists.
+func rewriteTrailers(t http.Header, connection []string) http.Header {
+	listed := connectionListed(connection, func(string) bool { return false })
 	out := make(http.Header, len(t))
 	for name, values := range t {
-		if !endsHere(name) && !slices.Contains(ownHeaders, name) {
+		if !endsHere(name) && !slices.Contains(ownHeaders, name) && !slices.Contains(listed, name) {
 			out[name] = values
 		}
 	}
@@ -116,9 +117,9 @@ func rewriteTarget(in *inbound, match config.Match, target *config.Target) strin
 
 // connectionListed returns the canonical names of the headers that Connection lists, but those that keep says
 // must stay (RFC 9110, section 7.6.1).
-func connectionListed(h http.Header, keep func(name string) bool) []string {
+func connectionListed(connection []string, keep func(name string) bool) []string {
 	var listed []string
-	for _, value := range h["Connection"] {
+	for _, value := range connection {
 		for token := range strings.SplitSeq(value, ",") {
 			name := textproto.CanonicalMIMEHeaderKey(textproto.TrimString(token))
 			if name != "" && !keep(name) {
@@ -280,7 +281,7 @@ func rewriteResponse(h http.Header, status int, in *inbound, l *location, target
 
 // dropHopByHop removes from a response head what ends here, and what its Connection lists.
 func dropHopByHop(h http.Header) {
-	listed := connectionListed(h, func(name string) bool {
+	listed := connectionListed(h["Connection"], func(name string) bool {
 		return name == "Content-Length" || strings.HasPrefix(name, "Sec-Websocket-")
 	})
 	for _, name := range slices.Concat(listed, responseHopByHop) {

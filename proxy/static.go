@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -69,7 +70,38 @@ func (x *exchange) serveFile(w *responseWriter, r *http.Request, root *os.Root, 
 	}
 	defer file.Close()
 	w.Header().Set("ETag", fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()))
+	if asked := r.Header["Range"]; len(asked) > 0 {
+		r.Header["Range"] = []string{rangeFor(asked[0], info.Size())}
+	}
 	http.ServeContent(w, r, path.Base(name), info.ModTime(), file)
+}
+
+// rangeFor makes of a Range header one that http.ServeContent understands rightly: none for a unit that is not bytes, which is to be
+// ignored, and one behind the file's end where no byte can be meant (RFC 9110, sections 14.1.2 and 14.2).
+func rangeFor(value string, size int64) string {
+	unit, set, ok := strings.Cut(value, "=")
+	if !ok || !strings.EqualFold(unit, "bytes") {
+		return ""
+	}
+	var specs []string
+	for spec := range strings.SplitSeq(set, ",") {
+		spec = strings.Trim(spec, " \t")
+		first, last, _ := strings.Cut(spec, "-")
+		if first == "" && last != "" && strings.Trim(last, "0") == "" {
+			continue // the last 0 bytes
+		}
+		begin, errBegin := strconv.ParseInt(first, 10, 64)
+		end, errEnd := strconv.ParseInt(last, 10, 64)
+		if errBegin == nil && errEnd == nil && end < begin {
+			specs = nil
+			break
+		}
+		specs = append(specs, spec)
+	}
+	if len(specs) == 0 {
+		return fmt.Sprintf("bytes=%d-", size)
+	}
+	return "bytes=" + strings.Join(specs, ",")
 }
 
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.

@@ -158,12 +158,21 @@ func TestStaticConditionsAndRanges(t *testing.T) {
 		{"Range: bytes=-3\r\n", 206, "789"},
 		{"Range: bytes=8-\r\n", 206, "89"},
 		{"Range: bytes=10-\r\n", 416, ""},
+		{"Range: bytes=-0\r\n", 416, ""},
+		{"Range: bytes=5-2\r\n", 416, ""},
+		{"Range: bytes=-0, 2-4\r\n", 206, "234"},
+		{"Range: BYTES=2-4\r\n", 206, "234"},
+		{"Range: lines=2-4\r\n", 200, "0123456789"},
 		{"Range: bytes=2-4\r\nIf-Range: " + tag + "\r\n", 206, "234"},
 		{"Range: bytes=2-4\r\nIf-Range: \"x\"\r\n", 200, "0123456789"},
 	}
 	for _, tt := range tests {
-		if a := ask(tt.headers); a.StatusCode != tt.status || tt.body != "" && a.body != tt.body {
+		a := ask(tt.headers)
+		if a.StatusCode != tt.status || tt.body != "" && a.body != tt.body {
 			t.Errorf("%q: %s %q", tt.headers, a.Status, a.body)
+		}
+		if got := a.Header.Get("Content-Range"); tt.status == 416 && got != "bytes */10" {
+			t.Errorf("%q: Content-Range %q", tt.headers, got)
 		}
 	}
 	if a := ask("Range: bytes=2-4\r\n"); a.Header.Get("Content-Range") != "bytes 2-4/10" {

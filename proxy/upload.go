@@ -38,7 +38,7 @@ func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *out
 		out.header["Content-Length"] = []string{strconv.FormatInt(r.ContentLength, 10)}
 	case r.ContentLength < 0:
 		out.header["Transfer-Encoding"] = []string{"chunked"}
-		if names := trailerNames(rewriteTrailers(r.Trailer)); names != "" {
+		if names := trailerNames(rewriteTrailers(r.Trailer, r.Header["Connection"])); names != "" {
 			out.header["Trailer"] = []string{names}
 		}
 	case bodyExpected(r.Method):
@@ -112,7 +112,7 @@ func (u *upload) copy(r *http.Request) error {
 	}
 	if chunks != nil {
 		chunks.Close()
-		wire.Write(append(appendHeader(nil, rewriteTrailers(r.Trailer)), "\r\n"...))
+		wire.Write(append(appendHeader(nil, rewriteTrailers(r.Trailer, r.Header["Connection"])), "\r\n"...))
 	}
 	return wire.Flush()
 }
