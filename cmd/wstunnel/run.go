@@ -58,6 +58,7 @@ func serve(log *slog.Logger, cfg *config.Config, inherited []net.Listener, reloa
 	slog.SetDefault(log)
 	// A reader of the log that goes away must not take the server with it.
 	signal.Ignore(syscall.SIGPIPE)
+	paceCollector()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
