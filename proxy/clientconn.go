@@ -235,7 +235,7 @@ func (c *clientConn) interrupt() {
 func (c *clientConn) Close() error {
 	c.mu.Lock()
 	c.interrupt()
-	again, linger := c.closed, c.midway && !c.reset
+	again, reset, linger := c.closed, c.reset, c.midway && !c.reset
 	c.closed = true
 	c.mu.Unlock()
 	if again {
@@ -247,7 +247,18 @@ func (c *clientConn) Close() error {
 		return nil
 	}
 	defer c.leave()
+	if reset {
+		return c.socket().Close() // over TLS without the alert that would make a cut body look whole
+	}
 	return c.Conn.Close()
+}
+
+// socket returns what carries the connection, below TLS.
+func (c *clientConn) socket() net.Conn {
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		return socketUnder(secure)
+	}
+	return c.Conn
 }
 
 // resetOnClose makes the coming Close a reset.
@@ -265,18 +276,14 @@ func (c *clientConn) linger() {
 	defer c.Conn.Close()
 	defer context.AfterFunc(c.listener.server.ctx, func() { c.Conn.Close() })()
 	c.CloseWrite()
-	socket := c.Conn
-	if secure, ok := socket.(*tls.Conn); ok {
-		socket = socketUnder(secure)
-	}
+	socket := c.socket()
 	if half, ok := socket.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 	}
-	buf := copyBuffers.Get().(*[32 << 10]byte)
-	defer copyBuffers.Put(buf)
+	scrap := make([]byte, 4<<10)
 	for end := time.Now().Add(lingerTime); time.Now().Before(end); {
 		socket.SetReadDeadline(time.Now().Add(lingerPause))
-		if _, err := socket.Read(buf[:]); err != nil {
+		if _, err := socket.Read(scrap); err != nil {
 			return
 		}
 	}

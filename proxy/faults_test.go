@@ -186,10 +186,12 @@ func TestBodyThatBreaksOffForAnHTTP10Client(t *testing.T) {
 		rawHead(bufio.NewReader(conn))
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 	})
-	c := start(t, oneSite(httpTo(b.address))).dial()
-	c.send("GET / HTTP/1.0\r\n" + host + "\r\n")
-	if all, err := io.ReadAll(c.br); err == nil {
-		t.Errorf("%q and a clean end", all)
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for _, c := range []*client{f.dial(), f.dialSecure()} {
+		c.send("GET / HTTP/1.0\r\n" + host + "\r\n")
+		if all, err := io.ReadAll(c.br); err == nil {
+			t.Errorf("%q and a clean end", all)
+		}
 	}
 }
 
