@@ -30,6 +30,18 @@ func (f *front) openTunnel() (*client, uint64) {
 	return c, live[len(live)-1].ID
 }
 
+// startFlood is a backend that never stops talking.
+func startFlood(t *testing.T) *backend {
+	flood := string(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 60_000), nil))
+	return startSocket(t, func(conn net.Conn, _ *bufio.Reader) {
+		for {
+			if _, err := io.WriteString(conn, flood); err != nil {
+				return
+			}
+		}
+	})
+}
+
 func TestTunnelsTellWhatFlowsThroughThem(t *testing.T) {
 	b := startEchoSocket(t)
 	f := start(t, oneSite(socketTo(b.address)))
@@ -79,14 +91,7 @@ func TestTunnelIsClosedByOrder(t *testing.T) {
 
 // TestAllTunnelsAreDrained, in bounded time, though one client is stalled; those that come later stay.
 func TestAllTunnelsAreDrained(t *testing.T) {
-	flood := string(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 60_000), nil))
-	b := startSocket(t, func(conn net.Conn, _ *bufio.Reader) {
-		for {
-			if _, err := io.WriteString(conn, flood); err != nil {
-				return
-			}
-		}
-	})
+	b := startFlood(t)
 	f := start(t, oneSite(socketTo(startEchoSocket(t).address), `{path: /flood, websocket: "ws://`+b.address+`"}`))
 	c, _ := f.openTunnel()
 	stalled := f.dial()
@@ -133,14 +138,7 @@ func TestFramesArePutIntoATunnel(t *testing.T) {
 
 // TestControlDoesNotWaitForAStalledClient, who has asked for more than it ever reads.
 func TestControlDoesNotWaitForAStalledClient(t *testing.T) {
-	flood := string(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 60_000), nil))
-	b := startSocket(t, func(conn net.Conn, _ *bufio.Reader) {
-		for {
-			if _, err := io.WriteString(conn, flood); err != nil {
-				return
-			}
-		}
-	})
+	b := startFlood(t)
 	f := start(t, oneSite(socketTo(b.address)))
 	_, id := f.openTunnel()
 	await(t, "a stall", func() bool {

@@ -16,17 +16,6 @@ func listening(addresses ...string) string {
 	return "listen: [" + strings.Join(listeners, ", ") + "]\n" + oneSite(socketTo("127.0.0.1:1"))
 }
 
-// freeAddress returns an address that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // TestFailedReloadLeavesNothingBehind: the corrected configuration finds all addresses free.
 func TestFailedReloadLeavesNothingBehind(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -34,7 +23,7 @@ func TestFailedReloadLeavesNothingBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	wanted := freeAddress(t)
+	wanted := closedPort(t)
 	f := start(t, oneSite(socketTo("127.0.0.1:1")))
 	for range 20 {
 		if err := f.try(t, listening(wanted, taken.Addr().String())); err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
