@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/textproto"
 	"os"
 	"path"
 	"strconv"
@@ -85,16 +86,14 @@ func rangeFor(value string, size int64) string {
 	}
 	var specs []string
 	for spec := range strings.SplitSeq(set, ",") {
-		spec = strings.Trim(spec, " \t")
 		first, last, _ := strings.Cut(spec, "-")
-		if first == "" && last != "" && strings.Trim(last, "0") == "" {
+		begin, errBegin := strconv.ParseInt(textproto.TrimString(first), 10, 64)
+		end, errEnd := strconv.ParseInt(textproto.TrimString(last), 10, 64)
+		switch {
+		case textproto.TrimString(first) == "" && errEnd == nil && end == 0:
 			continue // the last 0 bytes
-		}
-		begin, errBegin := strconv.ParseInt(first, 10, 64)
-		end, errEnd := strconv.ParseInt(last, 10, 64)
-		if errBegin == nil && errEnd == nil && end < begin {
-			specs = nil
-			break
+		case errBegin == nil && errEnd == nil && end < begin:
+			return fmt.Sprintf("bytes=%d-", size)
 		}
 		specs = append(specs, spec)
 	}
