@@ -25,8 +25,9 @@ import (
 // relay carries a WebSocket connection message by message: fragments are put together, and the browser is offered
 // permessage-deflate whether the backend knows it or not. The backend has already answered its handshake;
 // websocketproxy repeats it against [relayBackend], which answers from memory, and then moves the messages. Close frames
-// are not left to it: it makes up codes, and writes nothing to a side that it has already answered.
-func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendResponse) {
+// are not left to it: it makes up codes, and writes nothing to a side that it has already answered. there is called when
+// the connection is one of the live ones.
+func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendResponse, there func()) {
 	if got := resp.Header["Sec-Websocket-Extensions"]; len(got) > 0 {
 		resp.conn.Close()
 		x.fail(w, fmt.Errorf("backend's handshake: the 101 has extensions that nobody asked for: %s", quoted(strings.Join(got, ", "))))
@@ -42,6 +43,7 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
 		session.live = x.server.tunnels.announce(x.tunnelInfo(resp.Header))
 		session.live.register(session)
+		there()
 	}}
 	proxy := &websocketproxy.WebsocketProxy{
 		Backend:  func(*http.Request) *url.URL { return &url.URL{Scheme: "ws", Host: "backend", Path: "/"} },

@@ -574,6 +574,20 @@ func TestRelayRefusesASubprotocolThatNobodyAskedFor(t *testing.T) {
 	}
 }
 
+func TestRelayCountsOnce(t *testing.T) {
+	b, _ := startReader(t)
+	f := start(t, oneSite(relayTo(b.address)))
+	f.server.SetCapacity(3)
+	f.apply(t, plainListener+oneSite(relayTo(b.address)))
+	for range 3 {
+		relayed(t, f, "")
+	}
+	await(t, "three relays", func() bool {
+		c := f.server.Counts()
+		return c.Live == 3 && c.Opening == 0
+	})
+}
+
 func TestRelayLogsWhoEndedItAndLeavesNothing(t *testing.T) {
 	half := clientFrame(binaryFrame, make([]byte, 1000))[:500]
 	reset := func(conn net.Conn) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"wstunnel/internal/config"
@@ -49,9 +50,10 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 	}
 	x.rewriteSwitching(resp.Response)
 	x.server.tunnels.hold()
-	defer x.server.tunnels.release()
+	there := sync.OnceFunc(x.server.tunnels.release)
+	defer there()
 	if x.location.Mode == config.ModeRelay {
-		x.relay(w, r, resp)
+		x.relay(w, r, resp, there)
 		return
 	}
 	x.join(w, resp)

@@ -267,6 +267,37 @@ func TestSideThatNeverAnswersIsDead(t *testing.T) {
 	}
 }
 
+// TestSideHasItsTimeToAnswerAPingThatCameLate, behind a long frame.
+func TestSideHasItsTimeToAnswerAPingThatCameLate(t *testing.T) {
+	const interval = 300 * time.Millisecond
+	for _, transport := range []transport{plainTCP, overPlainTLS} {
+		r := newRig(t, transport, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
+		frame := testFrame(Backend, ws.OpBinary, string(make([]byte, 100)))
+		for sent := 0; sent < len(frame); sent += 17 { // for four periods
+			time.Sleep(4 * interval / 6)
+			r.backend.Write(frame[sent:min(sent+17, len(frame))])
+		}
+		expect(t, "client", r.client, frame)
+		op, payload := readFrame(t, r.client)
+		if op != ws.OpPing {
+			t.Fatalf("got opcode %x", op)
+		}
+		time.Sleep(interval / 3)
+		r.client.Write(testFrame(Client, ws.OpPong, string(payload)))
+		r.backend.Write(testFrame(Backend, ws.OpText, "go on"))
+		for {
+			op, payload := readFrame(t, r.client)
+			if op == ws.OpClose {
+				t.Fatalf("closed: %q", payload)
+			}
+			if op == ws.OpText {
+				break
+			}
+		}
+		r.end(t)
+	}
+}
+
 func TestPingsKeepNoIdleTunnelOpen(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{Ping: 40 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}, nil, nil)
 	answer := func(conn net.Conn, from Side) {

@@ -63,8 +63,10 @@ func (p *prober) alive(d, back *direction, sent *int64) bool {
 	silence := now - d.heard.Load()
 	switch {
 	case *sent >= d.heard.Load():
-		// A ping that has not left yet proves nothing. A side that takes nothing is TCP's to find.
-		if silence >= 2*interval && !back.writing.Load() && !back.waiting.Load() {
+		switch {
+		case back.writing.Load() || back.waiting.Load():
+			*sent = now // a ping that has not left yet proves nothing; a side that takes nothing is TCP's to find
+		case now-*sent >= interval:
 			p.t.note(Result{By: d.from, Cause: CausePing, Code: ws.CloseAbnormal})
 			go p.t.close(ws.CloseGoingAway, "ping timeout", CausePing, p.t.opts.CloseTimeout)
 			return false
