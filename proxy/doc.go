@@ -12,6 +12,7 @@
 //	handler.go     an exchange in net/http's hands, with responsewriter.go
 //	decide.go      request to site, location and what serves it: pure
 //	route.go       which location answers: pure, with path.go
+//	identity.go    what the TLS handshake has to do with it: challenges, 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	upstream.go    connections to backends
 //	forward.go     an HTTP exchange with a backend, with upload.go and response.go

@@ -22,7 +22,7 @@ import (
 // action is a step in the browser that yields nothing.
 type action = chromedp.Action[chromedp.Void]
 
-// startBrowser opens a fresh headless Chromium; it skips the test only where there is none.
+// startBrowser opens a fresh headless Chromium; one must be installed.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
 	path := ""
@@ -33,7 +33,7 @@ func startBrowser(t *testing.T) context.Context {
 		}
 	}
 	if path == "" {
-		t.Skip("no Chromium on this machine")
+		t.Fatal("no Chromium on this machine: install the package chromium")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),

@@ -264,19 +264,27 @@ func TestSpliceMovesExactlyWhatItIsTold(t *testing.T) {
 	})
 }
 
-func TestReleasedConnGoesOnInTheNetPackage(t *testing.T) {
-	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
-	released := make(chan net.Conn, 1)
-	adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+// echoingOnce echoes what comes first and releases its connection then.
+func echoingOnce(t *testing.T, released chan<- net.Conn) *script {
+	return &script{readable: func(c *Conn) {
 		p, _ := c.Read()
+		if len(p) == 0 {
+			return
+		}
 		c.Write(p)
 		conn, err := c.Release()
 		if err != nil {
 			t.Error(err)
 		}
 		released <- conn
-	}})
+	}}
+}
+
+func TestReleasedConnGoesOnInTheNetPackage(t *testing.T) {
+	g, _ := startGroup(t)
+	ours, peer := pair(t, "tcp")
+	released := make(chan net.Conn, 1)
+	adopt(t, g.Pick(), ours, echoingOnce(t, released))
 	peer.Write([]byte("ab"))
 	buf := make([]byte, 2)
 	io.ReadFull(peer, buf)

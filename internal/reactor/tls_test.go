@@ -197,18 +197,7 @@ func TestTLSReleasedConnGoesOnInTheNetPackage(t *testing.T) {
 		ours, peer, _ := securePair(t, server, version)
 		released := make(chan net.Conn, 1)
 		for range 2 { // there and back, twice
-			adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
-				p, _ := c.Read()
-				if len(p) == 0 {
-					return
-				}
-				c.Write(p)
-				conn, err := c.Release()
-				if err != nil {
-					t.Error(err)
-				}
-				released <- conn
-			}})
+			adopt(t, g.Pick(), ours, echoingOnce(t, released))
 			peer.Write([]byte("ab"))
 			buf := make([]byte, 2)
 			io.ReadFull(peer, buf)
@@ -273,7 +262,7 @@ func TestTLSTakesSessionTicketsMidStream(t *testing.T) {
 func program(t *testing.T, args ...string) (in io.Writer, lines *bufio.Scanner, messages string) {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip(err)
+		t.Fatalf("openssl is missing: install the package openssl (%v)", err)
 	}
 	messages = filepath.Join(t.TempDir(), "messages")
 	cmd := exec.Command("openssl", append(args, "-msg", "-msgfile", messages)...)

@@ -132,9 +132,6 @@ func TestStalledTunnelHarmsNoOther(t *testing.T) {
 
 // TestThousandsOfTunnelsLeaveNothing ends 5,000 tunnels in every way, at any moment.
 func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	keeper := newRig(t, plainTCP, plainTCP, Options{}, nil, nil) // keeps the loops running
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

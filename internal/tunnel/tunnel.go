@@ -27,8 +27,9 @@ type Options struct {
 	HalfCloseTimeout time.Duration
 	// CloseTimeout bounds the closing handshake that the tunnel itself starts when it is idle. Zero: at once.
 	CloseTimeout time.Duration
-	// Ping is how long a side may be silent before it is sent a ping, whose pong the other side never sees. One that
-	// stays silent for twice as long is dead, and the tunnel ends. Zero: no pings.
+	// Ping is how long a side may be silent before it is sent a ping, whose pong the other side never sees. One that stays
+	// silent for twice as long is dead, and the tunnel ends. A side that takes little of what it is sent has longer, since its ping
+	// waits: on a loop it is dead when it has taken nothing for two periods, on goroutines TCP's timeouts find it. Zero: no pings.
 	Ping time.Duration
 	// Loops are the event loops to run on. Nil: loops that tunnels without any share, which run as long as
 	// there are such tunnels.
