@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ type decoder struct {
 	upstreams     map[string]*Upstream
 	upstreamNames []string // in file order
 	hostLines     map[string]int
+	backends      []backendPlace
 }
 
 // add notes a mistake.
@@ -225,12 +227,12 @@ func (d *decoder) boolean(n *yaml.Node, b *bool) bool {
 
 // duration reads a positive duration into v.
 func (d *decoder) duration(n *yaml.Node, v *time.Duration) {
-	const allowed = `a duration such as "500ms", "60s", "5m" or "1h30m"`
+	const allowed = `a duration such as "500ms", "60s", "5m", "1h30m" or "2d"`
 	s, ok := d.scalar(n, allowed)
 	if !ok {
 		return
 	}
-	got, err := time.ParseDuration(s.text)
+	got, err := parseDuration(s.text)
 	number, notNumber := strconv.ParseFloat(s.text, 64)
 	switch {
 	case notNumber == nil && (s.env || number <= 0):
@@ -246,18 +248,22 @@ func (d *decoder) duration(n *yaml.Node, v *time.Duration) {
 	}
 }
 
-// days reads a positive duration into v, which may be a number of days.
-func (d *decoder) days(n *yaml.Node, v *time.Duration) {
-	const longest = 36500 // days; a hundred years
-	if n := deref(n); n.Kind == yaml.ScalarNode {
-		text, _, problems := expand(n.Value, d.lookupEnv)
-		digits, ok := strings.CutSuffix(text, "d")
-		if number, err := strconv.Atoi(digits); ok && err == nil && len(problems) == 0 && number > 0 && number <= longest {
-			*v = time.Duration(number) * 24 * time.Hour
-			return
-		}
+// parseDuration reads a duration as Go writes it, which may begin with a whole number of days: 180d, 1d12h.
+func parseDuration(s string) (time.Duration, error) {
+	const day, most = 24 * time.Hour, 36500 // days; a hundred years
+	digits, rest, ok := strings.Cut(s, "d")
+	days, err := strconv.Atoi(digits)
+	if !ok || err != nil || days < 0 || days > most {
+		return time.ParseDuration(s)
 	}
-	d.duration(n, v)
+	if rest == "" {
+		return time.Duration(days) * day, nil
+	}
+	hours, err := time.ParseDuration(rest)
+	if err == nil && (hours < 0 || hours >= day) {
+		err = errors.New("a day has 24 hours")
+	}
+	return time.Duration(days)*day + hours, err
 }
 
 // count reads a whole number above zero.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -21,6 +22,12 @@ const (
 	inTarget           = "a target"
 	inUpstream         = "an upstream"
 )
+
+// kinds are all of them.
+var kinds = []string{
+	inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
+	inLocation, inLocationTimeouts, inTarget, inUpstream,
+}
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
 func keysOf(kind string) []string {
@@ -63,10 +70,36 @@ func keysOf(kind string) []string {
 // unknownKey words the mistake of a key that kind does not hold.
 func unknownKey(key, kind string) problem {
 	keys := keysOf(kind)
-	return problem{
-		"unknown key " + quote(key),
-		"allowed here: " + strings.Join(keys, ", ") + misspelt(key, keys...),
+	hint := misspelt(key, keys...)
+	if hint == "" {
+		hint = misplaced(key, kind)
 	}
+	return problem{"unknown key " + quote(key), "allowed here: " + strings.Join(keys, ", ") + hint}
+}
+
+// misplaced returns what to add to the allowed keys if key is, or is most likely meant to be, one that stands elsewhere.
+func misplaced(key, kind string) string {
+	var elsewhere []string
+	for _, k := range kinds {
+		if k != kind {
+			elsewhere = append(elsewhere, keysOf(k)...)
+		}
+	}
+	near := nearest(key, elsewhere)
+	if near == "" {
+		return ""
+	}
+	var places []string
+	for _, k := range kinds {
+		if k != kind && slices.Contains(keysOf(k), near) {
+			places = append(places, k)
+		}
+	}
+	where := strings.Join(places, " or ")
+	if near == key {
+		return "; it stands in " + where
+	}
+	return "; did you mean " + quote(near) + ", which stands in " + where + "?"
 }
 
 // nearest returns the word that s is most likely a misspelling of, or "".

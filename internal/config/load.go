@@ -85,7 +85,27 @@ func readDocument(name string, data []byte) (*yaml.Node, Errors) {
 		}
 	}
 	found, line := syntaxError(err, src.line())
+	if tabLine, col := findTab(data, line, found); col > 0 {
+		return fail(tabLine, col, "a tab in the indentation", "spaces, as many as the lines of the same level have; YAML takes no tabs there")
+	}
 	return fail(line, 1, found, "check indentation, quotes and brackets of this line and the one before")
+}
+
+// findTab returns where a tab stands that yaml.v3 has stumbled over: before the first word of the line that it tells, or of the next
+// one. The column is 0 where there is none.
+func findTab(data []byte, line int, found string) (tabLine, col int) {
+	if !strings.Contains(found, "cannot start any token") && !strings.Contains(found, "tab character") {
+		return 0, 0
+	}
+	lines := bytes.Split(data, []byte("\n"))
+	for n := line; n <= min(line+1, len(lines)); n++ {
+		text := lines[n-1]
+		before := text[:len(text)-len(bytes.TrimLeft(text, " \t-"))]
+		if tab := bytes.IndexByte(before, '\t'); tab >= 0 {
+			return n, tab + 1
+		}
+	}
+	return 0, 0
 }
 
 // syntaxError returns what yaml.v3 found wrong, and in which line. yaml.v3 tells the line

@@ -77,7 +77,7 @@ func parseRegex(s scalar, kind MatchKind, pattern string) (Match, *problem) {
 }
 
 func parseLiteral(s scalar, kind MatchKind, p string) (Match, *problem) {
-	if found, allowed := checkLiteral(p, s.env); found != "" {
+	if found, allowed := checkLiteral(kind, p, s.env); found != "" {
 		return Match{}, &problem{"path " + s.shown() + " " + found, allowed}
 	}
 	return Match{Kind: kind, Path: p}, nil
@@ -85,7 +85,7 @@ func parseLiteral(s scalar, kind MatchKind, p string) (Match, *problem) {
 
 // checkLiteral says what is wrong with a literal path, which is compared with the decoded,
 // normalised path of requests.
-func checkLiteral(p string, secret bool) (found, allowed string) {
+func checkLiteral(kind MatchKind, p string, secret bool) (found, allowed string) {
 	write := func(better, general string) string {
 		if secret {
 			return general
@@ -93,6 +93,8 @@ func checkLiteral(p string, secret bool) (found, allowed string) {
 		return "write " + quote(better)
 	}
 	switch {
+	case strings.Contains(p, "*"):
+		return "holds a *, which would stand for itself", withoutStar(kind, p, secret)
 	case !strings.HasPrefix(p, "/"):
 		return "does not start with /", allowedPaths
 	case strings.ContainsRune(p, 0):
@@ -109,6 +111,29 @@ func checkLiteral(p string, secret bool) (found, allowed string) {
 		return "is not normalised", write(normalise(p), "a path without //, /./ and /../")
 	}
 	return "", ""
+}
+
+// withoutStar says what to write instead of a path with a * in it.
+func withoutStar(kind MatchKind, p string, secret bool) string {
+	prefix, rest, _ := strings.Cut(p, "*")
+	switch {
+	case secret:
+		return "a prefix, which covers all below it, or a regex such as ~ ^/[^/]*/ws$"
+	case rest == "" && (prefix == "" || strings.HasPrefix(prefix, "/") && strings.HasSuffix(prefix, "/")):
+		if kind == MatchExact {
+			kind = MatchPrefix
+		}
+		return "write " + quote(kind.String()+max(prefix, "/")) + ": a prefix covers all below it"
+	}
+	begin, end := "", "$"
+	if strings.HasPrefix(p, "/") {
+		begin = "^"
+	}
+	if strings.HasSuffix(p, "*") {
+		end = ""
+	}
+	pattern := strings.ReplaceAll(regexp.QuoteMeta(strings.Trim(p, "*")), `\*`, "[^/]*")
+	return "write " + quote("~ "+begin+pattern+end) + ", a regex"
 }
 
 // hasEscape tells whether p holds % and two hex digits.

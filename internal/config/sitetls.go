@@ -103,7 +103,7 @@ func (d *decoder) siteSecurity(o object, site *Site, off bool) {
 		}
 	}
 	if n := o.get("hsts"); n != nil {
-		d.days(n, &site.HSTS)
+		d.duration(n, &site.HSTS)
 		if site.HSTS > 0 && site.HSTS < time.Second {
 			d.add(posOf(deref(n)), "hsts of less than a second", "a second at least; browsers would forget at once")
 		}
