@@ -40,6 +40,11 @@ func (x *exchange) decide(r *http.Request) decision {
 	if err := checkHead(r); err != nil {
 		return refusal(err.status, err.reason)
 	}
+	if x.in.returned() {
+		d := refusal(http.StatusLoopDetected, "this request has been here before")
+		d.err = errors.New("the request came back from where this server had sent it: a target leads here")
+		return d
+	}
 	if x.site = x.gen.table.site(r.Host); x.site == nil {
 		return refusal(http.StatusNotFound, "no site is configured for this host")
 	}

@@ -80,7 +80,7 @@ func (s *Server) newExchange(r *http.Request, from origin) *exchange {
 	x.in = inbound{
 		method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header,
 		peer: peer, client: peer, secure: from.secure, port: from.listener.port,
-		trusted: x.gen.trusts(peer),
+		trusted: x.gen.trusts(peer), loopID: s.loopID,
 	}
 	if x.in.trusted {
 		x.in.client = x.gen.clientOf(peer, r.Header["X-Forwarded-For"])
@@ -135,6 +135,8 @@ func (x *exchange) refuse(w *responseWriter, d decision) {
 	case http.StatusUpgradeRequired:
 		w.Header()["Sec-WebSocket-Version"] = []string{ws.Version}
 		x.offerWebSocket(w)
+	case http.StatusLoopDetected:
+		w.Header().Set("Cache-Control", "no-store")
 	case http.StatusBadRequest:
 		if x.protoMajor == 1 {
 			w.Header().Set("Connection", "close")

@@ -24,6 +24,8 @@ type inbound struct {
 	port   string     // the port that was connected to
 	// trusted says that the peer is one of trusted_proxies, whose X-Forwarded-* are believed.
 	trusted bool
+	// loopID is this process in CDN-Loop.
+	loopID string
 	// subject is whom the client's certificate names, where its site wants one; otherwise empty.
 	subject string
 }
@@ -49,7 +51,7 @@ var hopByHop = []string{
 
 // ownHeaders are set by this front end; Connection cannot remove them.
 var ownHeaders = []string{
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip",
+	cdnLoop, "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip",
 	clientSubject,
 }
 
@@ -147,6 +149,7 @@ func addForwarding(h http.Header, in *inbound, forwarded bool) {
 	h["X-Forwarded-Proto"] = []string{in.publicScheme()}
 	h["X-Forwarded-Port"] = []string{port}
 	h["X-Real-Ip"] = []string{in.client.String()}
+	h[cdnLoop] = []string{strings.Join(append(slices.Clone(h[cdnLoop]), in.loopID), ", ")}
 	delete(h, clientSubject)
 	if in.subject != "" {
 		h[clientSubject] = []string{in.subject}
@@ -158,6 +161,15 @@ func addForwarding(h http.Header, in *inbound, forwarded bool) {
 		}
 		h["Forwarded"] = []string{element}
 	}
+}
+
+// cdnLoop names the proxies that a request has come through (RFC 8586). Via, which could do so too, makes servers behind a proxy
+// leave compression off.
+const cdnLoop = "Cdn-Loop"
+
+// returned reports a request that this process has sent itself: some target leads back to it.
+func (in *inbound) returned() bool {
+	return slices.ContainsFunc(in.header[cdnLoop], func(v string) bool { return strings.Contains(v, in.loopID) })
 }
 
 // publicScheme is how the client connected: to this front end, or to the trusted proxy that says so.

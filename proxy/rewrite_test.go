@@ -70,7 +70,7 @@ func inboundOf(trusted bool, header ...string) *inbound {
 	peer := netip.MustParseAddr("192.0.2.1")
 	return &inbound{
 		method: "GET", target: "/", path: "/", host: "example.com:8080", header: h,
-		peer: peer, client: peer, secure: true, port: "8443", trusted: trusted,
+		peer: peer, client: peer, secure: true, port: "8443", trusted: trusted, loopID: "wstunnel-x",
 	}
 }
 
@@ -112,7 +112,7 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 		before := tt.in.header.Clone()
 		out := rewriteRequest(tt.in, l, targetOf("h:9000"))
 		got := string(out.append(nil))
-		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
+		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\nCdn-Loop: wstunnel-x\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, want)
 		}

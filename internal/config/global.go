@@ -58,6 +58,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		w.unsure = true
 	}
 	d.checkWiring(w)
+	d.checkLoops(cfg.Listen)
 	return cfg
 }
 

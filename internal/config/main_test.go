@@ -108,6 +108,6 @@ func mistakes(t *testing.T, name, text string, env func(string) (string, bool)) 
 
 // siteWith is a configuration with one site of one location, a prefix with the given lines.
 func siteWith(lines ...string) string {
-	return "listen: [{address: ':80'}]\nsites:\n  - hosts: [a.example]\n    locations:\n      - path: /x\n        " +
+	return "listen: [{address: '192.0.2.7:80'}]\nsites:\n  - hosts: [a.example]\n    locations:\n      - path: /x\n        " +
 		strings.Join(lines, "\n        ") + "\n"
 }

@@ -148,6 +148,7 @@ func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *probl
 		t.Host = net.JoinHostPort(host, port)
 	}
 	t.Servers = []Server{{Network: "tcp", Address: net.JoinHostPort(host, port)}}
+	d.backends = append(d.backends, backendPlace{s, t.Servers[0].Address})
 	return nil
 }
 
@@ -277,6 +278,9 @@ func (d *decoder) servers(n *yaml.Node) []Server {
 		}
 		servers = append(servers, server)
 		lines = append(lines, s.pos.Line)
+		if server.Network == "tcp" {
+			d.backends = append(d.backends, backendPlace{s, server.Address})
+		}
 	}
 	return servers
 }
