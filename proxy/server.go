@@ -2,14 +2,19 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
 	"log/slog"
 	"net"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"wstunnel/internal/config"
 )
@@ -35,6 +40,9 @@ type Server struct {
 
 	ctx    context.Context // ends when Shutdown is over
 	cancel context.CancelFunc
+	// opening ends when Shutdown begins, so that a name of a listener that is being resolved does not hold it up.
+	opening    context.Context
+	endOpening context.CancelFunc
 
 	web     *webServers
 	doors   *doors // nil before the first Apply
@@ -43,6 +51,9 @@ type Server struct {
 	tunnels tunnels
 
 	admission *admission
+
+	// loopID is this process in the header CDN-Loop. It is random, so that nobody who has not seen it can have requests refused by it.
+	loopID string
 
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
@@ -65,10 +76,11 @@ type generation struct {
 func New(logger *slog.Logger, inherited []net.Listener) *Server {
 	s := &Server{
 		log: logger, httpLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		listeners: map[string]*listener{}, inherited: inherited,
+		listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
 	}
 	s.tunnels.log, s.pools.server = logger, s
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.opening, s.endOpening = context.WithCancel(s.ctx)
 	s.web = newWebServers(s)
 	s.admission = newAdmission(s)
 	return s
@@ -149,11 +161,8 @@ func (s *Server) openListener(c config.Listener) (*listener, error) {
 		var plain net.ListenConfig
 		plain.SetMultipathTCP(false)
 		var err error
-		if socket, err = plain.Listen(s.ctx, "tcp", c.Address); err != nil {
-			if own := s.samePort(c.Address); own != "" {
-				err = fmt.Errorf("%w by this server itself, for %s; remove that address in one reload and add this one in the next", err, own)
-			}
-			return nil, err
+		if socket, err = plain.Listen(s.opening, "tcp", c.Address); err != nil {
+			return nil, s.listenError(c.Address, err)
 		}
 	}
 	l := newListener(socket, s, c.TLS)
@@ -165,16 +174,38 @@ func (s *Server) openListener(c config.Listener) (*listener, error) {
 	return l, nil
 }
 
-// samePort returns the address of a listener on the same port as another address, or nothing.
-func (s *Server) samePort(address string) string {
-	_, port, _ := net.SplitHostPort(address)
+// listenError adds to a failure to listen what would mend it.
+func (s *Server) listenError(address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		if own := s.clashing(address); own != "" {
+			return fmt.Errorf("%w by this server itself, for %s; remove that address in one reload and add this one in the next", err, own)
+		}
+	case errors.Is(err, syscall.EACCES) && runtime.GOOS == "linux":
+		program, _ := os.Executable()
+		return fmt.Errorf("%w; what grants a low port: AmbientCapabilities=CAP_NET_BIND_SERVICE or a socket unit of systemd, "+
+			"setcap cap_net_bind_service=+ep %s, or sysctl net.ipv4.ip_unprivileged_port_start", err, program)
+	}
+	return err
+}
+
+// clashing returns the address of a listener of this server that keeps another address from being opened, or nothing.
+func (s *Server) clashing(address string) string {
+	wanted, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return ""
+	}
 	for own, l := range s.listeners {
-		if l.port == port {
+		open, ok := l.Addr().(*net.TCPAddr)
+		if ok && open.Port == wanted.Port && (anywhere(open.IP) || anywhere(wanted.IP) || open.IP.Equal(wanted.IP)) {
 			return own
 		}
 	}
 	return ""
 }
+
+// anywhere reports an address that stands for all of the machine's.
+func anywhere(ip net.IP) bool { return ip == nil || ip.IsUnspecified() }
 
 // takeInherited returns the inherited socket that listens on an address, or nil.
 func (s *Server) takeInherited(address string) net.Listener {
@@ -187,8 +218,7 @@ func (s *Server) takeInherited(address string) net.Listener {
 		if !ok || have.Port != want.Port {
 			continue
 		}
-		anywhere := (want.IP == nil || want.IP.IsUnspecified()) && have.IP.IsUnspecified()
-		if anywhere || have.IP.Equal(want.IP) {
+		if anywhere(want.IP) && anywhere(have.IP) || have.IP.Equal(want.IP) {
 			s.inherited = append(s.inherited[:i], s.inherited[i+1:]...)
 			return l
 		}
@@ -242,6 +272,7 @@ func (s *Server) Addresses() []net.Addr {
 // Shutdown stops accepting, lets requests finish and closes every tunnel with Close frames (1001) to both ends.
 // When ctx is done, what is left is cut; the error says so.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.endOpening()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true

@@ -34,6 +34,26 @@ func TestFailedReloadLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// TestAddressInUseIsBlamedOnWhoeverHasIt: on another address of the same port there may be another process.
+func TestAddressInUseIsBlamedOnWhoeverHasIt(t *testing.T) {
+	f := start(t, oneSite(socketTo("127.0.0.1:1")))
+	_, port, _ := net.SplitHostPort(f.plain)
+	other, err := net.Listen("tcp", "127.0.0.7:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	const blame = "by this server itself"
+	for address, own := range map[string]bool{"127.0.0.7:" + port: false, f.plain: true, ":" + port: true, "0.0.0.0:" + port: true} {
+		if err := f.try(t, listening(address)); err == nil || !strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), blame) != own {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if err := f.try(t, listening("192.0.2.77:"+port)); err == nil || strings.Contains(err.Error(), blame) {
+		t.Errorf("an address that this machine has not: %v", err)
+	}
+}
+
 func TestLimitBeyondTheDescriptorsIsWarnedOf(t *testing.T) {
 	f := start(t, "limits: {max_connections: 100000000}\n"+oneSite(socketTo("127.0.0.1:1")))
 	if log := f.log.String(); !strings.Contains(log, "raise LimitNOFILE") || !strings.Contains(log, `"max_connections":100000000`) ||
