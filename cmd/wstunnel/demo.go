@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -46,16 +48,26 @@ func runDemo(stdout io.Writer, log *slog.Logger, o demo.Options) error {
 	defer d.Close()
 	text := d.YAML()
 	load := func() (*config.Config, error) { return config.Parse("demo.yaml", []byte(text), os.LookupEnv) }
-	cfg, err := load()
-	if err != nil {
-		return fmt.Errorf("the demo's own configuration: %w", err)
-	}
-	return serve(log, cfg, nil, load, func() {
+	err = serve(log, nil, configSource{first: load, again: load}, func() {
 		fmt.Fprintf(stdout, "The demo is running:\n\n  http://127.0.0.1:%d/     the chat over ws://\n"+
 			"  https://127.0.0.1:%d/    the chat over wss://, with a certificate of the local CA\n"+
 			"                             %s\n\nIts configuration:\n\n%s\nCtrl-C stops it.\n",
 			o.HTTPPort, o.HTTPSPort, filepath.Join(o.Storage, "ca.pem"), text)
 	})
+	return busyPort(err, o)
+}
+
+// busyPort says which flag takes another port where one is in use.
+func busyPort(err error, o demo.Options) error {
+	bind, ok := errors.AsType[*net.OpError](err)
+	if !ok || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	flag, port := "--http-port", o.HTTPPort
+	if address, ok := bind.Addr.(*net.TCPAddr); ok && address.Port == o.HTTPSPort {
+		flag, port = "--https-port", o.HTTPSPort
+	}
+	return fmt.Errorf("port %d of 127.0.0.1 is in use; take another one with %s", port, flag)
 }
 
 // demoStorage is a folder that outlives the demo, so that its CA has to be trusted only once.

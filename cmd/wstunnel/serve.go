@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"wstunnel/internal/config"
+	"wstunnel/proxy"
+	"wstunnel/tls"
+)
+
+// configSource reads a configuration at the start, where a mistake is told to whoever has started the server, and again for each
+// reload.
+type configSource struct {
+	first, again func() (*config.Config, error)
+}
+
+// service is a running server. Two goroutines share it: one waits for the signal that ends it, the other reloads, so that a reload
+// that takes its time, or never ends, holds up no stop.
+type service struct {
+	log          *slog.Logger
+	server       *proxy.Server
+	certificates *tls.Manager
+	source       configSource
+	current      atomic.Pointer[config.Config] // what is served, or is about to be; nil before there is one
+}
+
+// serve runs a configuration until a signal ends it: the ordinary path of run and demo. ready, if not nil, is called when all
+// listeners are open.
+func serve(log *slog.Logger, inherited []net.Listener, source configSource, ready func()) error {
+	// The standard log package is what websocketproxy writes to.
+	slog.SetDefault(log)
+	// A reader of the log that goes away must not take the server with it.
+	signal.Ignore(syscall.SIGPIPE)
+	paceCollector()
+	// Each has a channel of its own, so that no flood of SIGHUP takes the place of a SIGTERM. Of hangups that wait there is one. They stay
+	// caught to the end: a last SIGHUP would kill a process that is about to exit with 0.
+	stops, hangups := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	signal.Notify(stops, syscall.SIGTERM, os.Interrupt)
+	signal.Notify(hangups, syscall.SIGHUP)
+
+	s := &service{log: log, server: proxy.New(log, inherited), certificates: tls.NewManager(log), source: source}
+	defer s.certificates.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() {
+		if err := s.start(); err != nil {
+			failed <- err
+			return
+		}
+		if ready != nil {
+			ready()
+		}
+		s.ready(ctx)
+		s.reloads(ctx, hangups)
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case sig := <-stops:
+		cancel()
+		return s.stop(sig, stops)
+	}
+}
+
+// start begins to serve.
+func (s *service) start() error {
+	cfg, err := s.source.first()
+	if err != nil {
+		return err
+	}
+	s.current.Store(cfg)
+	return s.apply(cfg)
+}
+
+// apply loads the certificates of a configuration and hands both to the server. What is missing is ordered when the listeners
+// are open.
+func (s *service) apply(cfg *config.Config) error {
+	loaded, err := s.certificates.Load(cfg)
+	if err != nil {
+		return err
+	}
+	if err := s.server.Apply(cfg, loaded); err != nil {
+		return err
+	}
+	s.certificates.Use(loaded)
+	return nil
+}
+
+// reloads reads the configuration again for each hangup, until ctx ends. Those that come during a reload become one.
+func (s *service) reloads(ctx context.Context, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		s.notify(reloadingState())
+		s.reload()
+		s.ready(ctx)
+	}
+}
+
+// ready tells systemd that a start or a reload is over, unless a stop has begun.
+func (s *service) ready(ctx context.Context) {
+	if ctx.Err() == nil {
+		s.notify(daemon.SdNotifyReady)
+	}
+}
+
+func (s *service) reload() {
+	next, err := s.source.again()
+	if err != nil {
+		s.logMistakes(err)
+		return
+	}
+	if err := s.apply(next); err != nil {
+		s.log.Error(reloadFailed, "error", err)
+		return
+	}
+	s.current.Store(next)
+	s.log.Info("configuration reloaded", "file", next.File, "sites", len(next.Sites), "tunnels", s.server.TunnelCount())
+}
+
+const reloadFailed = "reload failed; the old configuration stays"
+
+// logMistakes logs each mistake of a configuration on a line of its own.
+func (s *service) logMistakes(err error) {
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
+		for _, mistake := range mistakes {
+			s.log.Error("mistake in the configuration", "error", mistake.Error())
+		}
+		err = fmt.Errorf("mistakes: %d", len(mistakes))
+	}
+	s.log.Error(reloadFailed, "error", err)
+}
+
+// stop ends the server in good order, or at once after a second signal.
+func (s *service) stop(sig os.Signal, stops <-chan os.Signal) error {
+	var timeout time.Duration
+	if cfg := s.current.Load(); cfg != nil {
+		timeout = cfg.ShutdownTimeout
+	}
+	s.log.Info("stopping", "signal", sig.String(), "tunnels", s.server.TunnelCount(), "timeout_ms", timeout.Milliseconds())
+	s.notify(daemon.SdNotifyStopping)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.server.Shutdown(ctx) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			s.log.Warn("not everything ended in time", "error", err)
+		}
+		s.log.Info("stopped")
+		return nil
+	case sig := <-stops:
+		return fmt.Errorf("stopped at once by a second %s", sig)
+	}
+}
+
+// notify tells systemd about the state of the service; without systemd it does nothing.
+func (s *service) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		s.log.Warn("notifying systemd failed", "error", err)
+	}
+}
