@@ -48,7 +48,7 @@ func (a *accepting) accept() {
 			return
 		case err != nil:
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			a.doors.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "retry_in", wait)
+			a.doors.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "retry_in_ms", wait.Milliseconds())
 			time.Sleep(wait)
 			continue
 		}

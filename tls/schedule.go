@@ -264,7 +264,7 @@ func (m *Manager) order(j job, kept attempt) outcome {
 		due = floor
 	}
 	m.log.Info("certificate obtained", "host", j.name, "issuer", issuerOf(cert), "not_after", cert.Leaf.NotAfter,
-		"renewal", due, "took", now.Sub(begin).Round(time.Millisecond))
+		"renewal", due, "took_ms", now.Sub(begin).Milliseconds())
 	return outcome{cert: cert, due: due}
 }
 

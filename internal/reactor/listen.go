@@ -145,7 +145,7 @@ func (ln *Listener) hand(l *Loop, c *Conn, peer netip.AddrPort) {
 // rest stops accepting for a while: descriptors have run out, and epoll would tell of the same connection for ever.
 func (ln *Listener) rest(err error) {
 	ln.pause = min(max(2*ln.pause, acceptPauseMin), acceptPauseMax)
-	ln.group.log.Error("accepting failed", "error", os.NewSyscallError("accept4", err), "retry_in", ln.pause)
+	ln.group.log.Error("accepting failed", "error", os.NewSyscallError("accept4", err), "retry_in_ms", ln.pause.Milliseconds())
 	ln.conn.mute()
 	ln.loop.Set(&ln.timer, ln.pause)
 }
