@@ -3,11 +3,13 @@
 GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    = 10s
+# What `wstunnel version` says: the tag, or the commits since it. Where there is no repository: make VERSION=v1.2.3
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .PHONY: build install test check tools fuzz bench clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/wstunnel ./cmd/wstunnel
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/wstunnel ./cmd/wstunnel
 
 # The binary, the units and the example configuration; DESTDIR for packagers.
 install: build
@@ -17,6 +19,7 @@ install: build
 	install -D -m 644 systemd/wstunnel.sysusers $(DESTDIR)/usr/lib/sysusers.d/wstunnel.conf
 	install -D -m 644 systemd/wstunnel.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/wstunnel.conf
 	install -D -m 644 config.example.yaml $(DESTDIR)/usr/share/doc/wstunnel/config.example.yaml
+	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/wstunnel/LICENSE
 	if [ -z "$(DESTDIR)" ]; then systemd-sysusers && systemd-tmpfiles --create wstunnel.conf && systemctl daemon-reload; fi
 
 # Everything, and then once more what runs on event loops, on the goroutines that take their place on other systems.

@@ -21,7 +21,6 @@ func newCertsCommand(stdout io.Writer) *cobra.Command {
 		Long: `Certs shows the certificate of each host with tls: auto or with files: who issued it, when it
 ends, when it is renewed, and why the last order failed, if it did. It reads tls.storage, where a
 running server keeps what it knows, so it needs the rights to read that.`,
-		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := loadConfig(file)
 			if err != nil {
@@ -34,7 +33,7 @@ running server keeps what it knows, so it needs the rights to read that.`,
 			return printCertificates(stdout, list)
 		},
 	}
-	configFlag(cmd, &file)
+	configFile(cmd, &file)
 	return cmd
 }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,18 +18,48 @@ import (
 // defaultConfig is where packages and the systemd unit put the configuration.
 const defaultConfig = "/etc/wstunnel/config.yaml"
 
-func configFlag(cmd *cobra.Command, file *string) {
+// configFile lets a command take the name of the configuration by --config or as its argument.
+func configFile(cmd *cobra.Command, file *string) {
+	cmd.Use += " [FILE]"
 	cmd.Flags().StringVarP(file, "config", "c", defaultConfig, "the configuration file")
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 1:
+			return usageError{fmt.Errorf("%s takes one configuration file, but got %q", cmd.CommandPath(), args)}
+		case len(args) == 1 && cmd.Flags().Changed("config"):
+			return usageError{fmt.Errorf("%s takes one configuration file, but got %q and --config %s", cmd.CommandPath(), args[0], *file)}
+		case len(args) == 1:
+			*file = args[0]
+		}
+		return nil
+	}
+	cmd.ValidArgsFunction = completeYAML
+	cmd.RegisterFlagCompletionFunc("config", completeYAML) // fails only for a flag that is not there
 }
 
 // loadConfig reads a configuration; its mistakes are the caller's.
 func loadConfig(file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w\n\nWrite it there, such as this, or name another file; config.example.yaml has every key.\n\n%s", err, firstConfig)
+	}
 	if err != nil {
 		return nil, usageError{err}
 	}
 	return cfg, nil
 }
+
+// firstConfig is shown to those who have none yet.
+const firstConfig = `listen:
+  - address: ":80"
+sites:
+  - hosts: [_]                          # any name
+    locations:
+      - path: /ws
+        websocket: ws://127.0.0.1:9000  # the WebSocket server
+      - path: /
+        http: http://127.0.0.1:8080     # the server of the pages
+`
 
 func newCheckCommand(stdout io.Writer) *cobra.Command {
 	var file string
@@ -37,7 +69,6 @@ func newCheckCommand(stdout io.Writer) *cobra.Command {
 		Long: `Check reads the configuration. It prints every mistake with its file, line and column, and
 exits with 2; or it prints the routing table as it was understood, and exits with 0. A certificate
 file that has expired is a mistake here; a server takes it, with a warning.`,
-		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := loadConfig(file)
 			if err != nil {
@@ -49,7 +80,7 @@ file that has expired is a mistake here; a server takes it, with a warning.`,
 			return printRoutes(stdout, cfg)
 		},
 	}
-	configFlag(cmd, &file)
+	configFile(cmd, &file)
 	return cmd
 }
 

@@ -59,10 +59,13 @@ to their own backend port, so that wss:// works with the same certificate.`,
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.Version = version()
+	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout))
+	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout),
+		newCompletionCommand(stdout))
 	return root
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +27,10 @@ func TestScripts(t *testing.T) {
 			"freeport": freePort,
 			"get":      get,
 			"signal":   signalBackground,
+
+			"unprivileged": unprivileged,
 		},
+		Condition: condition,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			return nil
@@ -47,6 +51,23 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != args[0] {
 		ts.Fatalf("%s: exit code %s, want %s", strings.Join(args[1:], " "), code, args[0])
 	}
+}
+
+// unprivileged is exits for a process that may not bind low ports: unprivileged 1 wstunnel run config.yaml.
+func unprivileged(ts *testscript.TestScript, neg bool, args []string) {
+	if os.Geteuid() == 0 {
+		args = slices.Insert(args, 1, "setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service")
+	}
+	exits(ts, neg, args)
+}
+
+// condition tells whether low ports take a privilege, which some containers do without.
+func condition(name string) (bool, error) {
+	if name != "lowports" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	return err == nil && strings.TrimSpace(string(first)) == "1024", nil
 }
 
 // freePort puts a free port of the loopback interface into a variable: freeport NAME.
