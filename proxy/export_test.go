@@ -1,7 +1,14 @@
 package proxy
 
+import "time"
+
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
 func (s *Server) SetCapacity(connections int64) { s.admission.capacity = connections }
+
+// SetRelayTimes sets how long a peer may take nothing of what a relay sends it, and how long relays wait for memory.
+func (s *Server) SetRelayTimes(stall, patience time.Duration) {
+	s.relayStall, s.relays.patience = stall, patience
+}
 
 // Counts are what the server keeps count of.
 type Counts struct {

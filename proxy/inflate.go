@@ -17,16 +17,21 @@ import (
 	"wstunnel/internal/ws"
 )
 
-// maxRelayMessage bounds one message, which is held in memory whole.
-const maxRelayMessage = 16 << 20
+// A message above inflateFree must not inflate to more than maxInflation times its size.
+const (
+	inflateFree  = 1 << 20
+	maxInflation = 100
+)
 
 // frameReader reads what a peer sends, frame by frame, so that websocketproxy sees only what it can be trusted with: the
-// frames keep to RFC 6455, no message is above maxRelayMessage, and compressed messages (RFC 7692, without context
-// takeover) come as plain ones. A Close frame is not handed on but is the error that ends the stream, a [closeFrame].
+// frames keep to RFC 6455, messages to the location's max_message and to the relays' memory, and compressed messages (RFC 7692,
+// without context takeover) come as plain ones. A Close frame is not handed on but is the error that ends the stream, a [closeFrame].
 type frameReader struct {
 	src     *bufio.Reader
+	role    ws.Role
 	scan    ws.Scanner // has seen what was handed on, not what src holds
 	deflate bool       // permessage-deflate was agreed on
+	limits  relayLimits
 
 	ready      bytes.Buffer // headers and short frames to be read
 	left       uint64       // payload bytes of a plain frame that pass through after ready
@@ -36,8 +41,20 @@ type frameReader struct {
 	inflating  *inflater    // set once it is complete and while it is being read
 }
 
-func newFrameReader(src io.Reader, role ws.Role, deflate bool) frameReader {
-	return frameReader{src: bufio.NewReader(src), scan: ws.NewScanner(role, deflate), deflate: deflate}
+// relayLimits bound the messages of one direction.
+type relayLimits struct {
+	maxMessage uint64
+	share      *relayShare
+	toll       int64 // memory that a message takes whatever its size
+}
+
+func newFrameReader(src io.Reader, role ws.Role, limits relayLimits) frameReader {
+	return frameReader{src: bufio.NewReader(src), role: role, scan: ws.NewScanner(role, false), limits: limits}
+}
+
+// expectDeflate says, before the first frame, whether permessage-deflate was agreed on.
+func (f *frameReader) expectDeflate(deflate bool) {
+	f.scan, f.deflate = ws.NewScanner(f.role, deflate), deflate
 }
 
 // closeFrame is a peer's Close frame, by its unmasked payload.
@@ -58,8 +75,17 @@ func violation(err error) error {
 	return &frameError{ws.CloseProtocolError, tunnel.CauseProtocol, err.Error()}
 }
 
-func tooBig() error {
-	return &frameError{ws.CloseTooBig, tunnel.CauseTooBig, "message above 16 MiB"}
+func (l *relayLimits) tooBig() error {
+	return &frameError{ws.CloseTooBig, tunnel.CauseTooBig, fmt.Sprintf("message above %d bytes", l.maxMessage)}
+}
+
+// take takes memory for a message with so many bytes, plain and compressed ones.
+func (l *relayLimits) take(plain, compressed uint64) error {
+	need := l.toll
+	if plain+compressed > relayGranted {
+		need += relayCopies*int64(plain) + compressedCopies*int64(compressed)
+	}
+	return l.share.grow(need)
 }
 
 // Bits of the first two bytes of a frame header (RFC 6455, section 5.2).
@@ -91,6 +117,9 @@ func (f *frameReader) Read(p []byte) (int, error) {
 
 // pass hands on the payload of a plain frame.
 func (f *frameReader) pass(p []byte) (int, error) {
+	if err := f.limits.take(f.size-f.left+min(f.left, uint64(len(p))), 0); err != nil {
+		return 0, err
+	}
 	n, err := f.src.Read(p[:min(uint64(len(p)), f.left)])
 	if n > 0 {
 		f.left -= uint64(n)
@@ -99,8 +128,11 @@ func (f *frameReader) pass(p []byte) (int, error) {
 	return n, err
 }
 
-// nextFrame reads a frame header and decides what becomes of its frame.
+// nextFrame reads a frame header and decides what becomes of its frame. Between two messages the first has been passed on.
 func (f *frameReader) nextFrame() error {
+	if f.scan.AtMessageBoundary() {
+		f.limits.share.release()
+	}
 	head, size, err := f.header()
 	if err != nil {
 		return err
@@ -116,8 +148,11 @@ func (f *frameReader) nextFrame() error {
 	if op != ws.OpContinuation {
 		f.size = 0
 	}
-	if f.size += size; f.size > maxRelayMessage {
-		return tooBig()
+	if f.size += size; f.size > f.limits.maxMessage {
+		return f.limits.tooBig()
+	}
+	if err := f.limits.take(0, 0); err != nil {
+		return err
 	}
 	if head[0]&rsv1Bit != 0 {
 		f.opcode = op
@@ -224,6 +259,9 @@ func (f *frameReader) collect(size int, mask []byte, final bool) error {
 	start := len(f.compressed)
 	for left := size; left > 0; {
 		n, at := min(left, collectStep), len(f.compressed)
+		if err := f.limits.take(0, uint64(at+n)); err != nil {
+			return err
+		}
 		f.compressed = slices.Grow(f.compressed, n)[:at+n]
 		if _, err := io.ReadFull(f.src, f.compressed[at:]); err != nil {
 			return err
@@ -243,8 +281,15 @@ func (f *frameReader) collect(size int, mask []byte, final bool) error {
 // nextPlain puts out the next piece of an inflated message, as a fragment.
 func (f *frameReader) nextPlain() error {
 	n, err := f.inflating.Read(f.inflating.piece[:])
-	if f.size += uint64(n); f.size > maxRelayMessage {
-		return tooBig()
+	f.size += uint64(n)
+	switch {
+	case f.size > f.limits.maxMessage:
+		return f.limits.tooBig()
+	case f.size > inflateFree && f.size > maxInflation*uint64(len(f.compressed)):
+		return &frameError{ws.CloseTooBig, tunnel.CauseTooBig, fmt.Sprintf("message inflates to more than %d times its size", maxInflation)}
+	}
+	if err := f.limits.take(f.size, uint64(len(f.compressed))); err != nil {
+		return err
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return &frameError{ws.CloseInvalidData, tunnel.CauseProtocol, "inflating a message: " + err.Error()}

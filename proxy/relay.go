@@ -38,7 +38,7 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 		x.fail(w, fmt.Errorf("backend's handshake: the 101 has a subprotocol that nobody asked for: %s", quoted(strings.Join(got, ", "))))
 		return
 	}
-	session := newRelaySession(resp.conn.end(), x.location.Timeouts.TunnelIdle)
+	session := newRelaySession(x, resp.conn.end())
 	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header), opened: func() {
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
 		session.live = x.server.tunnels.announce(x.tunnelInfo(resp.Header))
@@ -94,6 +94,9 @@ func relayHeader(h http.Header) http.Header {
 type relaySession struct {
 	live            *liveTunnel
 	client, backend *relayConn // client is nil before the connection is taken over
+	memory          *relayMemory
+	maxMessage      uint64
+	stallTimeout    time.Duration
 	idleTimeout     time.Duration
 	idle            *time.Timer
 	began           time.Time
@@ -106,8 +109,11 @@ type relaySession struct {
 	late   *time.Timer // answers a Close frame that the other side has not answered
 }
 
-func newRelaySession(backend tunnel.End, idleTimeout time.Duration) *relaySession {
-	s := &relaySession{idleTimeout: idleTimeout, began: time.Now()}
+func newRelaySession(x *exchange, backend tunnel.End) *relaySession {
+	s := &relaySession{
+		memory: &x.server.relays, maxMessage: uint64(x.location.MaxMessage), stallTimeout: x.server.relayStall,
+		idleTimeout: x.location.Timeouts.TunnelIdle, began: time.Now(),
+	}
 	s.idle = time.AfterFunc(math.MaxInt64, s.checkIdle)
 	s.backend = newRelayConn(s, tunnel.Backend, backend)
 	return s
@@ -194,10 +200,12 @@ func (s *relaySession) closeBoth() {
 // returns as soon as one side has ended.
 func (s *relaySession) finish() tunnel.Result {
 	defer s.idle.Stop()
+	defer s.backend.frames.limits.share.leave()
 	if s.client == nil {
 		s.closeBoth()
 		return tunnel.Result{}
 	}
+	defer s.client.frames.limits.share.leave()
 	s.endWithin(closeTimeout)
 	<-s.client.over
 	<-s.backend.over
@@ -248,7 +256,7 @@ func (c *relayClient) Write(p []byte) (int, error) {
 		return c.relayConn.Write(p)
 	}
 	c.answered = true
-	c.expect(bytes.Contains(p, []byte("permessage-deflate")))
+	c.expectDeflate(bytes.Contains(p, []byte("permessage-deflate")))
 	head := append([]byte(nil), bytes.TrimSuffix(p, []byte("\r\n"))...)
 	head = append(appendHeader(head, c.header), "\r\n"...)
 	c.Conn.SetWriteDeadline(time.Now().Add(answerTimeout))

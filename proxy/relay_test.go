@@ -20,7 +20,7 @@ import (
 	"wstunnel/internal/ws"
 )
 
-const maxRelayMessage = 16 << 20
+const maxRelayMessage = 1 << 20
 
 func relayTo(address string) string {
 	return `{path: /ws, mode: relay, websocket: "ws://` + address + `"}`
@@ -103,7 +103,7 @@ func message(r io.Reader) (first byte, payload []byte, err error) {
 	if head[1]&0x80 != 0 {
 		io.ReadFull(r, mask[:])
 	}
-	payload = make([]byte, min(size, maxRelayMessage))
+	payload = make([]byte, min(size, 16*maxRelayMessage))
 	_, err = io.ReadFull(r, payload)
 	xor(payload, mask[:])
 	return head[0], payload, err
@@ -314,11 +314,21 @@ func TestRelayKeepsNoMemoryOfABigMessage(t *testing.T) {
 		t.Fatalf("the backend got %v", g)
 	}
 	before := heap()
-	c.send(clientFrame(compressedFrame, deflated(bytes.Repeat([]byte("x"), maxRelayMessage))))
-	if g := next(t, got); len(g.payload) != maxRelayMessage || g.payload[maxRelayMessage-1] != 'x' {
+	big := compressible(maxRelayMessage)
+	c.send(clientFrame(compressedFrame, deflated(big)))
+	if g := next(t, got); !bytes.Equal(g.payload, big) {
 		t.Fatalf("the backend got %v", g)
 	}
-	await(t, "the memory to be free", func() bool { return heap() < before+2<<20 })
+	await(t, "the memory to be free", func() bool { return heap() < before+512<<10 })
+}
+
+// compressible is a message that deflates to a tenth or less of its size, yet not to less than a hundredth.
+func compressible(size int) []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, "line %x of a long message that nobody reads; ", i*i)
+	}
+	return b.Bytes()[:size]
 }
 
 func heap() uint64 {
@@ -333,11 +343,30 @@ func TestRelayRefusesAMessageThatInflatesTooFar(t *testing.T) {
 	b, got := startReader(t)
 	f := start(t, oneSite(relayTo(b.address)))
 	c := relayed(t, f, deflateLine)
-	c.send(clientFrame(compressedFrame, deflated(make([]byte, maxRelayMessage+1))))
+	c.send(clientFrame(compressedFrame, deflated(compressible(maxRelayMessage+1))))
 	if op, payload := frame(t, c.br); op != ws.OpClose || code(payload) != ws.CloseTooBig {
 		t.Errorf("the client got opcode %d with %q", op, payload)
 	}
 	if g := next(t, got); g.first != closeFrame || code(string(g.payload)) != ws.CloseTooBig {
+		t.Errorf("the backend got %v", g)
+	}
+}
+
+func TestRelayRefusesAMessageThatIsMostlyAir(t *testing.T) {
+	b, got := startReader(t)
+	f := start(t, oneSite(`{path: /ws, mode: relay, max_message: 16MiB, websocket: "ws://`+b.address+`"}`))
+	c := relayed(t, f, deflateLine)
+	for _, good := range [][]byte{make([]byte, 1<<20), compressible(4 << 20)} {
+		c.send(clientFrame(compressedFrame, deflated(good)))
+		if g := next(t, got); !bytes.Equal(g.payload, good) {
+			t.Errorf("the backend got %v", g)
+		}
+	}
+	c.send(clientFrame(compressedFrame, deflated(make([]byte, 2<<20))))
+	if op, payload := frame(t, c.br); op != ws.OpClose || code(payload) != ws.CloseTooBig || !strings.Contains(payload, "100 times") {
+		t.Errorf("the client got opcode %d with %q", op, payload)
+	}
+	if g := next(t, got); g.first != closeFrame {
 		t.Errorf("the backend got %v", g)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,10 @@ type relayConn struct {
 	echo    atomic.Pointer[[]byte] // the answer to the peer's Close frame, for when the other side gives none
 	write   sync.Mutex             // held while the peer takes its bytes; guards out
 	out     ws.Scanner             // what the peer is sent
+	stall   *time.Timer            // looks after a write that takes long
+	moved   atomic.Int64           // when the peer last took some of a write, in nanoseconds since the session began; 0: none is under way
 
+	failed     atomic.Bool   // the peer broke the protocol: its connection ends with our Close frame
 	seen, sent atomic.Bool   // a Close frame from the peer; and one to it, or a cut: nothing may follow
 	over       chan struct{} // closed when there were both, or when the connection is lost
 	overOnce   sync.Once
@@ -44,13 +48,21 @@ func newRelayConn(s *relaySession, side tunnel.Side, end tunnel.End) *relayConn 
 		Conn: end.Conn, session: s, side: side, early: end.Early, over: make(chan struct{}),
 		out: ws.NewScanner(ws.Role(side == tunnel.Backend), true),
 	}
-	c.expect(false)
+	c.stall = time.AfterFunc(math.MaxInt64, c.checkStall)
+	share := &relayShare{memory: s.memory, over: c.over, end: func() {
+		s.end(tunnel.Result{By: tunnel.Proxy, Cause: tunnel.CauseMemory, Code: ws.CloseTryAgain}, memoryReason, farewellTimeout)
+	}}
+	limits := relayLimits{maxMessage: s.maxMessage, share: share}
+	c.frames = newFrameReader(relaySource{c}, ws.Role(side == tunnel.Client), limits)
 	return c
 }
 
-// expect makes the connection ready to read frames, compressed ones too if deflate is set.
-func (c *relayConn) expect(deflate bool) {
-	c.frames = newFrameReader(relaySource{c}, ws.Role(c.side == tunnel.Client), deflate)
+// expectDeflate says whether the client has permessage-deflate, before the first frame.
+func (c *relayClient) expectDeflate(deflate bool) {
+	c.frames.expectDeflate(deflate)
+	if deflate {
+		c.session.backend.frames.limits.toll = deflaterMemory
+	}
 }
 
 func (c *relayConn) traffic() tunnel.Traffic {
@@ -87,6 +99,7 @@ func (c *relayConn) Read(p []byte) (int, error) {
 		c.passClose(f)
 		return n, errRelayEnded
 	}
+	c.frames.limits.share.release()
 	if bad, ok := errors.AsType[*frameError](err); ok {
 		c.refuse(bad)
 		return n, errRelayEnded
@@ -120,27 +133,38 @@ func (c *relayConn) passClose(f *closeFrame) {
 // violationTimeout is how long a peer that broke the protocol may take to read why it is cut.
 const violationTimeout = time.Second
 
-// refuse ends the session of a peer whose stream is not read on. What else it sends is dropped: left unread, it
-// would make the end a reset, and the peer might lose the Close frame.
+// refuse ends the session of a peer whose stream is not read on.
 func (c *relayConn) refuse(bad *frameError) {
 	timeout := closeTimeout
 	if bad.cause == tunnel.CauseProtocol {
 		timeout = violationTimeout
+		c.failed.Store(true)
 	}
 	r := tunnel.Result{By: tunnel.Proxy, Cause: bad.cause, Code: bad.code, Err: fmt.Errorf("%s: %w", c.side, bad)}
 	c.session.end(r, bad.reason, timeout)
+	go c.drain()
+}
+
+// drain drops what a peer still sends: left unread, it would make the end a reset, and the peer might lose the Close frame. The
+// connection of a peer that broke the protocol is closed as soon as it has answered (RFC 6455, section 7.1.7).
+func (c *relayConn) drain() {
 	scrap := make([]byte, 4<<10)
 	for {
 		n, err := c.frames.src.Read(scrap)
 		c.frames.scan.Scan(scrap[:n])
-		if _, closed := c.frames.scan.Close(); closed {
-			c.sawClose()
-			return
-		}
-		if err != nil {
+		_, closed := c.frames.scan.Close()
+		switch {
+		case err != nil:
 			c.lostReading(err)
-			return
+		case closed:
+			c.sawClose()
+		default:
+			continue
 		}
+		if c.failed.Load() && c.sent.Load() {
+			c.cut()
+		}
+		return
 	}
 }
 
@@ -212,13 +236,16 @@ func (c *relayConn) obey() error {
 }
 
 func (c *relayConn) put(p []byte) error {
-	if _, err := c.Conn.Write(p); err != nil {
+	if err := c.push(p); err != nil {
 		return err
 	}
 	c.session.touch()
 	c.out.Scan(p)
 	if _, closed := c.out.Close(); closed {
 		c.sent.Store(true)
+		if c.failed.Load() {
+			endStream(c.Conn)
+		}
 		c.checkOver()
 	}
 	return nil
@@ -245,6 +272,17 @@ func (c *relayConn) mask() *[4]byte {
 	mask := new([4]byte)
 	rand.Read(mask[:])
 	return mask
+}
+
+// endStream tells a peer that nothing more comes.
+func endStream(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		secure.CloseWrite()
+		conn = socketUnder(secure)
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
 }
 
 // Close leaves the connection open: the session closes it when the closing handshake is over.

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"wstunnel/internal/config"
 )
@@ -53,7 +54,9 @@ type Server struct {
 	admission *admission
 
 	// loopID is this process in the header CDN-Loop. It is random, so that nobody who has not seen it can have requests refused by it.
-	loopID string
+	loopID     string
+	relays     relayMemory
+	relayStall time.Duration
 
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
@@ -83,6 +86,8 @@ func New(logger *slog.Logger, inherited []net.Listener) *Server {
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
 	s.web = newWebServers(s)
 	s.admission = newAdmission(s)
+	s.relays.limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
+	s.relays.patience, s.relayStall = relayPatience, relayStall
 	return s
 }
 

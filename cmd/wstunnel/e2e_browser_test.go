@@ -101,7 +101,7 @@ func TestBrowserTalksToAServerWrittenInPHP(t *testing.T) {
 	php := startSocketPHP(t, "")
 	f := startFront(t, settings(
 		`{path: /ws, websocket: "ws://`+php.address+`"}`,
-		`{path: /relay, mode: relay, websocket: "ws://`+php.address+`"}`,
+		`{path: /relay, mode: relay, max_message: 4MiB, websocket: "ws://`+php.address+`"}`,
 		`{path: /, http: "http://`+startPages(t).address+`"}`))
 	b := startBrowser(t, caFile(f))
 	for _, test := range []struct{ name, origin, path string }{
@@ -125,7 +125,7 @@ func checkMessages(t *testing.T, b browser, path string) {
 	t.Helper()
 	got := script[map[string]bool](t, b, `
 		const socket = await connect('`+path+`'), same = {};
-		const text = 'grüße, 世界 \u{1F600} ', long = text.repeat(1 << 16);
+		const text = 'grüße, 世界 \u{1F600} ', long = Array.from({length: 1 << 16}, (_, i) => text + i).join();
 		same.text = await socket.ask(text) === text;
 		same.empty = await socket.ask('') === '';
 		same.long = await socket.ask(long) === long;

@@ -75,7 +75,11 @@ func TestPythonClientTalksToEveryBackend(t *testing.T) {
 			"phpunix":   `"unix:` + phpUnix + `"`,
 			"pyunix":    `"unix:` + pyUnix + `"`,
 		} {
-			locations = append(locations, `{path: /`+mode+`/`+name+`, mode: `+mode+`, websocket: `+target+`}`)
+			options := "mode: " + mode
+			if mode == "relay" {
+				options += ", max_message: 4MiB"
+			}
+			locations = append(locations, `{path: /`+mode+`/`+name+`, `+options+`, websocket: `+target+`}`)
 		}
 	}
 	f := startFront(t, settings(locations...))
@@ -109,8 +113,8 @@ func TestCloseCodesPass(t *testing.T) {
 	f := startFront(t, settings(
 		`{path: /tunnel/php, websocket: "ws://`+php.address+`"}`,
 		`{path: /tunnel/python, websocket: "ws://`+py.address+`"}`,
-		`{path: /relay/php, mode: relay, websocket: "ws://`+php.address+`"}`,
-		`{path: /relay/python, mode: relay, websocket: "ws://`+py.address+`"}`))
+		`{path: /relay/php, mode: relay, max_message: 4MiB, websocket: "ws://`+php.address+`"}`,
+		`{path: /relay/python, mode: relay, max_message: 4MiB, websocket: "ws://`+py.address+`"}`))
 	for path, backend := range map[string]backend{
 		"/tunnel/php": php, "/tunnel/python": py, "/relay/php": php, "/relay/python": py,
 	} {
@@ -147,7 +151,7 @@ func checkCloseCodes(t *testing.T, f *front, path string, backend backend) {
 func TestRelayCompressesForABackendThatCannot(t *testing.T) {
 	php := startSocketPHP(t, "")
 	inner := newTap(t, php.address)
-	f := startFront(t, settings(`{path: /ws, mode: relay, websocket: "ws://`+inner.address+`"}`))
+	f := startFront(t, settings(`{path: /ws, mode: relay, max_message: 4MiB, websocket: "ws://`+inner.address+`"}`))
 	outer := newTap(t, f.http)
 	c := converse(t, "ws://"+outer.address+"/ws")
 	c.check(t)
@@ -188,7 +192,7 @@ func TestRefusalOfABackendPasses(t *testing.T) {
 	php := startSocketPHP(t, "")
 	f := startFront(t, settings(
 		`{path: /tunnel, websocket: "ws://`+php.address+`"}`,
-		`{path: /relay, mode: relay, websocket: "ws://`+php.address+`"}`))
+		`{path: /relay, mode: relay, max_message: 4MiB, websocket: "ws://`+php.address+`"}`))
 	for _, path := range []string{"/tunnel/refuse", "/relay/refuse"} {
 		conn, resp, err := f.tryDial(t, "ws", path)
 		if err == nil {

@@ -14,7 +14,7 @@ import (
 func TestReloadKeepsLiveTunnels(t *testing.T) {
 	php, pages := startSocketPHP(t, ""), startPages(t)
 	tunnel := `{path: /ws, websocket: "ws://` + php.address + `"}`
-	relay := `{path: /relay, mode: relay, websocket: "ws://` + php.address + `"}`
+	relay := `{path: /relay, mode: relay, max_message: 4MiB, websocket: "ws://` + php.address + `"}`
 	page := `{path: /, http: "http://` + pages.address + `"}`
 	f := startFront(t, settings(tunnel, relay, page))
 	sockets := map[string]socket{

@@ -125,8 +125,8 @@ func TestSIGTERMTellsBothEndsOfEveryTunnel(t *testing.T) {
 	f := startFront(t, settings(
 		`{path: /php, websocket: "ws://`+php.address+`"}`,
 		`{path: /python, websocket: "ws://`+py.address+`"}`,
-		`{path: /relay/php, mode: relay, websocket: "ws://`+php.address+`"}`,
-		`{path: /relay/python, mode: relay, websocket: "ws://`+py.address+`"}`))
+		`{path: /relay/php, mode: relay, max_message: 4MiB, websocket: "ws://`+php.address+`"}`,
+		`{path: /relay/python, mode: relay, max_message: 4MiB, websocket: "ws://`+py.address+`"}`))
 	var sockets []socket
 	for _, path := range []string{"/php", "/python", "/relay/php", "/relay/python"} {
 		for _, scheme := range []string{"ws", "wss"} {
@@ -194,7 +194,7 @@ func TestSIGTERMLetsRequestsFinish(t *testing.T) {
 
 func TestSIGTERMEndsWithinTheTimeoutWhateverTheEndsDo(t *testing.T) {
 	address, conns := socketBackend(t)
-	yaml := settings(`{path: /ws, websocket: "ws://`+address+`"}`, `{path: /relay, mode: relay, websocket: "ws://`+address+`"}`,
+	yaml := settings(`{path: /ws, websocket: "ws://`+address+`"}`, `{path: /relay, mode: relay, max_message: 4MiB, websocket: "ws://`+address+`"}`,
 		`{path: /, http: "http://`+startPages(t).address+`"}`)
 	f := startFront(t, strings.Replace(yaml, "shutdown_timeout: 5s", "shutdown_timeout: 2s", 1))
 	for _, path := range []string{"/ws", "/relay"} { // nobody reads or answers here

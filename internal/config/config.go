@@ -82,12 +82,14 @@ type Timeouts struct {
 	TunnelIdle   time.Duration // no byte in either direction of a tunnel; default 1h
 }
 
-// Limits on what clients may hold open. Zero means no limit but that of the descriptors that the process may open.
+// Limits on what clients may hold open. Of connections zero means no limit but that of the descriptors that the process may open.
 type Limits struct {
 	// MaxConnections is the number of client connections, tunnels included.
 	MaxConnections int
 	// MaxConnectionsPerClient is the number of connections from one address; an IPv6 client is its /64.
 	MaxConnectionsPerClient int
+	// RelayMemory is how many bytes the messages under way in all relays may take together. Default 256 MiB, at least 8 MiB.
+	RelayMemory int64
 }
 
 // Site is a set of hosts that share a certificate and locations.
@@ -219,6 +221,9 @@ type Location struct {
 	HTTP      *Target // all other requests; nil if the location has none
 	Static    string  // directory to serve; empty if the location has none
 	Mode      Mode
+	// MaxMessage is the size of the longest message that ModeRelay passes on, in bytes, inflated. Default 1 MiB, an eighth of
+	// Limits.RelayMemory at most; zero with ModeTunnel.
+	MaxMessage int64
 	// Ping is how often a silent end of a tunnel is asked whether it is still there; an end that has sent nothing for two
 	// periods is taken for dead. Zero: never.
 	Ping time.Duration

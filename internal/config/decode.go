@@ -21,6 +21,7 @@ type decoder struct {
 	upstreamNames []string // in file order
 	hostLines     map[string]int
 	backends      []backendPlace
+	relayMemory   int64 // limits.relay_memory
 }
 
 // add notes a mistake.
@@ -279,4 +280,38 @@ func (d *decoder) count(n *yaml.Node, v *int) {
 		return
 	}
 	*v = int(got)
+}
+
+// The units of sizes, the largest first.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// size reads a number of bytes above zero, written with its unit, into v, and tells whether it could.
+func (d *decoder) size(n *yaml.Node, v *int64) bool {
+	const allowed = `a size such as "512KiB", "10MiB" or "1GiB"`
+	s, ok := d.scalar(n, allowed)
+	if !ok {
+		return false
+	}
+	for _, unit := range sizeUnits {
+		digits, ok := strings.CutSuffix(s.text, unit.name)
+		if number, err := strconv.ParseInt(digits, 10, 32); ok && err == nil && number > 0 {
+			*v = number * unit.bytes
+			return true
+		}
+	}
+	d.add(s.pos, "bad size "+s.shown(), allowed)
+	return false
+}
+
+// sizeText writes a size as it stands in the configuration.
+func sizeText(bytes int64) string {
+	for _, unit := range sizeUnits {
+		if bytes%unit.bytes == 0 {
+			return strconv.FormatInt(bytes/unit.bytes, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(bytes, 10) + " bytes"
 }

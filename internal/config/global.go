@@ -25,6 +25,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		TLS:             defaultTLS(),
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        defaultTimeouts(),
+		Limits:          Limits{RelayMemory: defaultRelayMemory},
 	}
 	if n := o.get("timeouts"); n != nil {
 		d.timeouts(n, inTimeouts, &cfg.Timeouts)
@@ -32,6 +33,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("limits"); n != nil {
 		d.limits(n, &cfg.Limits)
 	}
+	d.relayMemory = cfg.Limits.RelayMemory
 	if n := o.get("shutdown_timeout"); n != nil {
 		d.duration(n, &cfg.ShutdownTimeout)
 	}
@@ -101,6 +103,14 @@ func (d *decoder) timeouts(n *yaml.Node, kind string, t *Timeouts) {
 	}
 }
 
+// Sizes of relayed messages. One of them may take maxMessageShare of relay_memory at most.
+const (
+	defaultRelayMemory = 256 << 20
+	minRelayMemory     = 8 << 20
+	defaultMaxMessage  = 1 << 20
+	maxMessageShare    = 8
+)
+
 func (d *decoder) limits(n *yaml.Node, l *Limits) {
 	o, ok := d.object(n, inLimits)
 	if !ok {
@@ -111,6 +121,11 @@ func (d *decoder) limits(n *yaml.Node, l *Limits) {
 	}
 	if v := o.get("max_connections_per_client"); v != nil {
 		d.count(v, &l.MaxConnectionsPerClient)
+	}
+	if v := o.get("relay_memory"); v != nil {
+		if d.size(v, &l.RelayMemory) && l.RelayMemory < minRelayMemory {
+			d.add(posOf(deref(v)), "relay_memory of "+sizeText(l.RelayMemory), sizeText(minRelayMemory)+" at least")
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func keysOf(kind string) []string {
 	case inTimeouts:
 		return []string{"request_head", "keepalive", "connect", "response_head", "handshake", "tunnel_idle"}
 	case inLimits:
-		return []string{"max_connections", "max_connections_per_client"}
+		return []string{"max_connections", "max_connections_per_client", "relay_memory"}
 	case inSite:
 		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "locations"}
 	case inSiteTLS:
@@ -54,7 +54,7 @@ func keysOf(kind string) []string {
 		return []string{"cert", "key"}
 	case inLocation:
 		return []string{
-			"path", "websocket", "http", "static", "mode", "ping", "host", "rewrite_responses",
+			"path", "websocket", "http", "static", "mode", "max_message", "ping", "host", "rewrite_responses",
 			"forwarded", "timeouts", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:

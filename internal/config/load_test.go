@@ -76,6 +76,7 @@ func TestContract(t *testing.T) {
 		},
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        timeouts,
+		Limits:          Limits{RelayMemory: 256 << 20},
 		Sites: []Site{{
 			Pos: Pos{13, 5}, Hosts: []string{"example.com", "www.example.com"}, RedirectHTTPS: true,
 			TLS: SiteTLS{Pos: Pos{14, 10}, Mode: TLSAuto}, Locations: []Location{ws, io, assets, root},

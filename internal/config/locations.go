@@ -43,6 +43,7 @@ func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scal
 			loc.Mode = ModeRelay
 		}
 	}
+	d.maxMessage(o, &loc)
 	if n := o.get("ping"); n != nil {
 		if o.get("websocket") == nil || loc.Mode == ModeRelay {
 			d.add(o.keyPos("ping"), "ping on a location without a tunnel", "ping only beside websocket, with mode: tunnel")
@@ -69,6 +70,24 @@ func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scal
 			"static on a prefix, whose rest names the file below the directory")
 	}
 	return loc, path, matchOK
+}
+
+// maxMessage reads the size of the longest message of a relay.
+func (d *decoder) maxMessage(o object, loc *Location) {
+	if loc.Mode == ModeRelay {
+		loc.MaxMessage = defaultMaxMessage
+	}
+	n := o.get("max_message")
+	if n == nil {
+		return
+	}
+	if loc.Mode != ModeRelay {
+		d.add(o.keyPos("max_message"), "max_message on a location without a relay", "max_message only beside mode: relay")
+	}
+	if d.size(n, &loc.MaxMessage) && loc.MaxMessage > d.relayMemory/maxMessageShare {
+		d.add(posOf(deref(n)), "max_message of "+sizeText(loc.MaxMessage),
+			"an eighth of limits.relay_memory at most, which is "+sizeText(d.relayMemory/maxMessageShare))
+	}
 }
 
 // word reads one of two words, and returns which; 0 also after a mistake.

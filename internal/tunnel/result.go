@@ -22,7 +22,9 @@ const (
 	CauseReset     Cause = "connection lost"    // reading from or writing to a side failed
 	CauseIdle      Cause = "idle timeout"       // no byte moved for too long
 	CauseHalfClose Cause = "half-close timeout" // one direction ended and the other fell silent
-	CauseTooBig    Cause = "message too big"    // a relayed message can't be held in memory
+	CauseTooBig    Cause = "message too big"    // a relayed message is longer than it may be
+	CauseMemory    Cause = "no memory left"     // the messages of all relays together are too long
+	CauseStall     Cause = "write stalled"      // a relayed side took nothing for too long
 	CausePing      Cause = "ping timeout"       // a side did not answer a ping
 	CauseProtocol  Cause = "protocol error"     // a relayed side broke RFC 6455 or RFC 7692
 	CauseOrder     Cause = "closed by order"    // somebody who runs the front end asked for it
@@ -49,6 +51,6 @@ type Result struct {
 	// Code is the Close code: the first one seen, 1005 for a Close frame without a code, 1006 where there was
 	// no Close frame at all.
 	Code                uint16
-	Err                 error // what failed, for CauseReset, CauseTooBig and CauseProtocol
+	Err                 error // what failed, for CauseReset, CauseTooBig, CauseMemory and CauseProtocol
 	ToBackend, ToClient Traffic
 }

@@ -30,6 +30,7 @@ const (
 	CloseAbnormal      = 1006
 	CloseInvalidData   = 1007
 	CloseTooBig        = 1009
+	CloseTryAgain      = 1013 // registered with IANA
 )
 
 // maxControlPayload is the largest payload of a control frame (RFC 6455, section 5.5).

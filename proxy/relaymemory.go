@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"wstunnel/internal/tunnel"
+	"wstunnel/internal/ws"
+)
+
+// What a message takes while it is passed on: its bytes a few times over, since they are read piece by piece, put together and
+// framed anew. Measured; what the collector has yet to find is not in it.
+const (
+	relayCopies      = 3
+	compressedCopies = 2
+	deflaterMemory   = 1200 << 10 // for a message to a client that has permessage-deflate, whatever its size
+	// relayGranted is the size of a message that costs nothing, since a relay's buffers hold it anyway.
+	relayGranted = 4 << 10
+	// relayStep is what is asked for at once.
+	relayStep = 64 << 10
+)
+
+const (
+	// relayPatience is how long a relay waits for memory. Half of that another may keep its own while one waits.
+	relayPatience = 5 * time.Second
+	// farewellTimeout bounds the closing handshake of a relay that is to give its memory back.
+	farewellTimeout = 250 * time.Millisecond
+)
+
+// relayMemory is what the messages under way in all relays may take. It belongs to the process.
+type relayMemory struct {
+	limit    func() int64
+	patience time.Duration // relayPatience, but in tests
+
+	mu      sync.Mutex
+	used    int64
+	leaving int64 // of used, what belongs to relays that were told to end
+	shares  map[*relayShare]struct{}
+	changed chan struct{} // closed when something was given back; nil while nobody waits
+}
+
+// relayShare is what one direction of a relay has of the memory.
+type relayShare struct {
+	memory *relayMemory
+	end    func()          // ends the relay
+	over   <-chan struct{} // closed when its connection is
+	asked  int64           // belongs to whoever reads
+
+	// These are guarded by the memory's mu.
+	held  int64
+	since time.Time // when it began to hold something
+	ended bool      // it was told to
+	gone  bool      // it has
+}
+
+// grow makes the share as large as it must be. While there is no room it waits, and has others end that have kept theirs too long.
+func (s *relayShare) grow(to int64) error {
+	if to <= s.asked {
+		return nil
+	}
+	to = (to + relayStep - 1) / relayStep * relayStep
+	m := s.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	more := to - s.held
+	var deadline time.Time
+	for !s.gone && m.used+more > m.limit() {
+		now := time.Now()
+		if deadline.IsZero() {
+			deadline = now.Add(m.patience)
+		}
+		if s.ended || !now.Before(deadline) {
+			return &frameError{ws.CloseTryAgain, tunnel.CauseMemory, memoryReason}
+		}
+		m.makeRoom(more, now)
+		if !m.wait(s) {
+			return net.ErrClosed
+		}
+	}
+	if s.gone {
+		return net.ErrClosed
+	}
+	if s.held == 0 {
+		s.since = time.Now()
+		if m.shares == nil {
+			m.shares = map[*relayShare]struct{}{}
+		}
+		m.shares[s] = struct{}{}
+	}
+	m.used += more
+	s.held, s.asked = to, to
+	return nil
+}
+
+// memoryReason is what the peers of a relay are told for which there is no memory.
+const memoryReason = "too many long messages at once"
+
+// wait waits until something was given back, or for a moment; it reports false where the connection is over. It is called with mu held.
+func (m *relayMemory) wait(s *relayShare) bool {
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	changed := m.changed
+	m.mu.Unlock()
+	defer m.mu.Lock()
+	moment := time.NewTimer(m.patience / 20)
+	defer moment.Stop()
+	select {
+	case <-changed:
+	case <-moment.C:
+	case <-s.over:
+		return false
+	}
+	return true
+}
+
+// makeRoom has the relay end that has kept its share the longest, if that is too long and others that are about to end do not make
+// room enough. It is called with mu held.
+func (m *relayMemory) makeRoom(more int64, now time.Time) {
+	if m.used-m.leaving+more <= m.limit() {
+		return
+	}
+	var oldest *relayShare
+	for s := range m.shares {
+		if !s.ended && (oldest == nil || s.since.Before(oldest.since)) {
+			oldest = s
+		}
+	}
+	if oldest != nil && now.Sub(oldest.since) >= m.patience/2 {
+		oldest.ended = true
+		m.leaving += oldest.held
+		go oldest.end()
+	}
+}
+
+// release gives the whole share back, for the next message.
+func (s *relayShare) release() {
+	if s.asked > 0 {
+		s.asked = 0
+		s.giveBack(false)
+	}
+}
+
+// leave gives the share back for good. It is safe on any goroutine.
+func (s *relayShare) leave() { s.giveBack(true) }
+
+func (s *relayShare) giveBack(forGood bool) {
+	m := s.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used -= s.held
+	if s.ended {
+		m.leaving -= s.held
+	}
+	s.held, s.gone = 0, s.gone || forGood
+	delete(m.shares, s)
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}

@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"time"
+
+	"wstunnel/internal/tunnel"
+	"wstunnel/internal/ws"
+)
+
+const (
+	// relayStall is how long a peer may take nothing of what a relay sends it, a stallPiece at a time.
+	relayStall = 30 * time.Second
+	stallPiece = 64 << 10
+	// stallCheck is how soon a stalled write is looked at, and how often.
+	stallCheck = time.Second
+)
+
+// push writes p in pieces, and has the time that each takes looked after.
+func (c *relayConn) push(p []byte) error {
+	c.moved.Store(int64(time.Since(c.session.began)))
+	c.stall.Reset(stallCheck)
+	defer func() {
+		c.stall.Stop()
+		c.moved.Store(0)
+	}()
+	for len(p) > 0 {
+		n, err := c.Conn.Write(p[:min(len(p), stallPiece)])
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+		c.moved.Store(int64(time.Since(c.session.began)))
+	}
+	return nil
+}
+
+// checkStall ends the session of a write that gets nowhere, for good or because its client is gone: nobody would notice, since the
+// client is not read from meanwhile.
+func (c *relayConn) checkStall() {
+	moved := time.Duration(c.moved.Load())
+	stalled := time.Since(c.session.began) - moved
+	switch {
+	case moved == 0 || c.sent.Load():
+		return
+	case stalled < stallCheck:
+	case stalled >= c.session.stallTimeout:
+		c.session.note(tunnel.Result{By: c.side, Cause: tunnel.CauseStall, Code: ws.CloseAbnormal})
+		c.session.closeBoth()
+		return
+	case hasHungUp(c.session.client.Conn):
+		c.session.note(tunnel.Result{By: tunnel.Client, Cause: tunnel.CauseEOF, Code: ws.CloseAbnormal})
+		c.session.closeBoth()
+		return
+	}
+	c.stall.Reset(stallCheck)
+}
