@@ -12,7 +12,7 @@ const statusClientGone = 499
 // log writes the exchange's line of the access log. The query and all headers stay out of it: tokens and
 // passwords travel there. A tunnel has lines of its own.
 func (x *exchange) log(w *responseWriter, r *http.Request) {
-	if x.tunnelled || x.logged {
+	if x.tunnelled {
 		return
 	}
 	status := w.status

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -29,7 +30,7 @@ const (
 )
 
 // clientConn is a client's connection as it is handed to net/http, for as long as it lives. Of HTTP/1.x it watches the
-// framing, so that each request comes with a verdict on its raw head. It bounds by itself how long it waits for a
+// framing, and answers a raw head that is refused itself. It bounds by itself how long it waits for a
 // request, with the timeouts of the configuration that holds at that moment, and how long a write may take.
 type clientConn struct {
 	net.Conn // *net.TCPConn, or *tls.Conn after its handshake
@@ -41,7 +42,7 @@ type clientConn struct {
 
 	mu       sync.Mutex
 	prepared *preparedHandshake // with the first request's backend; nil if there is none
-	verdicts []*headError       // one for each head read and not yet handled, nil for a good one
+	heads    int                // that were read, found in order and not yet handled
 
 	open      int       // requests whose head has come and whose response has not ended
 	idleSince time.Time // since when open is 0
@@ -72,31 +73,25 @@ func (o *origin) leave() { o.listener.server.admission.leave(o) }
 
 func newClientConn(conn net.Conn, from origin) *clientConn {
 	c := &clientConn{Conn: conn, origin: from, interrupted: make(chan struct{}), idleSince: time.Now()}
-	c.framing.verdict = c.judge
+	c.framing.accepted = c.begun
 	return c
 }
 
-func (c *clientConn) judge(err *headError) {
-	c.mu.Lock()
-	c.verdicts = append(c.verdicts, err)
-	c.open++
-	c.mu.Unlock()
-	if err != nil {
-		c.listener.server.logRefused(c.origin, err)
-	}
-}
-
-// verdict returns what is wrong with the head of the request that net/http hands to the handler now. A
-// request that has no verdict was framed differently by the two parsers.
-func (c *clientConn) verdict() *headError {
+// begun notes that a request's head has come.
+func (c *clientConn) begun() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.verdicts) == 0 {
-		return badHead("request framing is ambiguous")
-	}
-	v := c.verdicts[0]
-	c.verdicts = c.verdicts[1:]
-	return v
+	c.heads++
+	c.open++
+}
+
+// handled reports whether the request that net/http hands to the handler now is one whose head was read: any other was framed
+// differently by the two parsers.
+func (c *clientConn) handled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heads--
+	return c.heads >= 0
 }
 
 // answered notes that the handler of a request has returned.
@@ -110,6 +105,9 @@ func (c *clientConn) answered() {
 
 func (c *clientConn) Read(p []byte) (int, error) {
 	for c.broken == nil {
+		if c.framing.refused != nil {
+			return 0, c.refuse(c.framing.refused)
+		}
 		c.boundWait()
 		n, err := c.readAhead(p)
 		if n == 0 && errors.Is(err, io.EOF) && c.framing.early {
@@ -121,11 +119,32 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		var passed int
 		passed, c.broken = c.framing.watch(p[:n])
 		c.notePlace()
-		if passed > 0 || err != nil || n == 0 {
+		if passed > 0 || c.framing.refused == nil && (err != nil || n == 0) {
 			return passed, err
 		}
 	}
 	return 0, c.broken
+}
+
+// isIdle reports whether every request that has come is answered.
+func (c *clientConn) isIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open == 0
+}
+
+// refuse answers a head that is refused, once the requests before it are answered. It returns what net/http is to take for the end: other errors
+// it would answer once more.
+func (c *clientConn) refuse(err *headError) error {
+	if !c.isIdle() {
+		<-c.interruption()
+		return os.ErrDeadlineExceeded
+	}
+	c.listener.server.logRefused(c.origin, err)
+	body := fmt.Sprintf("%d %s: %s\n", err.status, http.StatusText(err.status), err.reason)
+	fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		err.status, http.StatusText(err.status), len(body), body)
+	return &net.OpError{Op: "read", Err: net.ErrClosed}
 }
 
 // takePrepared returns what is known of the first request's backend, once.

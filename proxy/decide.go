@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/host"
 	"wstunnel/internal/ws"
 )
 
@@ -16,6 +17,7 @@ type decision struct {
 	reason   string // for the client to read
 	location string // where a redirect leads
 	err      error  // for the log, where the reason does not say it all
+	hint     string // for the log, once an hour: what the operator may have meant
 }
 
 type action int
@@ -51,7 +53,7 @@ func (x *exchange) decide(r *http.Request) decision {
 	if r.RequestURI == "*" {
 		return decision{action: answerOptions}
 	}
-	raw, _ := splitTarget(r.RequestURI)
+	raw, query := splitTarget(r.RequestURI)
 	path, err := normalisePath(raw)
 	if err != nil {
 		return refusal(http.StatusBadRequest, err.Error())
@@ -60,10 +62,22 @@ func (x *exchange) decide(r *http.Request) decision {
 	if d, decided := x.decideByTLS(r); decided {
 		return d
 	}
-	if x.location = x.site.location(path); x.location == nil {
+	location, lacksSlash, bad := x.site.location(path)
+	x.location = location
+	switch {
+	case bad != nil:
+		return refusal(bad.status, bad.reason)
+	case location == nil:
 		return refusal(http.StatusNotFound, "no location is configured for this path")
+	case lacksSlash && !ws.WantsUpgrade(r):
+		return decision{
+			action: redirect, status: http.StatusMovedPermanently, reason: "this path ends in a slash",
+			location: escapePath(path) + "/" + query,
+		}
+	case lacksSlash: // clients of WebSocket follow no redirects
+		x.in.path, x.in.target = path+"/", raw+"/"+query
 	}
-	return x.location.decide(r)
+	return location.decide(r)
 }
 
 // checkHead refuses what no site is to see.
@@ -72,14 +86,19 @@ func checkHead(r *http.Request) *headError {
 		if err := checkPseudoHeaders(r); err != nil {
 			return err
 		}
+		if err := checkFieldCount(r.Header); err != nil {
+			return err
+		}
 	}
 	switch {
-	case !validHost(r.Host) || r.Host == "" && r.ProtoMajor > 1:
+	case !host.Valid(r.Host) && (r.Host != "" || r.ProtoAtLeast(1, 1)):
 		return badHead("Host is no host name or address")
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		return &headError{http.StatusMethodNotAllowed, r.Method + " is not served"}
 	case r.RequestURI == "*" && r.Method != http.MethodOptions:
 		return badHead("request target * is for OPTIONS only")
+	case r.ContentLength != 0 && ws.WantsUpgrade(r):
+		return badHead("an upgrade request with a body")
 	}
 	return nil
 }
@@ -93,6 +112,18 @@ func checkPseudoHeaders(r *http.Request) *headError {
 		return badHead(":path %s does not begin with a slash", quoted(r.RequestURI))
 	}
 	return checkTarget(r.Method, r.RequestURI)
+}
+
+// checkFieldCount refuses a head of too many fields.
+func checkFieldCount(h http.Header) *headError {
+	count := 0
+	for _, values := range h {
+		count += len(values)
+	}
+	if count > maxFields {
+		return errManyFields
+	}
+	return nil
 }
 
 // caPath is where a self-signed site offers the certificate of the local CA, for browsers to trust.
@@ -117,41 +148,34 @@ func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "this site is served over https, and the request names no host to redirect to"), true
 	}
-	host, _ := splitHostPort(r.Host)
+	public, _ := host.Split(r.Host)
 	if port := x.gen.tlsPort; port != "443" {
-		host += ":" + port
+		public += ":" + port
 	}
 	raw, query := splitTarget(r.RequestURI)
 	return decision{
 		action: redirect, status: http.StatusPermanentRedirect, reason: "this site is served over https",
-		location: "https://" + host + raw + query,
+		location: "https://" + public + raw + query,
 	}, true
 }
 
-// decide chooses between what a location is for. A request that is no valid handshake is plain HTTP where the location serves
-// that, with its Upgrade dropped.
+// decide chooses between what a location is for. A GET that asks for a WebSocket goes to the backend of that as it came, whatever its key and
+// version: the backend answers in its own words. By any other method it is plain HTTP, with its Upgrade dropped.
 func (l *location) decide(r *http.Request) decision {
-	if l.websocket != nil && ws.WantsUpgrade(r) {
-		err := ws.CheckRequest(r)
-		switch {
-		case err == nil && r.ContentLength != 0:
-			return refusal(http.StatusBadRequest, "an upgrade request with a body")
-		case err == nil:
-			return decision{action: openTunnel}
-		case l.http == nil && l.Static == "":
-			d := refusal(http.StatusBadRequest, err.Error())
-			if bad, ok := errors.AsType[*ws.HandshakeError](err); ok {
-				d.status = bad.Status
-			}
-			d.err = err
-			return d
-		}
-	}
+	upgrade := ws.WantsUpgrade(r) && r.Method == http.MethodGet
+	var d decision
 	switch {
+	case l.websocket != nil && upgrade:
+		return decision{action: openTunnel}
 	case l.http != nil:
-		return decision{action: forwardHTTP}
+		d.action = forwardHTTP
 	case l.Static != "":
-		return decision{action: serveStatic}
+		d.action = serveStatic
+	default:
+		return refusal(http.StatusUpgradeRequired, "this location speaks only WebSocket")
 	}
-	return refusal(http.StatusUpgradeRequired, "this location speaks only WebSocket")
+	if upgrade {
+		d.hint = "a WebSocket was asked for on a location that has none; if its backend speaks WebSocket, write websocket: and that backend's URL beside http:"
+	}
+	return d
 }

@@ -22,6 +22,7 @@
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange and of a tunnel
+//	hints.go       what the operator is told once an hour
 //
 // There are three lifetimes:
 //

@@ -125,7 +125,7 @@ func (o *door) takeHead(p []byte) {
 	}
 	n := headEnd(p, before)
 	switch {
-	case n == 0 && len(p) <= maxRequestHead && mayBeginHead(p):
+	case n == 0 && len(p) <= maxRequestHead && mayBeginHead(p, before):
 		if before == 0 {
 			o.head = bytes.Clone(p)
 		}
@@ -134,10 +134,14 @@ func (o *door) takeHead(p []byte) {
 	}
 }
 
-// mayBeginHead reports whether p is the beginning of a request line, or of the empty line that may come before it (RFC 9112, section 2.2).
-func mayBeginHead(p []byte) bool {
-	line := bytes.TrimPrefix(p, []byte("\r\n"))
-	return len(line) == 0 || string(p) == "\r" || isTokenByte(line[0])
+// mayBeginHead reports whether p is the beginning of a head, or of the empty line that may come before it (RFC 9112, section 2.2). Of p the
+// first before bytes were so already.
+func mayBeginHead(p []byte, before int) bool {
+	head, empty := bytes.CutPrefix(p, []byte("\r\n"))
+	if empty {
+		before = max(0, before-2)
+	}
+	return string(p) == "\r" || checkBeginning(head, before) == nil
 }
 
 // open begins to open a tunnel, if that is what the request is for and can be done on the loop.
@@ -291,7 +295,7 @@ func (g *opening) Readable(c *reactor.Conn) {
 // switched checks a 101 and opens the tunnel.
 func (g *opening) switched(head, early []byte) {
 	resp, err := parseResponseHead(head, http.MethodGet)
-	if err != nil || ws.CheckResponse(resp, g.request.Header["Sec-Websocket-Key"][0]) != nil {
+	if err != nil || ws.CheckResponse(resp, g.request.Header["Sec-Websocket-Key"]) != nil {
 		g.fallBack()
 		return
 	}

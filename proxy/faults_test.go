@@ -298,67 +298,6 @@ func TestClientThatIsStillSendingGetsItsAnswer(t *testing.T) {
 	await(t, "the end of all connections", func() bool { return f.server.Counts().Clients == 0 })
 }
 
-func TestUpgradeWithABodyIs400(t *testing.T) {
-	b := startHeads(t, always(switching))
-	f := start(t, oneSite(both(b.address), `{path: /only, websocket: "ws://`+b.address+`"}`))
-	for _, path := range []string{"/ws", "/only"} {
-		for _, framing := range []string{"Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"} {
-			c := f.dial()
-			c.send(strings.Replace(strings.TrimSuffix(upgrade, "\r\n"), "/ws", path, 1), framing)
-			c.expect(400)
-			c.rest()
-		}
-	}
-	if seen := b.seen(); len(seen) > 0 {
-		t.Errorf("the backend saw %q", seen)
-	}
-}
-
-func TestHandshakesThatAreNone(t *testing.T) {
-	without := func(line string) string { return strings.Replace(upgrade, line, "", 1) }
-	tests := []struct {
-		name, request string
-		status        int // on a location that speaks only WebSocket
-	}{
-		{"no version", without("Sec-WebSocket-Version: 13\r\n"), 426},
-		{"version 8", strings.Replace(upgrade, "Version: 13", "Version: 8", 1), 426},
-		{"two versions", strings.Replace(upgrade, "Version: 13", "Version: 13, 8", 1), 426},
-		{"no key", without("Sec-WebSocket-Key: " + sampleKey + "\r\n"), 400},
-		{"short key", strings.Replace(upgrade, sampleKey, "AAAA", 1), 400},
-		{"key that is no base64", strings.Replace(upgrade, sampleKey, "!!!!!!!!!!!!!!!!!!!!!!!!", 1), 400},
-		{"POST", strings.Replace(upgrade, "GET", "POST", 1), 400},
-		{"plain GET", "GET /ws HTTP/1.1\r\n" + host + "\r\n", 426},
-		{"no Connection", without("Connection: Upgrade\r\n"), 426},
-		{"no Upgrade", without("Upgrade: websocket\r\n"), 426},
-		{"another Upgrade", strings.Replace(upgrade, "websocket", "h2c", 1), 426},
-	}
-	b := startHeads(t, always(ok))
-	f := start(t, oneSite(both(b.address), `{path: /only, websocket: "ws://`+b.address+`"}`))
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			before := len(b.seen())
-			c := dial(t, f.plain)
-			c.send(strings.Replace(tt.request, "/ws", "/only", 1))
-			a := c.expect(tt.status)
-			if tt.status == 426 && a.Header.Get("Upgrade") != "websocket" {
-				t.Errorf("a 426 without Upgrade: %v", a.Header)
-			}
-			if strings.Contains(tt.name, "version") && a.Header.Get("Sec-WebSocket-Version") != "13" {
-				t.Errorf("a 426 without the version: %v", a.Header)
-			}
-			if len(b.seen()) > before {
-				t.Errorf("the backend saw %q", b.seen()[before:])
-			}
-			c = dial(t, f.plain)
-			c.send(tt.request)
-			c.expect(200)
-			if head := b.seen()[before]; field(head, "Upgrade") != nil {
-				t.Errorf("the backend was sent %q", head)
-			}
-		})
-	}
-}
-
 func TestClientThatLeavesEndsTheBackendsPart(t *testing.T) {
 	for _, request := range []string{get, upgrade, "POST / HTTP/1.1\r\n" + host + "Content-Length: 100\r\n\r\nhalf"} {
 		asked, ended := make(chan bool, 1), make(chan bool, 1)

@@ -14,19 +14,20 @@ const maxRequestHead = 64 << 10
 const maxChunkLine = 4 << 10
 
 // requestFraming follows the requests in the byte stream of one HTTP/1.x client: where each
-// head and each body ends. It checks every head with [checkRequestHead] and hands each verdict to
-// the callback; a malformed chunk is an error of the stream. It reads the stream apart from net/http, so that
+// head and each body ends. It checks every head with [checkRequestHead] and tells the callback of each that is in order; one that is not ends
+// the stream, and a malformed chunk is an error of it. It reads the stream apart from net/http, so that
 // two parsers must agree before anything goes to a backend.
 type requestFraming struct {
-	verdict func(*headError)
+	accepted func()
 
 	state   framingState
 	line    []byte // the head, chunk line or trailers so far
 	left    uint64 // body or chunk bytes to come
 	dropped int    // bytes of the empty line before a request line
 
-	upgrading bool // unwatched after an upgrade request
-	early     bool // and bytes have come after that
+	refused *headError // the head that the stream ended with
+
+	early bool // bytes have come behind an upgrade request
 }
 
 type framingState int
@@ -38,27 +39,34 @@ const (
 	inChunkData
 	inChunkEnd
 	inTrailers
-	unwatched // after an upgrade request or a refused head: nothing more is parsed
+	unwatched // after an upgrade request: nothing more is parsed
 )
 
 var errChunk = errors.New("malformed chunked body")
 
 // watch takes the next bytes of the stream and returns how many of them, now at the front of p, go on to net/http:
-// all but an empty line before a request line, which RFC 9112, section 2.2, has a server ignore.
+// all but an empty line before a request line, which RFC 9112, section 2.2, has a server ignore, and what a refused head begins.
 func (f *requestFraming) watch(p []byte) (int, error) {
+	if f.refused != nil {
+		return 0, nil
+	}
 	for i := 0; i < len(p); {
+		begin := i
 		switch f.state {
 		case inHead:
 			if len(f.line) == 0 && f.dropEmptyLine(p[i]) {
 				p = p[:i+copy(p[i:], p[i+1:])]
 				continue
 			}
-			if f.state == unwatched {
-				continue
+			if f.refused != nil {
+				return begin, nil
 			}
+			before := len(f.line)
 			n, whole := f.take(p[i:], maxRequestHead, headEnd)
 			i += n
-			f.endHead(whole)
+			if f.refused = f.endHead(before, whole); f.refused != nil {
+				return begin, nil
+			}
 		case inBody, inChunkData:
 			n := min(f.left, uint64(len(p)-i))
 			i += int(n)
@@ -66,7 +74,7 @@ func (f *requestFraming) watch(p []byte) (int, error) {
 				f.endData()
 			}
 		case unwatched:
-			f.early = f.upgrading
+			f.early = true
 			return len(p), nil
 		default:
 			n, err := f.watchChunk(p[i:])
@@ -82,7 +90,7 @@ func (f *requestFraming) watch(p []byte) (int, error) {
 func (f *requestFraming) partialHead() bool { return f.state == inHead && len(f.line) > 0 }
 
 // midway reports whether the client is in the middle of a request's body, or where only it knows.
-func (f *requestFraming) midway() bool { return f.state != inHead }
+func (f *requestFraming) midway() bool { return f.state != inHead || f.refused != nil }
 
 // dropEmptyLine reports whether c belongs to the one empty line that may come before a request line.
 func (f *requestFraming) dropEmptyLine(c byte) bool {
@@ -91,7 +99,7 @@ func (f *requestFraming) dropEmptyLine(c byte) bool {
 		f.dropped++
 		return true
 	case f.dropped == 1:
-		f.refuse(badHead("bare CR before the request line"))
+		f.refused = badHead("bare CR before the request line")
 	}
 	return false
 }
@@ -121,36 +129,29 @@ func headEnd(p []byte, from int) int {
 
 func lineEnd(p []byte, from int) int { return from + bytes.IndexByte(p[from:], '\n') + 1 }
 
-func (f *requestFraming) endHead(whole bool) {
+// endHead deals with the end of a head, or checks how it begins: a client that speaks something else is not waited for.
+func (f *requestFraming) endHead(before int, whole bool) *headError {
 	if !whole {
 		if len(f.line) > maxRequestHead {
-			f.refuse(&headError{
-				http.StatusRequestHeaderFieldsTooLarge,
-				fmt.Sprintf("request head above %d bytes", maxRequestHead),
-			})
+			return &headError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("request head above %d bytes", maxRequestHead)}
 		}
-		return
+		return checkBeginning(f.line, before)
 	}
 	framing, err := checkRequestHead(f.line)
 	if err != nil {
-		f.refuse(err)
-		return
+		return err
 	}
 	f.line, f.dropped = f.line[:0], 0
 	switch {
 	case framing.upgrade:
-		f.state, f.line, f.upgrading = unwatched, nil, true
+		f.state, f.line = unwatched, nil
 	case framing.chunked:
 		f.state = inChunkLine
 	case framing.length > 0:
 		f.state, f.left = inBody, framing.length
 	}
-	f.verdict(nil)
-}
-
-func (f *requestFraming) refuse(err *headError) {
-	f.state, f.line = unwatched, nil
-	f.verdict(err)
+	f.accepted()
+	return nil
 }
 
 func (f *requestFraming) endData() {
@@ -218,13 +219,65 @@ func parseChunkLine(line []byte) (uint64, error) {
 	if digits == 0 || digits > 15 {
 		return 0, fmt.Errorf("%w: chunk size %s", errChunk, quoted(string(text)))
 	}
-	if len(ext) > 0 && (ext[0] != ';' || bytes.ContainsFunc(ext, isControl)) {
+	if !validExtensions(ext) {
 		return 0, fmt.Errorf("%w: chunk extension %s", errChunk, quoted(string(ext)))
 	}
 	return size, nil
 }
 
-func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }
+// validExtensions checks what follows a chunk's size (RFC 9112, section 7.1.1): names, each behind a semicolon, with a token or a
+// quoted string as value or none.
+func validExtensions(p []byte) bool {
+	for len(p) > 0 {
+		var ok bool
+		if p, ok = bytes.CutPrefix(trimBlanks(p), []byte(";")); !ok {
+			return false
+		}
+		if p, ok = cutToken(trimBlanks(p)); !ok {
+			return false
+		}
+		value, hasValue := bytes.CutPrefix(trimBlanks(p), []byte("="))
+		if !hasValue {
+			continue
+		}
+		value = trimBlanks(value)
+		if bytes.HasPrefix(value, []byte(`"`)) {
+			p, ok = cutQuoted(value)
+		} else {
+			p, ok = cutToken(value)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func trimBlanks(p []byte) []byte { return bytes.TrimLeft(p, " \t") }
+
+// cutToken cuts a token off the front.
+func cutToken(p []byte) (rest []byte, ok bool) {
+	n := 0
+	for n < len(p) && isTokenByte(p[n]) {
+		n++
+	}
+	return p[n:], n > 0
+}
+
+// cutQuoted cuts a quoted string off the front (RFC 9110, section 5.6.4).
+func cutQuoted(p []byte) (rest []byte, ok bool) {
+	for i := 1; i < len(p); i++ {
+		switch c := p[i]; {
+		case c == '"':
+			return p[i+1:], true
+		case c < ' ' && c != '\t' || c == 0x7F:
+			return nil, false
+		case c == '\\':
+			i++
+		}
+	}
+	return nil, false
+}
 
 // watchTrailers follows the trailer section to its empty line.
 func (f *requestFraming) watchTrailers(p []byte) (int, error) {

@@ -37,7 +37,17 @@ func TestCheckRequestHead(t *testing.T) {
 		{"GET / HTTP/2.0\r\n" + hostLine, 505, bodyFraming{}},
 		{"GET / HTTP/0.9\r\n" + hostLine, 505, bodyFraming{}},
 		{"POST / HTTP/1.1\r\n" + hostLine + "Content-Length: 9223372036854775808\r\n", 400, bodyFraming{}},
-		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: gzip\r\n", 501, bodyFraming{}},
+		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: gzip\r\n", 400, bodyFraming{}},
+		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: gzip, chunked\r\n", 501, bodyFraming{}},
+		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 501, bodyFraming{}},
+		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: chunked, gzip\r\n", 400, bodyFraming{}},
+		{"GET / HTTP/1.1\r\nHost:\r\n", 400, bodyFraming{}},
+		{"GET / HTTP/1.0\r\nHost: \r\n", 400, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("X: y\r\n", maxFields-1), 0, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("X: y\r\n", maxFields), 431, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + "Connection: x" + strings.Repeat(",y", maxConnectionTokens-1) + "\r\n", 0, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + "Connection: x" + strings.Repeat(",y", maxConnectionTokens) + "\r\n", 400, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("Connection: x\r\n", maxConnectionTokens+1), 400, bodyFraming{}},
 		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", 400, bodyFraming{}},
 		{"POST / HTTP/1.0\r\n" + hostLine + "Transfer-Encoding: chunked\r\n", 400, bodyFraming{}},
 	}
@@ -118,14 +128,8 @@ type watched struct {
 func watchAll(stream, sizes []byte) *watched {
 	w := &watched{}
 	accepted := 0
-	w.framing.verdict = func(err *headError) {
-		if err != nil {
-			w.refused = true
-			return
-		}
-		accepted++
-	}
-	for i := 0; len(stream) > 0 && w.err == nil; i++ {
+	w.framing.accepted = func() { accepted++ }
+	for i := 0; len(stream) > 0 && w.err == nil && !w.refused; i++ {
 		size := 1
 		if len(sizes) > 0 {
 			size = 1 + int(sizes[i%len(sizes)])
@@ -135,6 +139,7 @@ func watchAll(stream, sizes []byte) *watched {
 		var n int
 		n, w.err = w.framing.watch(piece)
 		w.passed = append(w.passed, piece[:n]...)
+		w.refused = w.framing.refused != nil
 		for len(w.heads) < accepted {
 			w.heads = append(w.heads, len(w.passed)) // exact when fed byte by byte
 		}
@@ -223,7 +228,6 @@ func FuzzRequestFraming(f *testing.F) {
 				}
 			}
 		}
-		// The first request behind a refused head is answered with that refusal, and is the last.
 		if len(requests) > len(w.heads) && w.framing.state != unwatched {
 			t.Fatalf("%q: net/http sees %d requests, the watcher %d", w.passed, len(requests), len(w.heads))
 		}

@@ -37,7 +37,6 @@ type exchange struct {
 	err        error // what went wrong, for the log
 	clientGone bool
 	tunnelled  bool // a tunnel logs for itself
-	logged     bool // so was a refused head
 }
 
 // ServeHTTP answers one request of any protocol version.
@@ -91,10 +90,8 @@ func (s *Server) newExchange(r *http.Request, from origin) *exchange {
 // serve answers the request in the way that was decided for it.
 func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
-		if err := x.client.verdict(); err != nil {
-			x.logged = true
-			w.Header().Set("Connection", "close")
-			x.answer(w, err.status, err.reason)
+		if !x.client.handled() {
+			x.refuse(w, refusal(http.StatusBadRequest, "request framing is ambiguous"))
 			return
 		}
 		if ws.WantsUpgrade(r) {
@@ -108,6 +105,9 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	d := x.decide(r)
 	x.addHSTS(w)
 	x.err = d.err
+	if d.hint != "" {
+		x.server.hints.tell(x.server.log, d.hint, "site", x.site.name, "location", x.location.pattern)
+	}
 	switch d.action {
 	case answerOptions:
 		w.Header().Set("Content-Length", "0")

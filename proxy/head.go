@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"wstunnel/internal/host"
 	"wstunnel/internal/ws"
 )
 
@@ -24,6 +24,14 @@ func (e *headError) Error() string { return e.reason }
 func badHead(format string, args ...any) *headError {
 	return &headError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
+
+// Limits on what a head may hold, so that the work on it stays in proportion to its length.
+const (
+	maxFields           = 1000
+	maxConnectionTokens = 100
+)
+
+var errManyFields = &headError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("more than %d header fields", maxFields)}
 
 // bodyFraming is how the end of a request's body is found (RFC 9112, section 6).
 type bodyFraming struct {
@@ -40,7 +48,7 @@ func checkRequestHead(head []byte) (bodyFraming, *headError) {
 	var f bodyFraming
 	line, rest, ok := cutLine(head)
 	if !ok {
-		return f, badHead("request line does not end in CRLF")
+		return f, errRequestLine
 	}
 	target, minor, err := checkRequestLine(line)
 	if err != nil {
@@ -75,6 +83,33 @@ func cutLine(p []byte) (line, rest []byte, ok bool) {
 	line = p[:i-1]
 	return line, p[i+1:], bytes.IndexByte(line, '\r') < 0
 }
+
+var errRequestLine = badHead("request line does not end in CRLF")
+
+// checkBeginning checks what has come of a head, of which the first before bytes have been checked already: the first byte, and the
+// request line as soon as it is whole. So a client that speaks something else is not waited for.
+func checkBeginning(p []byte, before int) *headError {
+	switch {
+	case len(p) == 0:
+		return nil
+	case before == 0 && !isTokenByte(p[0]):
+		if p[0] == tlsHandshakeRecord {
+			return badHead("a TLS handshake was sent to a port that speaks plain HTTP")
+		}
+		return badHead("request line does not begin with a method")
+	case bytes.IndexByte(p[:before], '\n') >= 0 || bytes.IndexByte(p[before:], '\n') < 0:
+		return nil
+	}
+	line, _, ok := cutLine(p)
+	if !ok {
+		return errRequestLine
+	}
+	_, _, err := checkRequestLine(line)
+	return err
+}
+
+// tlsHandshakeRecord is the first byte of a ClientHello (RFC 8446, section 5.1).
+const tlsHandshakeRecord = 0x16
 
 func checkRequestLine(line []byte) (target string, minor int, err *headError) {
 	parts := strings.Split(string(line), " ")
@@ -124,9 +159,14 @@ func checkTarget(method, target string) *headError {
 // headFields are the header fields of a request head that say where it goes and where it ends.
 type headFields struct {
 	hosts, lengths, codings, connections, upgrades []string
+
+	count int // of all fields
 }
 
 func (f *headFields) add(line []byte) *headError {
+	if f.count++; f.count > maxFields {
+		return errManyFields
+	}
 	if line[0] == ' ' || line[0] == '\t' {
 		return badHead("folded header line")
 	}
@@ -161,21 +201,23 @@ func (f *headFields) add(line []byte) *headError {
 
 func (f *headFields) checkHost(target string, minor int) *headError {
 	switch {
+	case tokenCount(f.connections) > maxConnectionTokens:
+		return badHead("more than %d names in Connection", maxConnectionTokens)
 	case len(f.hosts) > 1:
 		return badHead("%d Host headers", len(f.hosts))
 	case len(f.hosts) == 0 && minor > 0:
 		return badHead("no Host header")
-	case len(f.hosts) == 1 && !validHost(f.hosts[0]):
+	case len(f.hosts) == 1 && !host.Valid(f.hosts[0]):
 		return badHead("Host %s is no host name or address", quoted(f.hosts[0]))
 	}
 	u, err := url.Parse(target)
 	if err != nil || u.Host == "" || strings.HasPrefix(target, "/") {
 		return nil
 	}
-	if !validHost(u.Host) {
+	if !host.Valid(u.Host) {
 		return badHead("host %s in the request target is no host name or address", quoted(u.Host))
 	}
-	if len(f.hosts) == 1 && canonicalAuthority(u.Scheme, f.hosts[0]) != canonicalAuthority(u.Scheme, u.Host) {
+	if len(f.hosts) == 1 && host.Authority(u.Scheme, f.hosts[0]) != host.Authority(u.Scheme, u.Host) {
 		return badHead("Host %s contradicts the request target's %s", quoted(f.hosts[0]), quoted(u.Host))
 	}
 	return nil
@@ -189,16 +231,8 @@ func (f *headFields) framing(minor int) (bodyFraming, *headError) {
 		return bodyFraming{}, badHead("both Transfer-Encoding and Content-Length")
 	case len(f.codings) > 0 && minor == 0:
 		return bodyFraming{}, badHead("Transfer-Encoding in an HTTP/1.0 request")
-	case len(f.codings) > 1:
-		return bodyFraming{}, badHead("%d Transfer-Encoding headers", len(f.codings))
-	case len(f.codings) == 1:
-		if !strings.EqualFold(f.codings[0], "chunked") {
-			return bodyFraming{}, &headError{
-				http.StatusNotImplemented,
-				"transfer coding " + quoted(f.codings[0]) + " is not chunked",
-			}
-		}
-		return bodyFraming{chunked: true}, nil
+	case len(f.codings) > 0:
+		return bodyFraming{chunked: true}, checkCodings(f.codings)
 	case len(f.lengths) > 1:
 		return bodyFraming{}, badHead("%d Content-Length headers", len(f.lengths))
 	case len(f.lengths) == 1:
@@ -209,6 +243,32 @@ func (f *headFields) framing(minor int) (bodyFraming, *headError) {
 		return bodyFraming{length: n}, nil
 	}
 	return bodyFraming{}, nil
+}
+
+// checkCodings takes chunked alone. What does not end in it, or has it twice, has no end that can be known; what comes before it
+// is not spoken here (RFC 9112, sections 6.1 and 6.3).
+func checkCodings(values []string) *headError {
+	written := strings.Join(values, ", ")
+	codings := strings.Split(strings.Join(values, ","), ",")
+	for i, coding := range codings {
+		coding = strings.Trim(coding, " \t")
+		if isLast := i == len(codings)-1; !isToken(coding) || strings.EqualFold(coding, "chunked") != isLast {
+			return badHead("Transfer-Encoding %s does not end in chunked, once", quoted(written))
+		}
+	}
+	if len(codings) > 1 {
+		return &headError{http.StatusNotImplemented, "transfer coding " + quoted(written) + " is more than chunked"}
+	}
+	return nil
+}
+
+// tokenCount returns how many elements a comma-separated list on several lines has at most.
+func tokenCount(values []string) int {
+	n := len(values)
+	for _, v := range values {
+		n += strings.Count(v, ",")
+	}
+	return n
 }
 
 // parseContentLength takes digits only, and no more than fit an int64.
@@ -230,6 +290,9 @@ func checkResponseHead(head []byte) (connection []string, err error) {
 			if c < ' ' && c != '\t' || c == 0x7F {
 				return nil, fmt.Errorf("byte 0x%02x in line %d of the response head", c, i+1)
 			}
+		}
+		if i > maxFields {
+			return nil, fmt.Errorf("the response has more than %d header fields", maxFields)
 		}
 		if i == 0 {
 			if !bytes.HasPrefix(line, []byte("HTTP/1.")) {
@@ -259,59 +322,10 @@ func checkResponseHead(head []byte) (connection []string, err error) {
 	if lengths > 1 || codings > 1 || lengths > 0 && codings > 0 {
 		return nil, fmt.Errorf("the response has %d Content-Length and %d Transfer-Encoding headers", lengths, codings)
 	}
+	if tokenCount(connection) > maxConnectionTokens {
+		return nil, fmt.Errorf("the response has more than %d names in Connection", maxConnectionTokens)
+	}
 	return connection, nil
-}
-
-// validHost reports whether s can stand in a Host header (RFC 9110, section 7.2): a name or an
-// address, with or without a port. An empty Host is legal, and belongs to no site but "_".
-func validHost(s string) bool {
-	host, port := splitHostPort(s)
-	if port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strings.Trim(port, "0123456789") != "" {
-			return false
-		}
-	}
-	if inner, ok := strings.CutPrefix(host, "["); ok {
-		inner, closed := strings.CutSuffix(inner, "]")
-		addr, err := netip.ParseAddr(inner)
-		return closed && err == nil && addr.Is6() && addr.Zone() == ""
-	}
-	if host == "" {
-		return s == ""
-	}
-	for i := range len(host) {
-		c := host[i]
-		if !isAlphanumeric(c) && c != '-' && c != '.' && c != '_' && c < 0x80 {
-			return false
-		}
-	}
-	return !strings.Contains(host, "..") && host[0] != '.' && len(host) <= 254
-}
-
-// splitHostPort splits off what follows the last colon outside brackets. A colon with no port is legal
-// (RFC 3986, section 3.2.3).
-func splitHostPort(s string) (host, port string) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 || i < strings.LastIndexByte(s, ']') {
-		return s, ""
-	}
-	return s[:i], s[i+1:]
-}
-
-// canonicalAuthority makes two spellings of one authority equal.
-func canonicalAuthority(scheme, authority string) string {
-	host, port := splitHostPort(authority)
-	if port == "" {
-		port = defaultPort(scheme == "https")
-	}
-	return canonicalHost(host) + ":" + port
-}
-
-func defaultPort(secure bool) string {
-	if secure {
-		return "443"
-	}
-	return "80"
 }
 
 func isToken(s string) bool {

@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
-
-	"golang.org/x/net/idna"
+	"unicode/utf8"
 )
 
 // Errors of [normalisePath].
@@ -13,12 +11,16 @@ var (
 	errPathEscape = errors.New("bad percent-encoding in the path")
 	errPathNUL    = errors.New("NUL in the path")
 	errPathRoot   = errors.New("the path leaves the root")
+	errPathUTF8   = errors.New("raw bytes in the path that are no UTF-8")
 )
 
 // normalisePath returns the path that locations are matched against, as nginx makes it:
 // percent-decoded, with `.` and `..` resolved and slashes merged. raw is the path of a request target,
 // without its query; an absolute URL's empty path is "/".
 func normalisePath(raw string) (string, error) {
+	if !utf8.ValidString(raw) {
+		return "", errPathUTF8
+	}
 	decoded, err := percentDecode(raw)
 	if err != nil {
 		return "", err
@@ -103,6 +105,53 @@ func escapePath(path string) string {
 	return b.String()
 }
 
+// cutPrefix returns what follows, in a path as it was sent, the part that normalises to a prefix without a slash at its end. It reports false
+// where no part does, or where what follows has dot segments, so that only the normalised path says what is meant.
+func cutPrefix(raw, prefix string) (rest string, ok bool) {
+	matched := 0
+	for i := 0; i <= len(raw); {
+		if matched == len(prefix) && (i == len(raw) || raw[i] == '/' || strings.HasPrefix(raw[i:], "%2F") || strings.HasPrefix(raw[i:], "%2f")) {
+			rest = raw[i:]
+			if strings.HasPrefix(rest, "%") {
+				rest = "/" + rest[3:]
+			}
+			decoded, err := percentDecode(rest)
+			return rest, err == nil && !hasDotSegment(decoded)
+		}
+		if i == len(raw) {
+			break
+		}
+		c, n := raw[i], 1
+		if c == '%' && i+2 < len(raw) {
+			high, _ := hexDigit(raw[i+1])
+			low, _ := hexDigit(raw[i+2])
+			c, n = high<<4|low, 3
+		}
+		switch {
+		case matched < len(prefix) && c == prefix[matched]:
+			matched++
+		case c == '/' && matched > 0 && prefix[matched-1] == '/': // one of several slashes
+		default:
+			return "", false
+		}
+		i += n
+	}
+	return "", false
+}
+
+// hasDotSegment reports whether a decoded path has a segment `.` or `..`.
+func hasDotSegment(path string) bool {
+	if !strings.Contains(path, "/.") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
 // splitTarget splits a request target into the path as it was sent and the query with its
 // question mark. An absolute URL loses scheme and authority.
 func splitTarget(target string) (path, query string) {
@@ -124,26 +173,4 @@ func splitTarget(target string) (path, query string) {
 		path = "/"
 	}
 	return path, query
-}
-
-// canonicalHost is the form of a host that sites are looked up by: lower case, no trailing dot,
-// IDNs in punycode, addresses without brackets and in their shortest spelling. The port is off already.
-func canonicalHost(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if inner, ok := strings.CutPrefix(host, "["); ok {
-		host = strings.TrimSuffix(inner, "]")
-		if addr, err := netip.ParseAddr(host); err == nil {
-			return addr.String()
-		}
-		return host
-	}
-	for i := range len(host) {
-		if host[i] >= 0x80 {
-			if ascii, err := idna.Lookup.ToASCII(host); err == nil {
-				return ascii
-			}
-			break
-		}
-	}
-	return host
 }

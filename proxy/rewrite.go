@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/host"
 	"wstunnel/internal/ws"
 )
 
@@ -49,10 +50,15 @@ var hopByHop = []string{
 	"Expect", "Http2-Settings", "Proxy", "Host", "Content-Length", "Trailer",
 }
 
-// ownHeaders are set by this front end; Connection cannot remove them.
-var ownHeaders = []string{
-	cdnLoop, "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip",
-	clientSubject,
+// isOwn reports a header that says who asked and how. This front end sets it, or has it from a trusted proxy; Connection cannot remove it.
+func isOwn(name string) bool {
+	return isClaim(name) || name == "X-Real-Ip" || name == clientSubject || name == cdnLoop
+}
+
+// isClaim reports a header by which proxies tell what a client asked for, and which ends here where an untrusted peer sends it: backends
+// believe it.
+func isClaim(name string) bool {
+	return name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Original-Url" || name == "X-Rewrite-Url"
 }
 
 // rewriteRequest makes the head that the target of a location is sent. It is pure: in is not modified.
@@ -66,11 +72,9 @@ func rewriteRequest(in *inbound, l *location, target *config.Target) *outbound {
 	if l.BackendHost {
 		out.host = target.Host
 	}
-	listed := connectionListed(in.header["Connection"], func(name string) bool {
-		return slices.Contains(ownHeaders, name)
-	})
+	listed := connectionListed(in.header["Connection"], isOwn)
 	for name, values := range in.header {
-		if endsHere(name) || slices.Contains(listed, name) {
+		if endsHere(name) || listed[name] || !in.trusted && isClaim(name) {
 			continue
 		}
 		out.header[name] = values
@@ -93,7 +97,7 @@ func rewriteTrailers(t http.Header, connection []string) http.Header {
 	listed := connectionListed(connection, func(string) bool { return false })
 	out := make(http.Header, len(t))
 	for name, values := range t {
-		if !endsHere(name) && !slices.Contains(ownHeaders, name) && !slices.Contains(listed, name) {
+		if !endsHere(name) && !isOwn(name) && !listed[name] {
 			out[name] = values
 		}
 	}
@@ -101,7 +105,7 @@ func rewriteTrailers(t http.Header, connection []string) http.Header {
 }
 
 // rewriteTarget maps the request target. Without a path in the location's target it goes on as it came;
-// with one, that replaces the matched prefix of the normalised path, joined with exactly one slash.
+// with one, that replaces the matched prefix, joined with exactly one slash, and what follows goes on as it came.
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
 	raw, query := splitTarget(in.target)
 	if target.Path == "" {
@@ -110,22 +114,29 @@ func rewriteTarget(in *inbound, match config.Match, target *config.Target) strin
 	if match.Kind == config.MatchExact {
 		return target.Path + query
 	}
-	rest := strings.TrimPrefix(in.path, strings.TrimSuffix(match.Path, "/"))
+	prefix := strings.TrimSuffix(match.Path, "/")
+	rest, ok := cutPrefix(raw, prefix)
+	if !ok {
+		rest = escapePath(strings.TrimPrefix(in.path, prefix))
+	}
 	if rest == "" {
 		return target.Path + query
 	}
-	return strings.TrimSuffix(target.Path, "/") + escapePath(rest) + query
+	return strings.TrimSuffix(target.Path, "/") + rest + query
 }
 
 // connectionListed returns the canonical names of the headers that Connection lists, but those that keep says
 // must stay (RFC 9110, section 7.6.1).
-func connectionListed(connection []string, keep func(name string) bool) []string {
-	var listed []string
+func connectionListed(connection []string, keep func(name string) bool) map[string]bool {
+	if len(connection) == 0 {
+		return nil
+	}
+	listed := map[string]bool{}
 	for _, value := range connection {
 		for token := range strings.SplitSeq(value, ",") {
 			name := textproto.CanonicalMIMEHeaderKey(textproto.TrimString(token))
 			if name != "" && !keep(name) {
-				listed = append(listed, name)
+				listed[name] = true
 			}
 		}
 	}
@@ -141,8 +152,6 @@ func addForwarding(h http.Header, in *inbound, forwarded bool) {
 			chain = prior + ", " + chain
 		}
 		port = firstOf(h, "X-Forwarded-Port", port)
-	} else {
-		delete(h, "Forwarded")
 	}
 	h["X-Forwarded-For"] = []string{chain}
 	h["X-Forwarded-Host"] = []string{in.publicHost()}
@@ -296,7 +305,10 @@ func dropHopByHop(h http.Header) {
 	listed := connectionListed(h["Connection"], func(name string) bool {
 		return name == "Content-Length" || strings.HasPrefix(name, "Sec-Websocket-")
 	})
-	for _, name := range slices.Concat(listed, responseHopByHop) {
+	for name := range listed {
+		delete(h, name)
+	}
+	for _, name := range responseHopByHop {
 		delete(h, name)
 	}
 }
@@ -326,14 +338,14 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 	if target.TLS {
 		scheme = "https"
 	}
-	m.hosts = append(m.hosts, canonicalAuthority(scheme, target.Host))
+	m.hosts = append(m.hosts, host.Authority(scheme, target.Host))
 	for _, server := range target.Servers {
 		if server.Network == "tcp" {
-			m.hosts = append(m.hosts, canonicalAuthority(scheme, server.Address))
+			m.hosts = append(m.hosts, host.Authority(scheme, server.Address))
 		}
 	}
 	if !l.BackendHost {
-		m.hosts = append(m.hosts, canonicalAuthority(scheme, in.host), canonicalAuthority(m.publicScheme, m.publicHost))
+		m.hosts = append(m.hosts, host.Authority(scheme, in.host), host.Authority(m.publicScheme, m.publicHost))
 	}
 	return m
 }
@@ -359,11 +371,11 @@ func (m *urlMapping) url(u string) string {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		authority, path = rest[:i], rest[i:]
 	}
-	canonical := canonicalAuthority(httpScheme(scheme), authority)
+	canonical := host.Authority(httpScheme(scheme), authority)
 	if !slices.Contains(m.hosts, canonical) {
 		return u
 	}
-	if canonical == canonicalAuthority(m.publicScheme, m.publicHost) && beginsPath(path, m.publicPath) && m.publicPath != "" {
+	if canonical == host.Authority(m.publicScheme, m.publicHost) && beginsPath(path, m.publicPath) && m.publicPath != "" {
 		return u // the backend knows its public URL
 	}
 	if mapped, ok := m.path(path); ok {
@@ -415,8 +427,8 @@ func (m *urlMapping) cookie(v string) string {
 			}
 		case "domain":
 			if m.ownDomain(value) {
-				host, _ := splitHostPort(m.publicHost)
-				parts[i+1] = " " + name + "=" + host
+				own, _ := host.Split(m.publicHost)
+				parts[i+1] = " " + name + "=" + own
 			}
 		}
 	}
@@ -424,9 +436,9 @@ func (m *urlMapping) cookie(v string) string {
 }
 
 func (m *urlMapping) ownDomain(domain string) bool {
-	domain = canonicalHost(strings.TrimPrefix(domain, "."))
+	domain = host.Canonical(strings.TrimPrefix(domain, "."))
 	return slices.ContainsFunc(m.hosts, func(authority string) bool {
-		host, _ := splitHostPort(authority)
-		return host == domain
+		own, _ := host.Split(authority)
+		return own == domain
 	})
 }

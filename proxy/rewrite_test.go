@@ -44,7 +44,16 @@ func TestTargetPathMapping(t *testing.T) {
 		{"/", "h:9000/app", "/x?y", "/app/x?y"},
 		{"/", "h:9000/app/", "/", "/app/"},
 		{"/", "h:9000", "http://example.com/x?y", "/x?y"},
-		{"/ws", "h:9000/", "/a/../ws//b%20c/%2e%2e/d%3fe", "/d%3Fe"}, // normalised, then escaped
+		{"/ws", "h:9000/", "/a/../ws//b%20c/%2e%2e/d%3fe", "/d%3Fe"},  // normalised, then escaped
+		{"/ws", "h:9000/", "/ws/a%2Fb//c;d?e//f", "/a%2Fb//c;d?e//f"}, // what follows the prefix goes on as it came
+		{"/ws/", "h:9000/x/", "/ws/%7euser/%C3%BC", "/x/%7euser/%C3%BC"},
+		{"/ws/", "h:9000/x", "//ws//a", "/x//a"},
+		{"/ws/a", "h:9000/x", "/%77s//a/b%2fc", "/x/b%2fc"},
+		{"/ws", "h:9000/x", "/ws%2Fa%2fb", "/x/a%2fb"}, // but for the slash at the join
+		{"/ws", "h:9000/x", "/ws/a%2F..%2Fb", "/x/b"},
+		{"/ws", "h:9000/x", "/ws/a/%2E%2E/b%2fc", "/x/b/c"},
+		{"/ws", "h:9000/x", "/ws/.hidden//a", "/x/.hidden//a"},
+		{"/", "h:9000/x", "/a%2Fb//c", "/x/a%2Fb//c"},
 		{"= /ws", "h:9000/socket", "/ws?x", "/socket?x"},
 		{"^~ /ws", "h:9000/", "/ws/chat", "/chat"},
 		{"~ ^/ws", "h:9000", "/wsx", "/wsx"},
@@ -93,6 +102,15 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 		{"other marks", inboundOf(false, "X!forwarded~for", "6.6.6.6"), nil, forwarding},
 		{"underscores", inboundOf(false, "X_forwarded_for", "6.6.6.6"), nil, forwarding},
 		{"forged", inboundOf(false, "X-Forwarded-For", "6.6.6.6", "X-Forwarded-Proto", "http", "X-Real-Ip", "6.6.6.6", "Forwarded", "for=6.6.6.6"), nil, forwarding},
+		{
+			"forged, of the kinds that this front end does not set", inboundOf(false, "X-Forwarded-Prefix", "/evil", "X-Forwarded-Server", "evil", "X-Forwarded-Ssl", "on",
+				"X-Original-Url", "/admin", "X-Rewrite-Url", "/admin"), nil, forwarding,
+		},
+		{
+			"of these kinds, from a trusted proxy", inboundOf(true, "X-Forwarded-Prefix", "/app", "X-Original-Url", "/app/x"), nil,
+			"X-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: example.com:8080\nX-Forwarded-Port: 8443\nX-Forwarded-Prefix: /app\n" +
+				"X-Forwarded-Proto: https\nX-Original-Url: /app/x\nX-Real-Ip: 192.0.2.1",
+		},
 		{
 			"from a trusted proxy", inboundOf(true, "X-Forwarded-For", "203.0.113.9", "X-Forwarded-Proto", "wss", "X-Forwarded-Host", "public.example", "X-Forwarded-Port", "443"),
 			nil,

@@ -89,7 +89,6 @@ func TestLocationPrecedenceIsThatOfNginx(t *testing.T) {
 		{"/ws/", "/ws"},
 		{"/ws/x", "/ws"},
 		{"/wsx", "/"},
-		{"/ws/chat", "/ws"},
 		{"/ws/chat/", "/ws/chat/"},
 		{"/ws/chat/1", "/ws/chat/"},
 		{"/static/a.php", "^~ /static/"},
@@ -100,13 +99,36 @@ func TestLocationPrecedenceIsThatOfNginx(t *testing.T) {
 		{"/ws/register.php", "~ \\.php$"}, // the first regex in file order
 		{"/ws/register", "~ ^/ws/reg"},
 	}
-	s := tableOf(siteOf("_", all...)).fallback
+	s := tableOf(siteOf("_", all...)).site("any")
 	for _, tt := range tests {
-		if got := s.location(tt.path); got == nil || got.pattern != tt.want {
-			t.Errorf("%s: %v, want %s", tt.path, got, tt.want)
+		if got, slash, err := s.location(tt.path); got == nil || got.pattern != tt.want || slash || err != nil {
+			t.Errorf("%s: %v, %t, %v, want %s", tt.path, got, slash, err, tt.want)
 		}
 	}
-	if got := tableOf(siteOf("_", "/ws/")).fallback.location("/ws"); got != nil {
-		t.Errorf("/ws matched %s", got.pattern)
+}
+
+func TestPathThatLacksTheSlashOfAPrefix(t *testing.T) {
+	tests := []struct {
+		patterns   []string
+		path, want string
+		lacksSlash bool
+	}{
+		{[]string{"/ws/"}, "/ws", "/ws/", true},
+		{[]string{"/ws/"}, "/ws/", "/ws/", false},
+		{[]string{"/a/ws/", "/"}, "/a/ws", "/a/ws/", true},
+		{[]string{"/a/ws/", "/"}, "/a", "/", false},
+		{[]string{"/ws/", "/ws"}, "/ws", "/ws", false},
+		{[]string{"/ws/", "= /ws"}, "/ws", "= /ws", false},
+		{[]string{"/ws/", "~ ^/ws"}, "/ws", "/ws/", true}, // before any regex, as nginx
+		{[]string{"^~ /ws/", "/"}, "/ws", "^~ /ws/", true},
+	}
+	for _, tt := range tests {
+		got, slash, err := tableOf(siteOf("_", tt.patterns...)).site("any").location(tt.path)
+		if got == nil || got.pattern != tt.want || slash != tt.lacksSlash || err != nil {
+			t.Errorf("%q, %s: %v, %t, %v; want %s, %t", tt.patterns, tt.path, got, slash, err, tt.want, tt.lacksSlash)
+		}
+	}
+	if got, _, _ := tableOf(siteOf("_", "/ws/")).site("any").location("/w"); got != nil {
+		t.Errorf("/w matched %s", got.pattern)
 	}
 }

@@ -50,6 +50,7 @@ type Server struct {
 	gen     atomic.Pointer[generation]
 	pools   pools
 	tunnels tunnels
+	hints   hints
 
 	admission *admission
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/host"
 	"wstunnel/internal/tunnel"
 )
 
@@ -73,7 +74,7 @@ type pools struct {
 // open returns the upstream of a target on shared pools.
 func (p *pools) open(target *config.Target) *upstream {
 	u := &upstream{target: target}
-	serverName, _ := splitHostPort(target.Host)
+	serverName, _ := host.Split(target.Host)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.byKey == nil {
@@ -83,10 +84,10 @@ func (p *pools) open(target *config.Target) *upstream {
 		key := poolKey{network: server.Network, address: server.Address}
 		if target.TLS {
 			key.secure, key.verify, key.roots = true, target.TLSVerify, target.RootCAs
-			key.serverName = canonicalHost(serverName)
+			key.serverName = host.Canonical(serverName)
 			if target.Upstream != "" && server.Network == "tcp" {
-				host, _ := splitHostPort(server.Address)
-				key.serverName = canonicalHost(host)
+				name, _ := host.Split(server.Address)
+				key.serverName = host.Canonical(name)
 			}
 		}
 		if p.byKey[key] == nil {

@@ -37,7 +37,7 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 		x.refusedUpgrade(w, resp, u)
 		return
 	}
-	if err := ws.CheckResponse(resp.Response, r.Header["Sec-Websocket-Key"][0]); err != nil {
+	if err := ws.CheckResponse(resp.Response, r.Header["Sec-Websocket-Key"]); err != nil {
 		x.detach()
 		resp.conn.Close()
 		x.fail(w, fmt.Errorf("backend's handshake: %w", err))
@@ -64,8 +64,11 @@ func (x *exchange) upgradeRequest(r *http.Request) *outbound {
 	out := rewriteRequest(&x.in, x.location, x.location.websocket.target)
 	out.upgrade = "websocket"
 	// A client cannot drop these by naming them in Connection.
-	out.header["Sec-Websocket-Key"] = []string{r.Header["Sec-Websocket-Key"][0]}
-	out.header["Sec-Websocket-Version"] = []string{ws.Version}
+	for _, name := range []string{"Sec-Websocket-Key", "Sec-Websocket-Version"} {
+		if values := r.Header[name]; values != nil {
+			out.header[name] = values
+		}
+	}
 	if x.location.Mode == config.ModeRelay {
 		delete(out.header, "Sec-Websocket-Extensions") // each side has its own
 	}

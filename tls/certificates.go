@@ -5,21 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/host"
 )
 
 // Certificates answers the handshakes of one configuration. It is safe for concurrent use.
 type Certificates struct {
 	manager *Manager
 
-	// exact and wildcards hold the site of each host; a wildcard stands under its name
-	// without the leading "*.". The site is nil where it has `tls: off`.
-	exact, wildcards map[string]*siteTLS
-	// fallback is the site "_"; named says that there is such a site.
-	fallback *siteTLS
-	named    bool
+	// sites holds the site of each host; nil where it has `tls: off`.
+	sites host.Table[*siteTLS]
 	// only is the one site with TLS, nil if there are more.
 	only *siteTLS
 
@@ -55,9 +51,7 @@ type source interface {
 
 // newCertificates loads the certificates of all sites but those that are ordered.
 func newCertificates(m *Manager, cfg *config.Config) (*Certificates, error) {
-	c := &Certificates{
-		manager: m, exact: map[string]*siteTLS{}, wildcards: map[string]*siteTLS{}, pairs: map[[2]string]*filePair{},
-	}
+	c := &Certificates{manager: m, pairs: map[[2]string]*filePair{}}
 	b := builder{certificates: c, manager: m, cfg: cfg, logger: m.log, now: m.now}
 	var errs []error
 	withTLS := 0
@@ -111,49 +105,20 @@ func (c *Certificates) CACertificate() []byte {
 	return c.ca.pem()
 }
 
-// maxName is the length of the longest DNS name as text, without the trailing dot (RFC 1035
-// section 2.3.4).
-const maxName = 253
-
 // lookup returns the site for name: the site with that host, else with the longest
 // wildcard, else "_". Without a name it is "_" or the only site with TLS. It returns nil where
 // that site is not served over TLS, or there is none.
 func (c *Certificates) lookup(name string) *siteTLS {
-	if name == "" {
-		if c.fallback != nil {
-			return c.fallback
-		}
+	s, _ := c.sites.Find(name)
+	if name == "" && s == nil {
 		return c.only
 	}
-	if len(name) > maxName {
-		return nil
-	}
-	if s, ok := c.exact[name]; ok {
-		return s
-	}
-	for _, rest, ok := strings.Cut(name, "."); ok; _, rest, ok = strings.Cut(rest, ".") {
-		if s, ok := c.wildcards[rest]; ok {
-			return s
-		}
-	}
-	return c.fallback
+	return s
 }
 
 // add enters s for a site's hosts. Of two sites with one host, the first has it.
 func (c *Certificates) add(hosts []string, s *siteTLS) {
-	for _, host := range hosts {
-		if host == "_" {
-			if !c.named {
-				c.fallback, c.named = s, true
-			}
-			continue
-		}
-		table := c.exact
-		if suffix, ok := strings.CutPrefix(host, "*."); ok {
-			host, table = suffix, c.wildcards
-		}
-		if _, taken := table[host]; !taken {
-			table[host] = s
-		}
+	for _, name := range hosts {
+		c.sites.Add(name, s)
 	}
 }

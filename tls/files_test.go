@@ -143,7 +143,7 @@ func TestUnusableFilesKeepTheOldCertificateAndAreLoggedOnce(t *testing.T) {
 func TestOnlyOneHandshakeLooksAtTheFiles(t *testing.T) {
 	cert, key := newPair(t, "old.example").write(t, t.TempDir())
 	c, clock, _ := followed(t, cert, key)
-	p := c.fallback.source.(filePairs)[0]
+	p := c.lookup("").source.(filePairs)[0]
 	clock.Add(checkInterval)
 	p.mu.Lock() // another handshake is at it, on a file system that hangs
 	defer p.mu.Unlock()

@@ -154,6 +154,10 @@ func localIP(conn net.Conn) (ip netip.Addr, ok bool) {
 	return local.Addr().Unmap().WithZone(""), true
 }
 
+// maxName is the length of the longest DNS name as text, without the trailing dot (RFC 1035
+// section 2.3.4).
+const maxName = 253
+
 // validName says whether name, which is lower case, can stand in a certificate: labels of 1 to
 // 63 letters, digits, hyphens within, and underscores (which are in use), 253 bytes in all.
 func validName(name string) bool {

@@ -108,7 +108,7 @@ func TestRandomNamesDoNotFillTheMemory(t *testing.T) {
 			t.Fatalf("a name asked all the time was dropped after %d others", i)
 		}
 	}
-	l := c.fallback.source.(*leaves)
+	l := c.lookup("").source.(*leaves)
 	if len(l.byName) != maxLeaves || l.recent.Len() != maxLeaves {
 		t.Errorf("%d names, %d in order of use, want %d", len(l.byName), l.recent.Len(), maxLeaves)
 	}
@@ -144,7 +144,7 @@ func TestInvalidServerNamesAreNotSigned(t *testing.T) {
 			t.Errorf("%.40q: got %v, %v, want neither", name, cert, err)
 		}
 	}
-	if n := len(c.fallback.source.(*leaves).byName); n != 0 {
+	if n := len(c.lookup("").source.(*leaves).byName); n != 0 {
 		t.Errorf("%d certificates were made", n)
 	}
 }

@@ -131,7 +131,7 @@ func valid(cert *tls.Certificate, now time.Time) error {
 
 // hostTable makes the table of hosts alone.
 func hostTable(cfg *config.Config) *Certificates {
-	c := &Certificates{exact: map[string]*siteTLS{}, wildcards: map[string]*siteTLS{}}
+	c := &Certificates{}
 	for i := range cfg.Sites {
 		c.add(cfg.Sites[i].Hosts, &siteTLS{site: &cfg.Sites[i]})
 	}

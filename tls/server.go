@@ -2,10 +2,10 @@ package tls
 
 import (
 	"crypto/tls"
-	"net"
-	"net/netip"
 	"slices"
 	"strings"
+
+	"wstunnel/internal/host"
 )
 
 // settle makes the settings of handshakes, when all sites are known.
@@ -111,60 +111,53 @@ func (c *Certificates) ordered(name string) bool {
 	return s != nil && s.asker != nil && issuable(name)
 }
 
-// serverName returns the name that a client asks for in lower case, or "" for none.
+// serverName returns the name that a client asks for in lower case, which is the canonical form of any that is in order, or "" for none.
 func serverName(sni string) string {
 	name := strings.ToLower(sni)
-	if _, err := netip.ParseAddr(name); err == nil {
+	if host.IsAddress(name) {
 		return "" // an IP address is no server name (RFC 6066 section 3), but some clients send it
 	}
 	return name
 }
 
-// Challenge returns the answer to an HTTP-01 challenge for a host (RFC 8555, section 8.3), or nil if there is none. The host
-// may have a port.
-func (c *Certificates) Challenge(host, token string) []byte {
+// Challenge returns the answer to an HTTP-01 challenge for a host, with or without a port (RFC 8555, section 8.3), or nil if there
+// is none.
+func (c *Certificates) Challenge(authority, token string) []byte {
 	if c.authority == nil {
 		return nil
 	}
-	if !c.ordered(hostName(host)) {
+	if !c.ordered(hostName(authority)) {
 		return nil
 	}
 	return c.manager.challenges.answerHTTP(token, c.authority.storage)
 }
 
-// Misdirected tells whether a request for host, which may have a port, came on a connection that was not made for it: sni is
+// Misdirected tells whether a request for an authority, which may have a port, came on a connection that was not made for it: sni is
 // the name that the client gave in the handshake, or "". HTTP/2 clients send requests for other hosts on a connection whose
 // certificate covers these (RFC 9113, section 9.1.1); that is right, unless the host's site wants more of its clients than
 // the handshake did.
-func (c *Certificates) Misdirected(sni, host string) bool {
-	name, asked := serverName(sni), hostName(host)
+func (c *Certificates) Misdirected(sni, authority string) bool {
+	name, asked := serverName(sni), hostName(authority)
 	if name == asked {
 		return false
 	}
 	here, there := c.lookup(name), c.lookup(asked)
-	_, notAddress := netip.ParseAddr(asked)
 	switch {
 	case there == nil:
 		return false
 	case here == nil || here.clientCAs != there.clientCAs || here.minVersion < there.minVersion:
 		return true
-	case name == "" || asked == "" || notAddress == nil:
+	case name == "" || asked == "" || host.IsAddress(asked):
 		return false // a certificate need not cover the address that a client without a server name connects to
 	}
 	cert := here.peek(name)
 	return cert != nil && cert.Leaf.VerifyHostname(asked) != nil
 }
 
-// hostName returns the host of a Host header as the configuration spells it.
-func hostName(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.String()
-	}
-	return host
+// hostName returns the canonical host of a Host header.
+func hostName(authority string) string {
+	name, _ := host.Split(authority)
+	return host.Canonical(name)
 }
 
 // peek returns the certificate that a client that asks for name is given, without making one.

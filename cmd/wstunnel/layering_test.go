@@ -11,6 +11,7 @@ import (
 // allowed says which packages of ours each package may import besides the standard library and modules, and why.
 var allowed = map[string]map[string]string{
 	"wstunnel/internal/ws":      {},
+	"wstunnel/internal/host":    {},
 	"wstunnel/internal/config":  {},
 	"wstunnel/internal/reactor": {},
 	"wstunnel/internal/pebble":  {},
@@ -23,9 +24,11 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/tls": {
 		"wstunnel/internal/config": "sites say where their certificates come from",
+		"wstunnel/internal/host":   "server names and sites' hosts are compared in one form",
 	},
 	"wstunnel/proxy": {
 		"wstunnel/internal/config":  "routes are compiled from it",
+		"wstunnel/internal/host":    "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/ws":      "handshakes are checked and relayed frames followed",
 		"wstunnel/internal/tunnel":  "an upgraded connection becomes one",
 		"wstunnel/internal/reactor": "clients are let in on event loops",
@@ -44,7 +47,8 @@ var forbidden = map[string][]string{
 	// It joins our package tls with others; importing crypto/tls too would need an alias for one of them.
 	"wstunnel/cmd/wstunnel": {"crypto/tls"},
 	// It knows bytes and does no I/O.
-	"wstunnel/internal/ws": {"net", "os", "syscall"},
+	"wstunnel/internal/ws":   {"net", "os", "syscall"},
+	"wstunnel/internal/host": {"net", "os", "syscall"},
 }
 
 func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {

@@ -21,15 +21,6 @@ func Accept(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// HandshakeError says why a request is no valid upgrade request, and with which status a
-// location that speaks nothing but WebSocket answers it.
-type HandshakeError struct {
-	Status int // 400 or 426
-	Reason string
-}
-
-func (e *HandshakeError) Error() string { return e.Reason }
-
 // WantsUpgrade reports whether the request asks for a WebSocket at all: HTTP/1.1 with the token
 // `upgrade` in Connection and `websocket` in Upgrade. Before HTTP/1.1 an Upgrade is ignored
 // (RFC 9110, section 7.8).
@@ -42,34 +33,12 @@ func AsksForUpgrade(major, minor int, connection, upgrade []string) bool {
 	return major == 1 && minor >= 1 && HasToken(connection, "upgrade") && HasToken(upgrade, "websocket")
 }
 
-// CheckRequest checks a request that [WantsUpgrade] against RFC 6455, section 4.2.1. The error
-// is a *[HandshakeError].
-func CheckRequest(r *http.Request) error {
-	bad := func(format string, args ...any) error {
-		return &HandshakeError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-	}
-	if r.Method != http.MethodGet {
-		return bad("a WebSocket handshake is a GET, not a %s", r.Method)
-	}
-	if v := r.Header["Sec-Websocket-Version"]; len(v) != 1 || strings.TrimSpace(v[0]) != Version {
-		return &HandshakeError{
-			http.StatusUpgradeRequired,
-			fmt.Sprintf("Sec-WebSocket-Version is %s; only 13 is spoken", quoteList(v)),
-		}
-	}
-	keys := r.Header["Sec-Websocket-Key"]
+// CheckResponse checks that resp is the 101 that answers a handshake with the given Sec-WebSocket-Key headers
+// (RFC 6455, section 4.1): nothing answers any other number of them than one. The caller has seen the status 101.
+func CheckResponse(resp *http.Response, keys []string) error {
 	if len(keys) != 1 {
-		return bad("%d Sec-WebSocket-Key headers; exactly one is needed", len(keys))
+		return fmt.Errorf("the 101 answers a request with %d Sec-WebSocket-Key headers; a tunnel needs one", len(keys))
 	}
-	if !validKey(keys[0]) {
-		return bad("Sec-WebSocket-Key is not 16 bytes in base64")
-	}
-	return nil
-}
-
-// CheckResponse checks that resp is the 101 that answers a handshake with the given key
-// (RFC 6455, section 4.1). The caller has seen the status 101.
-func CheckResponse(resp *http.Response, key string) error {
 	if !HasToken(resp.Header["Upgrade"], "websocket") {
 		return fmt.Errorf("the 101 has Upgrade %s, not websocket", quoteList(resp.Header["Upgrade"]))
 	}
@@ -77,8 +46,8 @@ func CheckResponse(resp *http.Response, key string) error {
 		return fmt.Errorf("the 101 has Connection %s, not Upgrade", quoteList(resp.Header["Connection"]))
 	}
 	got := resp.Header["Sec-Websocket-Accept"]
-	if len(got) != 1 || strings.TrimSpace(got[0]) != Accept(key) {
-		return fmt.Errorf("the 101 has Sec-WebSocket-Accept %s; the key asks for %q", quoteList(got), Accept(key))
+	if len(got) != 1 || strings.TrimSpace(got[0]) != Accept(keys[0]) {
+		return fmt.Errorf("the 101 has Sec-WebSocket-Accept %s; the key asks for %q", quoteList(got), Accept(keys[0]))
 	}
 	return nil
 }
@@ -103,11 +72,6 @@ func HeaderName(canonical string) string {
 		return "Sec-WebSocket-" + rest
 	}
 	return canonical
-}
-
-func validKey(key string) bool {
-	raw, err := base64.StdEncoding.DecodeString(textproto.TrimString(key))
-	return err == nil && len(raw) == 16
 }
 
 // quoteList shows a header's values in a message, without letting a peer flood the log.

@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"errors"
 	"net/http"
 	"testing"
 )
@@ -45,51 +44,27 @@ func TestWantsUpgrade(t *testing.T) {
 	}
 }
 
-func TestCheckRequest(t *testing.T) {
-	good := []string{"Sec-WebSocket-Key", sampleKey, "Sec-WebSocket-Version", "13"}
-	tests := []struct {
-		name   string
-		r      *http.Request
-		status int // 0: good
-	}{
-		{"good", request(1, good...), 0},
-		{"version 8", request(1, "Sec-WebSocket-Key", sampleKey, "Sec-WebSocket-Version", "8"), 426},
-		{"no version", request(1, "Sec-WebSocket-Key", sampleKey), 426},
-		{"two versions", request(1, append(good, "Sec-WebSocket-Version", "13")...), 426},
-		{"no key", request(1, "Sec-WebSocket-Version", "13"), 400},
-		{"two keys", request(1, append(good, "Sec-WebSocket-Key", sampleKey)...), 400},
-		{"key of 15 bytes", request(1, "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA", "Sec-WebSocket-Version", "13"), 400},
-		{"key not base64", request(1, "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=!", "Sec-WebSocket-Version", "13"), 400},
-		{"POST", func() *http.Request { r := request(1, good...); r.Method = "POST"; return r }(), 400},
-	}
-	for _, tt := range tests {
-		err := CheckRequest(tt.r)
-		status := 0
-		if bad, ok := errors.AsType[*HandshakeError](err); ok {
-			status = bad.Status
-		}
-		if status != tt.status {
-			t.Errorf("%s: %v (%d), want %d", tt.name, err, status, tt.status)
-		}
-	}
-}
-
 func TestCheckResponse(t *testing.T) {
 	const accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+	key := []string{sampleKey}
+	good := []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", accept}
 	tests := []struct {
 		name   string
+		keys   []string
 		header []string
 		good   bool
 	}{
-		{"good", []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", accept}, true},
-		{"any case", []string{"Upgrade", "WebSocket", "Connection", "upgrade", "Sec-WebSocket-Accept", accept}, true},
-		{"wrong accept", []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", "x" + accept[1:]}, false},
-		{"no accept", []string{"Upgrade", "websocket", "Connection", "Upgrade"}, false},
-		{"no upgrade", []string{"Connection", "Upgrade", "Sec-WebSocket-Accept", accept}, false},
-		{"no connection", []string{"Upgrade", "websocket", "Sec-WebSocket-Accept", accept}, false},
+		{"good", key, good, true},
+		{"any case", key, []string{"Upgrade", "WebSocket", "Connection", "upgrade", "Sec-WebSocket-Accept", accept}, true},
+		{"wrong accept", key, []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", "x" + accept[1:]}, false},
+		{"no accept", key, []string{"Upgrade", "websocket", "Connection", "Upgrade"}, false},
+		{"no upgrade", key, []string{"Connection", "Upgrade", "Sec-WebSocket-Accept", accept}, false},
+		{"no connection", key, []string{"Upgrade", "websocket", "Sec-WebSocket-Accept", accept}, false},
+		{"no key", nil, good, false},
+		{"two keys", []string{sampleKey, sampleKey}, good, false},
 	}
 	for _, tt := range tests {
-		err := CheckResponse(&http.Response{Header: request(1, tt.header...).Header}, sampleKey)
+		err := CheckResponse(&http.Response{Header: request(1, tt.header...).Header}, tt.keys)
 		if (err == nil) != tt.good {
 			t.Errorf("%s: %v", tt.name, err)
 		}
