@@ -11,7 +11,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -150,10 +152,7 @@ func (o *door) open(head, early []byte) bool {
 	if bad != nil || !framing.upgrade || framing.chunked || framing.length > 0 {
 		return false
 	}
-	br := headReaders.Get().(*bufio.Reader)
-	defer headReaders.Put(br)
-	br.Reset(bytes.NewReader(head))
-	r, err := http.ReadRequest(br)
+	r, err := parseUpgradeRequest(head)
 	if err != nil {
 		return false
 	}
@@ -177,6 +176,24 @@ func (o *door) open(head, early []byte) bool {
 		o.opening.dialNext()
 	}
 	return true
+}
+
+// parseUpgradeRequest makes a request of a head that [checkRequestHead] has found in order. Unlike [http.ReadRequest] it takes the target as it is.
+func parseUpgradeRequest(head []byte) (*http.Request, error) {
+	line, fields, _ := cutLine(head)
+	method, rest, _ := strings.Cut(string(line), " ")
+	target, proto, _ := strings.Cut(rest, " ")
+	br := headReaders.Get().(*bufio.Reader)
+	defer headReaders.Put(br)
+	br.Reset(bytes.NewReader(fields))
+	header, err := textproto.NewReader(br).ReadMIMEHeader()
+	if err != nil {
+		return nil, err
+	}
+	r := &http.Request{Method: method, RequestURI: target, Proto: proto, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header(header)}
+	r.Host = r.Header.Get("Host")
+	delete(r.Header, "Host")
+	return r, nil
 }
 
 // handOver gives the connection to net/http, with what was read from it and what is known of its backend already.

@@ -192,6 +192,11 @@ func dial(t *testing.T, address string) *client {
 		t.Fatal(err)
 	}
 	conn.SetDeadline(time.Now().Add(patience))
+	return clientOver(t, conn)
+}
+
+// clientOver is a client on a connection, which it closes when the test ends.
+func clientOver(t *testing.T, conn net.Conn) *client {
 	t.Cleanup(func() { conn.Close() })
 	return &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
 }

@@ -210,8 +210,11 @@ func (f *headFields) checkHost(target string, minor int) *headError {
 	case len(f.hosts) == 1 && !host.Valid(f.hosts[0]):
 		return badHead("Host %s is no host name or address", quoted(f.hosts[0]))
 	}
+	if strings.HasPrefix(target, "/") {
+		return nil
+	}
 	u, err := url.Parse(target)
-	if err != nil || u.Host == "" || strings.HasPrefix(target, "/") {
+	if err != nil || u.Host == "" {
 		return nil
 	}
 	if !host.Valid(u.Host) {
@@ -330,15 +333,24 @@ func checkResponseHead(head []byte) (connection []string, err error) {
 
 func isToken(s string) bool {
 	for i := range len(s) {
-		if !isTokenByte(s[i]) {
+		if !tokenBytes[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
 
-func isTokenByte(c byte) bool {
-	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+func isTokenByte(c byte) bool { return tokenBytes[c] }
+
+// tokenBytes are those of RFC 9110, section 5.6.2.
+var tokenBytes = byteSet("!#$%&'*+-.^_`|~")
+
+// byteSet is the set of all letters, digits and marks.
+func byteSet(marks string) (set [256]bool) {
+	for c := range set {
+		set[c] = isAlphanumeric(byte(c)) || strings.IndexByte(marks, byte(c)) >= 0
+	}
+	return set
 }
 
 func isAlphanumeric(c byte) bool {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"unicode/utf8"
@@ -22,78 +23,97 @@ func normalisePath(raw string) (string, error) {
 		return "", errPathUTF8
 	}
 	decoded, err := percentDecode(raw)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if isNormal(decoded) {
+	case strings.HasPrefix(decoded, "/") && !strings.Contains(decoded, "//") && !strings.Contains(decoded, "/."):
 		return decoded, nil
+	case !strings.HasPrefix(decoded, "/"):
+		decoded = "/" + decoded
 	}
-	segments := strings.Split(strings.TrimPrefix(decoded, "/"), "/")
-	out := segments[:0]
+	return resolveDots([]byte(decoded))
+}
+
+// resolveDots merges the slashes of a decoded path and resolves its dot segments, in place.
+func resolveDots(p []byte) (string, error) {
+	length := 0        // of what is resolved
 	directory := false // the path ends in a slash, or in a dot segment that stands for one
-	for _, s := range segments {
-		directory = s == "" || s == "." || s == ".."
-		switch s {
+	for i := 0; i < len(p); {
+		for i < len(p) && p[i] == '/' {
+			i++
+		}
+		segment := p[i:]
+		if end := bytes.IndexByte(segment, '/'); end >= 0 {
+			segment = segment[:end]
+		}
+		i += len(segment)
+		directory = true
+		switch string(segment) {
 		case "", ".":
 		case "..":
-			if len(out) == 0 {
+			if length == 0 {
 				return "", errPathRoot
 			}
-			out = out[:len(out)-1]
+			length = bytes.LastIndexByte(p[:length], '/')
 		default:
-			out = append(out, s)
+			directory = false
+			p[length] = '/'
+			length += 1 + copy(p[length+1:], segment)
 		}
 	}
-	path := "/" + strings.Join(out, "/")
-	if directory && len(out) > 0 {
-		path += "/"
+	if length == 0 || directory {
+		p[length] = '/'
+		length++
 	}
-	return path, nil
+	return string(p[:length]), nil
 }
 
-// isNormal reports whether a decoded path begins with a slash and has no empty or dot segment.
-func isNormal(path string) bool {
-	return strings.HasPrefix(path, "/") && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
-}
-
+// percentDecode returns a path without its percent-encoding, itself where there is none.
 func percentDecode(raw string) (string, error) {
-	if strings.IndexByte(raw, '%') < 0 {
-		if strings.IndexByte(raw, 0) >= 0 {
-			return "", errPathNUL
-		}
+	if strings.IndexByte(raw, 0) >= 0 {
+		return "", errPathNUL
+	}
+	next := strings.IndexByte(raw, '%')
+	if next < 0 {
 		return raw, nil
 	}
-	var b strings.Builder
-	b.Grow(len(raw))
-	for i := 0; i < len(raw); i++ {
-		c := raw[i]
-		if c == '%' {
-			if i+2 >= len(raw) {
-				return "", errPathEscape
-			}
-			high, ok1 := hexDigit(raw[i+1])
-			low, ok2 := hexDigit(raw[i+2])
-			if !ok1 || !ok2 {
-				return "", errPathEscape
-			}
-			c = high<<4 | low
-			i += 2
-		}
-		if c == 0 {
+	decoded := make([]byte, 0, len(raw))
+	for ; next >= 0; next = strings.IndexByte(raw, '%') {
+		decoded = append(decoded, raw[:next]...)
+		c, ok := escaped(raw[next:])
+		switch {
+		case !ok:
+			return "", errPathEscape
+		case c == 0:
 			return "", errPathNUL
 		}
-		b.WriteByte(c)
+		decoded = append(decoded, c)
+		raw = raw[next+3:]
 	}
-	return b.String(), nil
+	return string(append(decoded, raw...)), nil
 }
+
+// escaped returns the byte that the percent-encoding at the front of s stands for.
+func escaped(s string) (c byte, ok bool) {
+	if len(s) < 3 {
+		return 0, false
+	}
+	high, ok1 := hexDigit(s[1])
+	low, ok2 := hexDigit(s[2])
+	return high<<4 | low, ok1 && ok2
+}
+
+// pathBytes may stand in a path as they are (RFC 3986, section 3.3).
+var pathBytes = byteSet("/-._~!$&'()*+,;=:@")
 
 // escapePath percent-encodes a decoded path for a request target: all that RFC 3986 does not let
 // stand in a path.
 func escapePath(path string) string {
 	var b strings.Builder
+	b.Grow(len(path))
 	for i := range len(path) {
 		c := path[i]
-		if isAlphanumeric(c) || strings.IndexByte("/-._~!$&'()*+,;=:@", c) >= 0 {
+		if pathBytes[c] {
 			b.WriteByte(c)
 			continue
 		}
@@ -122,10 +142,9 @@ func cutPrefix(raw, prefix string) (rest string, ok bool) {
 			break
 		}
 		c, n := raw[i], 1
-		if c == '%' && i+2 < len(raw) {
-			high, _ := hexDigit(raw[i+1])
-			low, _ := hexDigit(raw[i+2])
-			c, n = high<<4|low, 3
+		if c == '%' {
+			c, _ = escaped(raw[i:])
+			n = 3
 		}
 		switch {
 		case matched < len(prefix) && c == prefix[matched]:
@@ -141,11 +160,10 @@ func cutPrefix(raw, prefix string) (rest string, ok bool) {
 
 // hasDotSegment reports whether a decoded path has a segment `.` or `..`.
 func hasDotSegment(path string) bool {
-	if !strings.Contains(path, "/.") {
-		return false
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
+	for i := strings.Index(path, "/."); i >= 0; i = strings.Index(path, "/.") {
+		path = path[i+2:]
+		rest := strings.TrimPrefix(path, ".")
+		if rest == "" || rest[0] == '/' {
 			return true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 func FuzzRange(f *testing.F) {
 	for _, seed := range []string{
 		"bytes=2-4", "bytes=-3", "bytes=8-", "bytes=10-", "bytes=-0", "bytes=-00,2-4", "bytes=5-2", "BYTES=1-1", "lines=1-2", "bytes=", "bytes",
-		"bytes=0-99", "bytes=99999999999999999999-", "bytes= 1-2 ,\t3-4", "bytes=--1", "bytes=1-2,5-2", "bytes=- 0,-+0",
+		"bytes=0-99", "bytes=99999999999999999999-", "bytes=0-18446744073709551615", "bytes=-18446744073709551615", "bytes= 1-2 ,\t3-4", "bytes=--1", "bytes=1-2,5-2", "bytes=- 0,-+0",
 	} {
 		f.Add(seed)
 	}

@@ -87,11 +87,18 @@ func rangeFor(value string, size int64) string {
 	var specs []string
 	for spec := range strings.SplitSeq(set, ",") {
 		first, last, _ := strings.Cut(spec, "-")
-		begin, errBegin := strconv.ParseInt(textproto.TrimString(first), 10, 64)
-		end, errEnd := strconv.ParseInt(textproto.TrimString(last), 10, 64)
+		first, last = textproto.TrimString(first), textproto.TrimString(last)
+		begin, errBegin := strconv.ParseInt(first, 10, 64)
+		end, errEnd := strconv.ParseInt(last, 10, 64)
 		switch {
-		case textproto.TrimString(first) == "" && errEnd == nil && end == 0:
+		case first == "" && errEnd == nil && end == 0:
 			continue // the last 0 bytes
+		case errors.Is(errBegin, strconv.ErrRange):
+			continue // behind any file's end
+		case errors.Is(errEnd, strconv.ErrRange) && first == "":
+			spec = "0-" // more than there is
+		case errors.Is(errEnd, strconv.ErrRange):
+			spec = first + "-"
 		case errBegin == nil && errEnd == nil && end < begin:
 			return fmt.Sprintf("bytes=%d-", size)
 		}

@@ -45,6 +45,9 @@ func newFilePair(certFile, keyFile string, logger *slog.Logger, now func() time.
 	}
 	p.current.Store(cert)
 	p.warnIfExpired(cert)
+	if mode := permissions(keyFile); mode&0o004 != 0 {
+		p.logger.Warn("every user of this machine may read a key file; chmod o-r", "key", keyFile, "mode", fmt.Sprintf("%04o", mode))
+	}
 	return p, nil
 }
 
@@ -110,6 +113,9 @@ func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
+	if mode := permissions(keyFile); mode&0o002 != 0 {
+		return nil, fmt.Errorf("key file %s: every user of this machine may write it (mode %04o); chmod o-w", keyFile, mode)
+	}
 	if encrypted(keyPEM) {
 		return nil, fmt.Errorf("key file %s: the key is encrypted, and nobody is there to ask for its passphrase; store it decrypted", keyFile)
 	}
@@ -122,6 +128,15 @@ func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("certificate file %s: it holds an unreadable or unfinished certificate", certFile)
 	}
 	return &cert, nil
+}
+
+// permissions returns those of a file, 0 where they can't be had.
+func permissions(file string) fs.FileMode {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0
+	}
+	return info.Mode().Perm()
 }
 
 // encrypted says whether a PEM file holds an encrypted key, in PKCS #8 or in the old form.

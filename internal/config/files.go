@@ -152,6 +152,9 @@ func (d *decoder) certPair(o object, allowed string) (CertPair, bool) {
 	}
 	cert, certPEM, certOK := d.pemFile(certNode, "a PEM file with the certificate and its chain")
 	key, keyPEM, keyOK := d.pemFile(keyNode, "a PEM file with the certificate's private key")
+	if keyOK && writableByOthers(key.path) {
+		d.add(key.pos, "every user of this machine may write the key file "+key.shown(), "a key file that only its owner writes: chmod o-w")
+	}
 	pair := CertPair{Pos: o.pos, Cert: cert.path, Key: key.path}
 	if certOK {
 		if _, err := parseCertificates(certPEM); err != nil {
@@ -169,4 +172,10 @@ func (d *decoder) certPair(o object, allowed string) (CertPair, bool) {
 		return pair, false
 	}
 	return pair, true
+}
+
+// writableByOthers reports a file that users besides its owner and group may write.
+func writableByOthers(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o002 != 0
 }

@@ -352,3 +352,25 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestKeyFileThatOthersMayWriteIsAMistake(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate(t)
+	for name, data := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := "listen: [{address: ':443', tls: true}]\nsites: [{hosts: [a.example], tls: {cert: cert.pem, key: key.pem}, locations: [{path: /, http: 'http://127.0.0.1:1'}]}]\n"
+	name := filepath.Join(dir, "wstunnel.yaml")
+	if got := mistakes(t, name, text, noEnv); got != "" {
+		t.Fatal(got)
+	}
+	if err := os.Chmod(filepath.Join(dir, "key.pem"), 0o602); err != nil {
+		t.Fatal(err)
+	}
+	want := name + `:2:57: every user of this machine may write the key file "key.pem"; a key file that only its owner writes: chmod o-w`
+	if got := mistakes(t, name, text, noEnv); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

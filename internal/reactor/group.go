@@ -17,6 +17,29 @@ type Group struct {
 	log       *slog.Logger
 	start     time.Time    // the zero of the loops' clocks
 	listeners atomic.Int32 // that there have been
+	watcher   atomic.Pointer[func(held time.Duration)]
+}
+
+// Watch has f told how much of a processor's time each event and each posted function took, on its loop. Nil ends the watch. It is safe
+// for concurrent use.
+func (g *Group) Watch(f func(held time.Duration)) {
+	if f == nil {
+		g.watcher.Store(nil)
+		return
+	}
+	g.watcher.Store(&f)
+}
+
+// watch runs f, and tells the watcher of it if there is one.
+func (g *Group) watch(f func()) {
+	watcher := g.watcher.Load()
+	if watcher == nil {
+		f()
+		return
+	}
+	began := threadTime()
+	f()
+	(*watcher)(threadTime() - began)
 }
 
 // NewGroup starts the loops. What goes wrong inside callbacks is logged to log.

@@ -173,7 +173,7 @@ func (l *Loop) dispatch(event *unix.EpollEvent) {
 		return
 	}
 	c.dry = false
-	l.deliver(c, event.Events)
+	l.group.watch(func() { l.deliver(c, event.Events) })
 }
 
 // deliver tells a connection's handler what happened.
@@ -238,7 +238,7 @@ func (l *Loop) readMail() {
 	l.mail = nil
 	l.mu.Unlock()
 	for _, f := range mail {
-		l.call(f)
+		l.group.watch(func() { l.call(f) })
 	}
 }
 
@@ -254,7 +254,7 @@ func (l *Loop) readAgain() {
 		l.again[i] = nil
 		c.queued = false
 		if c.reading && !c.closed {
-			l.deliver(c, unix.EPOLLIN)
+			l.group.watch(func() { l.deliver(c, unix.EPOLLIN) })
 		}
 	}
 }

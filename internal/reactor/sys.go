@@ -5,6 +5,7 @@ package reactor
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -79,6 +80,13 @@ func acknowledged(fd int32) (taken, queued uint64, known bool) {
 		return 0, queued, false
 	}
 	return info.Bytes_acked, queued, true
+}
+
+// threadTime returns the processor's time that the thread has had.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t)
+	return time.Duration(t.Nano())
 }
 
 // connected reports whether a socket is connected. To this machine itself it often is as soon as connect returns.

@@ -1,0 +1,8 @@
+//go:build linux && !portable
+
+package proxy
+
+import "time"
+
+// WatchLoops has f told how long each event held its loop.
+func (s *Server) WatchLoops(f func(held time.Duration)) { s.doors.loops.Watch(f) }
