@@ -27,6 +27,7 @@ const (
 	answerOptions        // OPTIONS *
 	giveCA               // the local CA's certificate
 	redirect
+	awaitCertificate // a page that comes again until there is something to redirect to
 	openTunnel
 	forwardHTTP
 	serveStatic
@@ -141,6 +142,9 @@ func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
 		return decision{action: giveCA}, true
 	case !x.site.redirects() || x.in.publicScheme() == "https":
 		return decision{}, false
+	case x.gen.certs.Pending(r.Host):
+		plainly := x.site.RedirectWhenReady && x.site.ClientCAs == nil
+		return decision{action: awaitCertificate}, !plainly
 	case ws.WantsUpgrade(r):
 		d = refusal(http.StatusForbidden, "use wss://")
 		d.err = errors.New("ws:// was asked for on a site with redirect_https; the page should use wss://")

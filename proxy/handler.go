@@ -119,6 +119,8 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	case redirect:
 		w.Header().Set("Location", d.location)
 		x.answer(w, d.status, d.reason)
+	case awaitCertificate:
+		x.awaitCertificate(w)
 	case openTunnel:
 		x.upgrade(w, r)
 	case forwardHTTP:

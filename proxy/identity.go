@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -123,4 +124,27 @@ func (x *exchange) addHSTS(w *responseWriter) {
 	if x.site != nil && x.site.HSTS > 0 && x.in.secure {
 		w.Header()["Strict-Transport-Security"] = []string{"max-age=" + strconv.FormatInt(int64(x.site.HSTS/time.Second), 10)}
 	}
+}
+
+// firstCertificatePause is how long a client waits before it asks again for a site whose certificate is on its way, in seconds.
+const firstCertificatePause = "5"
+
+// awaitCertificate answers for a site that is served over https, but not yet: an order takes seconds.
+func (x *exchange) awaitCertificate(w *responseWriter) {
+	const page = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="` + firstCertificatePause + `">
+<title>One moment</title>
+<h1>One moment</h1>
+<p>This site is served over https, and its certificate is on its way. The page loads again by itself.</p>
+`
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(page)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Retry-After", firstCertificatePause)
+	w.WriteHeader(http.StatusServiceUnavailable)
+	io.WriteString(w, page)
 }

@@ -122,6 +122,23 @@ func clientIdentity(t *testing.T, subject pkix.Name) (caFile string, cert tls.Ce
 	return caFile, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// unready has no certificate yet.
+type unready struct{ proxy.Certificates }
+
+func (unready) Pending(string) bool { return true }
+
+// TestSiteThatWantsClientCertificatesIsNeverServedPlainly, not even while it waits for its own.
+func TestSiteThatWantsClientCertificatesIsNeverServedPlainly(t *testing.T) {
+	caFile, _ := clientIdentity(t, pkix.Name{CommonName: "anyone"})
+	yaml := strings.ReplaceAll(openAndLocked(t, echoHeads(t), caFile), "tls: self-signed, ", "tls: self-signed, redirect_https: when_ready, ")
+	f := startWrapped(t, yaml, func(c proxy.Certificates) proxy.Certificates { return unready{c} })
+	for host, status := range map[string]int{"example.com": 200, "locked.example": 503} {
+		c := f.dial()
+		c.send("GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
+		c.expect(status)
+	}
+}
+
 // sites is a configuration of an open site and one with certificates for clients.
 func openAndLocked(t *testing.T, backend, caFile string) string {
 	site := func(host, more string) string {

@@ -32,6 +32,8 @@ type Certificates interface {
 	// Misdirected tells whether a request for a host must not be answered on a connection whose handshake was for another server
 	// name, which is empty if the client gave none (RFC 9110, section 15.5.20).
 	Misdirected(serverName, host string) bool
+	// Pending tells whether the first certificate of a host, which may have a port, is still to come, so that handshakes for it fail.
+	Pending(host string) bool
 }
 
 // Server is the front end: it lives as long as the process, while configurations come and go.

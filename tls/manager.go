@@ -214,7 +214,14 @@ func (m *Manager) missing(e *entry) error {
 	defer m.mu.Unlock()
 	if !e.told {
 		e.told = true
-		m.log.Warn("handshakes fail: the host has no certificate yet", "host", e.name, "error", e.attempt.Error, "next_try", e.due)
+		what := []any{"host", e.name}
+		if e.attempt.Error != "" {
+			what = append(what, "error", e.attempt.Error)
+		}
+		if e.due.After(m.now()) {
+			what = append(what, "next_try", e.due)
+		} // else the order is under way
+		m.log.Warn("handshakes fail: the host has no certificate yet", what...)
 	}
 	return fmt.Errorf("no certificate for %s yet", e.name)
 }

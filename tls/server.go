@@ -154,6 +154,20 @@ func (c *Certificates) Misdirected(sni, authority string) bool {
 	return cert != nil && cert.Leaf.VerifyHostname(asked) != nil
 }
 
+// Pending tells whether the first certificate of a host, which may have a port, is still to come: until then handshakes for it fail.
+// A host on demand is never pending, since only a handshake has its certificate ordered.
+func (c *Certificates) Pending(authority string) bool {
+	name := hostName(authority)
+	s := c.lookup(name)
+	if s == nil || !s.auto || s.asker != nil {
+		return false
+	}
+	if e := c.manager.entry(name); e != nil {
+		return e.cert.Load() == nil
+	}
+	return slices.Contains(s.site.Hosts, name) // its order is about to begin
+}
+
 // hostName returns the canonical host of a Host header.
 func hostName(authority string) string {
 	name, _ := host.Split(authority)

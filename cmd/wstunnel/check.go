@@ -137,7 +137,10 @@ func siteTLS(site config.Site) string {
 	if site.ClientCA != "" {
 		s += ", clients by " + site.ClientCA
 	}
-	if site.RedirectHTTPS {
+	switch {
+	case site.RedirectWhenReady:
+		s += ", http redirects when ready"
+	case site.RedirectHTTPS:
 		s += ", http redirects"
 	}
 	return s

@@ -100,6 +100,9 @@ type Site struct {
 	Hosts         []string
 	TLS           SiteTLS
 	RedirectHTTPS bool
+	// RedirectWhenReady lets plain HTTP be served until the site's first certificate is there (`redirect_https: when_ready`); without it
+	// a page asks for patience meanwhile. It comes with RedirectHTTPS, and with ClientCAs it has no effect.
+	RedirectWhenReady bool
 	// HSTS is how long browsers are told to use https only (RFC 6797). Zero: they are told nothing.
 	HSTS time.Duration
 	// MinVersion is the lowest TLS version that is spoken, as in [crypto/tls]; zero for TLS 1.2.

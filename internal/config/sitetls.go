@@ -93,8 +93,9 @@ func (d *decoder) addPair(o object, t *SiteTLS) {
 func (d *decoder) siteSecurity(o object, site *Site, off bool) {
 	const needed = "tls: auto, self-signed or {cert, key} for the site"
 	if n := o.get("redirect_https"); n != nil {
-		if d.boolean(n, &site.RedirectHTTPS) && site.RedirectHTTPS && off {
-			d.add(posOf(deref(n)), "redirect_https: true on a site without tls", needed)
+		d.redirectHTTPS(n, site)
+		if site.RedirectHTTPS && off {
+			d.add(posOf(deref(n)), "redirect_https on a site without tls", needed)
 		}
 	}
 	for _, key := range []string{"hsts", "min_version", "client_ca"} {
@@ -123,5 +124,19 @@ func (d *decoder) siteSecurity(o object, site *Site, off bool) {
 	}
 	if n := o.get("client_ca"); n != nil {
 		site.ClientCAs, site.ClientCA = d.rootCAs(n)
+	}
+}
+
+func (d *decoder) redirectHTTPS(n *yaml.Node, site *Site) {
+	const allowed = "true, false or when_ready"
+	s, ok := d.scalar(n, allowed)
+	if !ok {
+		return
+	}
+	switch s.text {
+	case "true", "false", "when_ready":
+		site.RedirectHTTPS, site.RedirectWhenReady = s.text != "false", s.text == "when_ready"
+	default:
+		d.add(s.pos, s.shown(), allowed+misspelt(s.written, "true", "false", "when_ready"))
 	}
 }
