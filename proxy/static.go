@@ -13,7 +13,7 @@ import (
 )
 
 // static serves a location's directory, the matched prefix stripped: files with ranges and conditions
-// (RFC 9110, sections 13 and 14), index.html for a directory, no listings, no dot-files, nothing outside.
+// (RFC 9110, sections 13 and 14), index.html for a directory, no listings, no source and no dot-files, nothing outside.
 func (x *exchange) static(w *responseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -22,7 +22,7 @@ func (x *exchange) static(w *responseWriter, r *http.Request) {
 	}
 	name := strings.TrimPrefix(x.in.path, strings.TrimSuffix(x.location.Match.Path, "/"))
 	name = strings.TrimPrefix(name, "/")
-	if hidden(name) {
+	if !x.location.ServeSources && keptBack(name) {
 		x.answer(w, http.StatusNotFound, "no such file")
 		return
 	}
@@ -35,16 +35,6 @@ func (x *exchange) static(w *responseWriter, r *http.Request) {
 	}
 	defer root.Close()
 	x.serveFile(w, r, root, name)
-}
-
-// hidden reports a path with a segment that begins with a dot. /.well-known/ is meant to be seen (RFC 8615).
-func hidden(name string) bool {
-	for segment := range strings.SplitSeq(name, "/") {
-		if strings.HasPrefix(segment, ".") && segment != ".well-known" {
-			return true
-		}
-	}
-	return false
 }
 
 func (x *exchange) serveFile(w *responseWriter, r *http.Request, root *os.Root, name string) {
@@ -70,6 +60,11 @@ func (x *exchange) serveFile(w *responseWriter, r *http.Request, root *os.Root, 
 		return
 	}
 	defer file.Close()
+	kind := contentType(name)
+	if kind == unknownType {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("ETag", fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()))
 	if asked := r.Header["Range"]; len(asked) > 0 {
 		r.Header["Range"] = []string{rangeFor(asked[0], info.Size())}

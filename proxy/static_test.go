@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,5 +198,77 @@ func TestUpgradeOnAStaticLocationIsPlainHTTP(t *testing.T) {
 	c.send(strings.Replace(upgrade, "/ws", "/a.txt", 1))
 	if a := c.expect(200); a.body != "0123456789" {
 		t.Errorf("got %q", a.body)
+	}
+}
+
+func TestStaticHandsOutNoSourceOrSecretsUnlessToldTo(t *testing.T) {
+	kept := []string{
+		"index.php", "INDEX.PHP", "a.php7", "a.phps", "wp-config.php.bak", "wp-config.php_old", "wp-config.php.txt", "a.phtml", "a.pht", "a.phar", "db.inc",
+		"dump.sql", "dump.sql.gz", "dump.sql.tar.gz", "data.sqlite3", "prod.env", ".env", "config.ini", "site.bak", "site.bak.2", "a.html.old", "a.html.orig", "a.html.save",
+		"a.swp", ".a.html.swp", "a.html~", "#a.html#", ".git/config", "repository.git/config", "old.bak/a.html", "a.php/b.html", "a.cgi", "a.jsp", "a.aspx",
+	}
+	served := []string{
+		"a.html", "php.html", "php", "a.inc.js", "style.old.css", "sql.js", "worker.sql.js", "a.environment", "backup.tar.gz", "a.zip", "jquery-3.7.1.min.js", "a.1", "v1.2/a.txt",
+		".well-known/security.txt", "incs/a.html", "git/a.html", "readme.txt",
+	}
+	files := map[string]string{}
+	for _, name := range slices.Concat(kept, served) {
+		files[name] = "content"
+	}
+	root := directory(t, files)
+	f := start(t, oneSite(`{path: /, static: "`+root+`"}`, `{path: /open, static: "`+root+`", serve_sources: true}`))
+	status := func(target string) int {
+		c := f.dial()
+		c.send("GET " + target + " HTTP/1.1\r\n" + host + "\r\n")
+		return c.answer("GET").StatusCode
+	}
+	escape := strings.NewReplacer("#", "%23").Replace
+	for _, name := range kept {
+		if got := status("/" + escape(name)); got != 404 {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+	for _, name := range served {
+		if got := status("/" + name); got != 200 {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+	for _, name := range slices.Concat(kept, served) {
+		if got := status("/open/" + escape(name)); got != 200 {
+			t.Errorf("%s with serve_sources: %d", name, got)
+		}
+	}
+	for _, spelling := range []string{"/index%2ephp", "/index.ph%70", "/%69ndex.php", "//index.php", "/x/../index.php", "/./index.php", "/index.php?a", "/index.php/", "/index.php/a"} {
+		if got := status(spelling); got != 404 {
+			t.Errorf("%s: %d", spelling, got)
+		}
+	}
+}
+
+// TestStaticTypesAreNginxsAndNothingIsSniffed: nor does the machine's own table count, which knows .xyz on some.
+func TestStaticTypesAreNginxsAndNothingIsSniffed(t *testing.T) {
+	const unknown = "application/octet-stream"
+	types := map[string]string{
+		"a.html": "text/html", "a.HTM": "text/html", "a.css": "text/css", "a.js": "text/javascript", "a.mjs": "text/javascript", "a.txt": "text/plain", "a.xml": "text/xml",
+		"a.png": "image/png", "a.jpg": "image/jpeg", "a.svg": "image/svg+xml", "a.ico": "image/x-icon", "a.webp": "image/webp", "a.avif": "image/avif", "a.bmp": "image/x-ms-bmp",
+		"a.woff": "font/woff", "a.woff2": "font/woff2", "a.eot": "application/vnd.ms-fontobject", "a.json": "application/json", "a.webmanifest": "application/manifest+json",
+		"a.wasm": "application/wasm", "a.pdf": "application/pdf", "a.rss": "application/rss+xml", "a.xhtml": "application/xhtml+xml", "a.zip": "application/zip",
+		"a.docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document", "a.m3u8": "application/vnd.apple.mpegurl", "a.mp3": "audio/mpeg", "a.mp4": "video/mp4",
+		"a.ts": "video/mp2t", "a.webm": "video/webm", "a.pem": "application/x-x509-ca-cert", "a.7z": "application/x-7z-compressed", "a.exe": unknown, "a.iso": unknown,
+		"a": unknown, "a.xyz": unknown, "a.html.unknown": unknown, "a.": unknown,
+	}
+	files := map[string]string{}
+	for name := range types {
+		files[name] = "<!doctype html><script>alert(1)</script>"
+	}
+	f := start(t, oneSite(`{path: /, static: "`+directory(t, files)+`"}`))
+	for name, want := range types {
+		c := f.dial()
+		c.send("GET /" + name + " HTTP/1.1\r\n" + host + "\r\n")
+		a := c.expect(200)
+		nosniff := a.Header.Get("X-Content-Type-Options") == "nosniff"
+		if got := a.Header.Get("Content-Type"); got != want || nosniff != (want == unknown) {
+			t.Errorf("%s: %q, nosniff %v, want %q", name, got, nosniff, want)
+		}
 	}
 }

@@ -223,7 +223,9 @@ type Location struct {
 	WebSocket *Target // upgrade requests; nil if the location has none
 	HTTP      *Target // all other requests; nil if the location has none
 	Static    string  // directory to serve; empty if the location has none
-	Mode      Mode
+	// ServeSources lets Static serve files that look like source, dumps, editors' leftovers or secrets, and dot-files. Default false.
+	ServeSources bool
+	Mode         Mode
 	// MaxMessage is the size of the longest message that ModeRelay passes on, in bytes, inflated. Default 1 MiB, an eighth of
 	// Limits.RelayMemory at most; zero with ModeTunnel.
 	MaxMessage int64

@@ -35,6 +35,12 @@ func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scal
 		loc.Match, path, matchOK = d.match(n)
 	}
 	d.locationTargets(o, &loc)
+	if n := o.get("serve_sources"); n != nil {
+		if o.get("static") == nil {
+			d.add(o.keyPos("serve_sources"), "serve_sources on a location without static", "serve_sources only beside static")
+		}
+		d.boolean(n, &loc.ServeSources)
+	}
 	if n := o.get("mode"); n != nil {
 		if o.get("websocket") == nil {
 			d.add(o.keyPos("mode"), "mode on a location without websocket", "mode only beside websocket")

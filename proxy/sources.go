@@ -1,0 +1,43 @@
+package proxy
+
+import "strings"
+
+// keptBack reports a path that a static location serves only with `serve_sources: true`: one with a segment that begins with a dot, but for
+// /.well-known/, which is meant to be seen (RFC 8615), or that is named like source, a dump, or what an editor leaves behind.
+func keptBack(name string) bool {
+	for segment := range strings.SplitSeq(strings.ToLower(name), "/") {
+		if strings.HasPrefix(segment, ".") && segment != ".well-known" || isSource(segment) {
+			return true
+		}
+	}
+	return false
+}
+
+// isSource judges a name in lower case by its last extension. A copy or an archive is what it was made of: dump.sql.gz, config.php.txt.
+func isSource(name string) bool {
+	if strings.HasSuffix(name, "~") || strings.HasPrefix(name, "#") {
+		return true
+	}
+	for {
+		dot := strings.LastIndexByte(name, '.')
+		if dot < 0 {
+			return false
+		}
+		extension := name[dot+1:]
+		name = name[:dot]
+		switch extension {
+		case "pht", "phtml", "phar", "inc", "asp", "aspx", "jsp", "cgi",
+			"sql", "sqlite", "sqlite3", "env", "ini", "git", "svn",
+			"bak", "backup", "old", "orig", "save", "rej", "swp", "swo", "swn":
+			return true
+		case "txt", "dist", "sample", "example", "tar", "gz", "tgz", "bz2", "xz", "zst", "zip", "7z", "rar":
+			continue
+		}
+		if strings.HasPrefix(extension, "php") {
+			return true
+		}
+		if strings.Trim(extension, "0123456789") != "" {
+			return false
+		}
+	}
+}
