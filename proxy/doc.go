@@ -18,11 +18,11 @@
 //	forward.go     an HTTP exchange with a backend, with upload.go and response.go
 //	websocket.go   a handshake with a backend and the tunnel that follows
 //	relay.go       WebSocket message by message, for `mode: relay`, with relayconn.go and inflate.go
-//	static.go      a directory
+//	static.go      a directory, with contenttype.go and sources.go, which says what it keeps back
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange and of a tunnel
-//	hints.go       what the operator is told once an hour
+//	hints.go       what the operator is told once an hour; httpshint.go is such a case
 //
 // There are three lifetimes:
 //

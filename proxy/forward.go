@@ -169,6 +169,7 @@ func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backe
 func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream) (clean bool, err error) {
 	connection := resp.Header["Connection"]
 	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, u.target)
+	x.hintAtHTTPS(resp.Response)
 	h := w.Header()
 	if _, offered := resp.Header["Upgrade"]; offered {
 		delete(resp.Header, "Upgrade")

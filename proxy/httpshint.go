@@ -1,0 +1,36 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"wstunnel/internal/host"
+)
+
+// hintAtHTTPS looks for the redirect of a backend that does not know that its clients come over https: to the https URL that they have
+// asked for, again and again, or to plain http, which this site redirects to https.
+func (x *exchange) hintAtHTTPS(resp *http.Response) {
+	if resp.StatusCode/100 != 3 || x.in.publicScheme() != "https" || x.in.method != http.MethodGet && x.in.method != http.MethodHead {
+		return
+	}
+	// One that sets a cookie may mean to see whether it comes back.
+	if to := resp.Header["Location"]; len(to) == 1 && resp.Header["Set-Cookie"] == nil && x.isOwnURL(to[0]) {
+		x.server.hints.tell(x.server.log, "a backend redirects an https request to its own URL, and browsers give up: it takes the request for plain http; "+
+			"let it look at X-Forwarded-Proto (Apache: SetEnvIf X-Forwarded-Proto https HTTPS=on)", "site", x.site.name, "location", x.location.pattern)
+	}
+}
+
+// isOwnURL reports whether a URL leads to what was asked for.
+func (x *exchange) isOwnURL(url string) bool {
+	scheme, rest, ok := strings.Cut(url, "://")
+	scheme = strings.ToLower(scheme)
+	if !ok || scheme != "https" && (scheme != "http" || !x.site.redirects()) {
+		return false
+	}
+	authority, target := rest, "/"
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority, target = rest[:i], rest[i:]
+	}
+	path, query := splitTarget(x.in.target)
+	return target == path+query && host.Authority(scheme, authority) == host.Authority(scheme, x.in.publicHost())
+}
