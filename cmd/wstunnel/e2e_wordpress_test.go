@@ -302,4 +302,3 @@ func checkUpload(t *testing.T, b browser, l lamp, base string) {
 		t.Errorf("the picture has the size %v", size)
 	}
 }
-
