@@ -255,3 +255,63 @@ func shot(dir, name string) action {
 		return os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
 	})
 }
+
+// TestPageSendsByItselfWhatWasWrittenWhileTheBackendWasAway, and names the port of the backend that came back.
+func TestPageSendsByItselfWhatWasWrittenWhileTheBackendWasAway(t *testing.T) {
+	ctx := startBrowser(t)
+	d := startDemo(t)
+	chat, _ := startChat(t, defaultLimits())
+	address, site, mu := chat.address, d.SiteAddress, sync.Mutex{}
+	current := func(p *string) func() string {
+		return func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return *p
+		}
+	}
+	front, _ := startFront(t, current(&site), current(&address))
+	run(t, ctx, "connects", chromedp.Navigate(front.URL), until(`document.body.dataset.state === 'open'`),
+		until(`document.getElementById('leg-back-name').textContent === 'ws://`+chat.address+`/ws'`))
+	mu.Lock()
+	address = "127.0.0.1:1"
+	mu.Unlock()
+	chat.close()
+	run(t, ctx, "says what is wrong in a sentence", until(`document.getElementById('banner-title').textContent === 'Connection lost: could not connect.'`),
+		until(`!document.getElementById('banner').innerText.includes('(')`))
+	run(t, ctx, "takes a message, which waits", chromedp.SendKeys(chromedp.CSS("#text"), "written meanwhile"+kb.Enter),
+		until(`document.querySelector('.pending .text').textContent === 'written meanwhile'`),
+		until(`document.querySelector('.pending .mail').textContent === 'Will be sent when the connection is back'`),
+		until(`document.getElementById('text').value === ''`))
+	run(t, ctx, "keeps it when the tab is loaded anew", chromedp.Reload(), until(`document.querySelector('.pending .text')?.textContent === 'written meanwhile'`))
+	again := startDemo(t)
+	mu.Lock()
+	address, site = again.ChatAddress, again.SiteAddress
+	mu.Unlock()
+	run(t, ctx, "sends it, without a hand", until(`document.querySelector('.own .text')?.textContent === 'written meanwhile'`), until(`!document.querySelector('.pending .text')`))
+	run(t, ctx, "names the new port", until(`document.getElementById('leg-back-name').textContent === 'ws://`+again.ChatAddress+`/ws'`),
+		until(`document.getElementById('explain').textContent.includes('`+again.ChatAddress+`')`), until(`!document.getElementById('panel').textContent.includes('`+chat.address+`')`))
+}
+
+func TestPageTellsPeopleApartShowsThemAllAndMakesLinks(t *testing.T) {
+	ctx := startBrowser(t)
+	_, front, _ := startBehindFront(t)
+	socket := "ws" + strings.TrimPrefix(front.URL, "http") + "/ws"
+	run(t, ctx, "connects", screen(1280, 800, 1, false), chromedp.Navigate(front.URL), until(`document.body.dataset.state === 'open'`))
+	var people []peer
+	for _, name := range []string{"Ada", "Grace", "Edsger", "Barbara", "Donald", "Lynn", "Tony", "Frances"} {
+		p, _ := enter(t, socket, name, "")
+		people = append(people, p)
+	}
+	run(t, ctx, "nine people of nine colours", until(`document.querySelectorAll('.people li').length === 9`),
+		until(`new Set([...document.querySelectorAll('.people .avatar')].map(e => getComputedStyle(e).backgroundColor)).size === 9`))
+	run(t, ctx, "in sight at 800 px", until(`[...document.querySelectorAll('.people li')].every(e => e.getBoundingClientRect().bottom <= document.getElementById('panel').getBoundingClientRect().bottom)`),
+		until(`document.getElementById('panel').scrollTop === 0 && innerHeight === 800`))
+	people[0].say(request{Type: "chat", Text: "see https://example.com/a_(b)?c=d, (http://two.example/x). Not javascript:alert(1) nor https://"})
+	run(t, ctx, "links", until(`document.querySelectorAll('.line .text a').length === 2`))
+	got, err := chromedp.Run(ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('.line .text a')].map(e => e.href + ' ' + e.rel).join('\n') + '\n' + document.querySelector('.line .text').textContent`))
+	want := "https://example.com/a_(b)?c=d noopener noreferrer nofollow\nhttp://two.example/x noopener noreferrer nofollow\n" +
+		"see https://example.com/a_(b)?c=d, (http://two.example/x). Not javascript:alert(1) nor https://"
+	if err != nil || got != want {
+		t.Errorf("%v: %s", err, got)
+	}
+}

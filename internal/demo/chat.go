@@ -15,6 +15,9 @@ import (
 // Close codes of this chat, beside those of RFC 6455 section 7.4.1.
 const closeReplaced = 4001 // the same browser tab has opened a newer connection
 
+// colours are how many the page has for people.
+const colours = 9
+
 // Lengths in runes.
 const (
 	maxNick    = 24
@@ -61,6 +64,8 @@ func defaultLimits() chatLimits {
 type person struct {
 	ID   string `json:"id"`
 	Nick string `json:"nick"`
+	// Colour is the number of one of the page's colours. As long as there are enough, each person in the room has one alone.
+	Colour int `json:"colour"`
 }
 
 // request is what a client sends. Type is one of
@@ -257,7 +262,7 @@ func (c *chat) enter(cl *client, nick, session string) {
 	defer c.mu.Unlock()
 	id := personID(session)
 	old := c.members[id]
-	cl.who = person{ID: id, Nick: c.freeNick(nick, id)}
+	cl.who = person{ID: id, Nick: c.freeNick(nick, id), Colour: c.freeColour(id)}
 	if old != nil {
 		old.kick(closeReplaced, "replaced by a newer connection")
 	}
@@ -319,6 +324,31 @@ func (c *chat) roster() []person {
 		people = append(people, cl.who)
 	}
 	return people
+}
+
+// freeColour is the colour that a person has, or was last seen with; for a new one the first of those that the fewest have, where what was
+// said counts a little. The caller holds mu.
+func (c *chat) freeColour(id string) int {
+	var taken [colours]int
+	for _, m := range c.history {
+		if m.From.ID == id {
+			return m.From.Colour
+		}
+		taken[m.From.Colour]++
+	}
+	for _, cl := range c.members {
+		if cl.who.ID == id {
+			return cl.who.Colour
+		}
+		taken[cl.who.Colour] += len(c.history) + 1
+	}
+	free := 0
+	for colour, n := range taken {
+		if n < taken[free] {
+			free = colour
+		}
+	}
+	return free
 }
 
 // freeNick is nick, or nick with the first number that nobody but the person id has. The caller holds mu.

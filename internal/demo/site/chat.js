@@ -46,6 +46,7 @@ const state = {
   limit: 4096,
   config: null, seen: null,
   people: new Map(),         // id -> nick
+  colours: new Map(),        // id -> number in hues
   pending: new Map(),        // ref -> {text, item, failed}
   attempt: 0, reconnects: 0, retryAt: 0, delay: 0,
   openedAt: 0, lostAt: 0, lastClose: 'none', trouble: '',
@@ -131,7 +132,8 @@ function opened(message) {
   remember('sessionStorage', 'session', state.session);
   setState('open');
   showNick(message.you.nick);
-  state.people = new Map(message.roster.map((p) => [p.id, p.nick]));
+  state.people = new Map();
+  message.roster.forEach(meet);
   renderPeople();
   catchUp(message, again);
   resendPending();
@@ -160,12 +162,12 @@ function catchUp(message, again) {
 // ---- What arrives -----------------------------------------------------------------------
 
 const handlers = {
-  hello(m) { opened(m); renderPath(); },
+  hello(m) { opened(m); renderPath(); loadConfig(); }, // after a restart the backends have other ports
   chat(m) { state.received++; addMessage(m); },
   pong: measured,
   error: refused,
   join(m) {
-    state.people.set(m.who.id, m.who.nick);
+    meet(m.who);
     renderPeople();
     if (m.who.id !== state.me) addEvent([isolate(m.who.nick), ' joined'], m.at);
   },
@@ -175,12 +177,18 @@ const handlers = {
     addEvent([isolate(m.who.nick), ' left'], m.at);
   },
   nick(m) {
-    state.people.set(m.who.id, m.who.nick);
+    meet(m.who);
     renderPeople();
     if (m.who.id === state.me) showNick(m.who.nick);
     addEvent([isolate(m.was), ' is now ', isolate(m.who.nick)], m.at);
   },
 };
+
+// meet notes who is in the room.
+function meet(person) {
+  state.people.set(person.id, person.nick);
+  state.colours.set(person.id, person.colour);
+}
 
 function receive(event) {
   let message;
@@ -217,11 +225,10 @@ function clock(at) {
   return time;
 }
 
-function hueOf(id) {
-  let hash = 7;
-  for (const c of id) hash = (hash * 31 + c.charCodeAt(0)) % 3600;
-  return [12, 340, 205, 262, 168, 96, 36, 300, 228][hash % 9];
-}
+// hues are as far apart as nine can be, and the first ones farther. The backend shares them out.
+const hues = [200, 0, 120, 280, 40, 160, 320, 80, 240];
+
+function hueOf(id) { return hues[(state.colours.get(id) || 0) % hues.length]; }
 
 function avatar(id, nick) {
   const words = nick.split(' ').filter(Boolean).map((w) => Array.from(w)[0]);
@@ -234,6 +241,7 @@ function avatar(id, nick) {
 function addMessage(m) {
   if (m.id <= state.lastID) return;
   state.lastID = m.id;
+  state.colours.set(m.from.id, m.from.colour);
   settle(m.ref);
   const own = m.from.id === state.me;
   const first = m.from.id !== state.lastAuthor || m.at - state.lastAt > groupWithin;
@@ -246,7 +254,7 @@ function addMessage(m) {
 function messageItem(m, own, first) {
   const item = element('li', 'line' + (own ? ' own' : '') + (first ? ' first' : ''));
   const bubble = element('div', 'bubble');
-  const text = element('p', 'text', m.text);
+  const text = element('p', 'text', ...linked(m.text));
   text.dir = 'auto';
   if (first) {
     const who = element('p', 'who', element('strong', '', m.from.nick));
@@ -262,6 +270,25 @@ function messageItem(m, own, first) {
   bubble.append(text);
   item.append(bubble);
   return item;
+}
+
+// linked makes links of the web addresses in a text. What ends a sentence is no part of them, nor is a bracket that was opened before.
+function linked(text) {
+  const parts = [];
+  let end = 0;
+  for (const found of text.matchAll(/\bhttps?:\/\/[^\s<>"]+/g)) {
+    let url = found[0].replace(/[.,;:!?'*_~]+$/, '');
+    if (url.endsWith(')') && !url.includes('(')) url = url.slice(0, -1);
+    if (!URL.canParse(url)) continue;
+    const link = element('a', '', url);
+    link.href = url;
+    link.target = '_blank';
+    link.rel = 'noopener noreferrer nofollow';
+    parts.push(text.slice(end, found.index), link);
+    end = found.index + url.length;
+  }
+  parts.push(text.slice(end));
+  return parts;
 }
 
 function addEvent(content, at, gap) {
@@ -303,6 +330,7 @@ function scrolled() {
 
 // ---- Messages on their way --------------------------------------------------------------
 
+// say sends a message; without a connection it waits, and goes out with the next one.
 function say(text) {
   const ref = randomKey().slice(0, 16);
   state.pending.set(ref, { text, failed: '' });
@@ -327,7 +355,15 @@ function resendPending() {
   renderPending();
 }
 
+// recallPending brings back what waited when the tab was loaded anew.
+function recallPending() {
+  let kept = [];
+  try { kept = JSON.parse(recall('sessionStorage', 'pending') || '[]'); } catch { /* not ours */ }
+  for (const [ref, text] of kept) state.pending.set(ref, { text, failed: '' });
+}
+
 function renderPending() {
+  remember('sessionStorage', 'pending', JSON.stringify([...state.pending].map(([ref, p]) => [ref, p.text])));
   const items = [];
   for (const [ref, p] of state.pending) items.push(pendingItem(ref, p));
   byID('pending').replaceChildren(...items);
@@ -336,7 +372,7 @@ function renderPending() {
 }
 
 function pendingItem(ref, p) {
-  const text = element('p', 'text', p.text);
+  const text = element('p', 'text', ...linked(p.text));
   text.dir = 'auto';
   const mail = element('p', 'mail');
   if (p.failed) {
@@ -377,8 +413,8 @@ function submit(event) {
   const box = byID('text');
   const text = box.value.trim();
   if (!text) return;
-  if (state.name !== 'open') {
-    notice('Not connected. Your message stays here until it can be sent.', true);
+  if (state.name === 'stopped') {
+    notice('There is no socket at this address, so the message stays in the box.', true);
     return;
   }
   const over = excess(text);
@@ -486,13 +522,13 @@ function setState(name) {
   state.name = name;
   document.body.dataset.state = name;
   byID('state').textContent = { connecting: 'Connecting', open: 'Connected', waiting: 'Disconnected', stopped: 'No socket here' }[name];
-  byID('send').setAttribute('aria-disabled', String(name !== 'open'));
+  byID('send').setAttribute('aria-disabled', String(name === 'stopped'));
   if (name === 'open') {
     byID('empty').classList.toggle('shown', !byID('lines').childElementCount && !state.pending.size);
     if (state.me && state.reconnects) announce('Connected again.');
     notice('');
   } else if (before === 'open') {
-    announce('Connection lost. What you type is kept.');
+    announce('Connection lost. What you send waits until it is back.');
   }
   renderBanner();
   tick();
@@ -507,7 +543,7 @@ function renderBanner() {
   banner.hidden = !show;
   byID('reconnect').setAttribute('aria-disabled', String(state.name === 'connecting'));
   if (!show) return;
-  byID('banner-title').textContent = state.me ? 'Connection lost.' : 'No connection.';
+  byID('banner-title').textContent = (state.me ? 'Connection lost' : 'No connection') + (state.trouble ? ': ' + state.trouble + '.' : '.');
   if (state.stick) scrollDown();
 }
 
@@ -531,7 +567,7 @@ function tick() {
     connect();
     return;
   }
-  byID('banner-text').textContent = '(' + state.trouble + ') Attempt ' + state.attempt + ' in ' + Math.ceil(left / 1000) + ' s. What you type is kept.';
+  byID('banner-text').textContent = 'Attempt ' + state.attempt + ' in ' + Math.ceil(left / 1000) + ' s. What you send waits.';
 }
 
 function renderPeople() {
@@ -565,10 +601,13 @@ function renderPath() {
   byID('leg-front').classList.toggle('private', secure);
   byID('leg-front-name').textContent = socketURL;
   if (!state.config) return;
-  byID('leg-back-name').textContent = where === 'direct' ? 'not joined' : 'ws://' + state.config.chat + '/ws';
+  byID('leg-back-name').textContent = where === 'direct' ? 'not joined' : 'ws://' + chatAddress() + '/ws';
   byID('stop-back').textContent = where === 'direct' ? state.config.chat : backendNote();
   byID('explain').textContent = explanation(where, how, front);
 }
+
+// chatAddress is where the backend says that it is, which is known better than what was so when the page was loaded.
+function chatAddress() { return state.seen ? state.seen.backend : state.config.chat; }
 
 function backendNote() {
   const s = state.seen;
@@ -583,7 +622,7 @@ function explanation(where, how, front) {
   }
   const lock = secure ? 'The dashed part stays on the machine that runs the demo.' : 'Nothing on the way is encrypted.';
   const verb = where === 'wstunnel' ? ', spliced to ' : ', which ends at ';
-  return 'This page came over ' + how + ' from ' + front.replace('The', 'the') + '; the socket is ' + socketURL + verb + state.config.chat + '. ' + lock;
+  return 'This page came over ' + how + ' from ' + front.replace('The', 'the') + '; the socket is ' + socketURL + verb + chatAddress() + '. ' + lock;
 }
 
 function renderLinks() {
@@ -663,6 +702,8 @@ async function start() {
   byID('nick').value = state.nick;
   remember('sessionStorage', 'nick', state.nick);
   byID('text').value = recall('sessionStorage', 'draft');
+  recallPending();
+  renderPending();
   listen();
   typed();
   renderPath();
