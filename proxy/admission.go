@@ -3,16 +3,9 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-)
-
-// sparedDescriptors are kept for listeners and files, sparedPerLoop for an event loop and its pipes.
-const (
-	sparedDescriptors = 128
-	sparedPerLoop     = 40
 )
 
 // admission counts the client connections, and refuses those above the limits of the configuration or of the process. It belongs
@@ -29,23 +22,18 @@ type admission struct {
 	logged   time.Time
 }
 
-func newAdmission(s *Server) *admission {
+func newAdmission(s *Server, limit int64) *admission {
 	return &admission{
 		server: s, byClient: map[netip.Addr]int{},
-		capacity: (descriptorLimit() - spared()) / 2,
+		capacity: (limit - spared(limit)) / 2,
 	}
-}
-
-// spared returns how many descriptors are kept for other things than connections: of a low limit no more than half.
-func spared() int64 {
-	return min(descriptorLimit()/2, int64(sparedDescriptors+sparedPerLoop*runtime.GOMAXPROCS(0)))
 }
 
 // warn says what of a configuration the process cannot keep.
 func (a *admission) warn(maxConnections int) {
 	if want := int64(maxConnections); want > a.capacity {
 		a.server.log.Warn("limits.max_connections is more than the limit on open files allows; raise LimitNOFILE of the service, or ulimit -n",
-			"max_connections", want, "files_needed", 2*want+spared(), "files_allowed", descriptorLimit(), "connections_possible", a.capacity)
+			"max_connections", want, "files_needed", 2*want+spared(descriptorLimit()), "files_allowed", descriptorLimit(), "connections_possible", a.capacity)
 	}
 }
 

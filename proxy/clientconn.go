@@ -314,12 +314,21 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// ReadFrom lets net/http send files and backend bodies inside the kernel.
+// ReadFrom lets net/http send files and backend bodies inside the kernel, the latter where there is a pipe to be had.
 func (c *clientConn) ReadFrom(r io.Reader) (n int64, err error) {
 	tcp, plain := c.Conn.(*net.TCPConn)
 	limited, isLimited := r.(*io.LimitedReader)
 	if !plain || !isLimited {
 		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	if _, fromBackend := limited.R.(*net.TCPConn); fromBackend {
+		pipes := c.listener.server.pipes
+		select {
+		case pipes <- struct{}{}:
+			defer func() { <-pipes }()
+		default:
+			return io.Copy(struct{ io.Writer }{c}, r)
+		}
 	}
 	for limited.N > 0 {
 		step := io.LimitedReader{R: limited.R, N: min(limited.N, kernelCopyStep)}

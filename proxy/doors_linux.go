@@ -32,6 +32,7 @@ func newDoors(s *Server) (*doors, error) {
 	if err != nil {
 		return nil, err
 	}
+	loops.SetPipes(s.spare.loopPipes)
 	d := &doors{server: s, loops: loops, waiting: map[*reactor.Loop]map[*door]struct{}{}}
 	for _, loop := range loops.Loops {
 		d.waiting[loop] = map[*door]struct{}{}

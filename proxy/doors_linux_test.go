@@ -246,23 +246,6 @@ func TestClientThatIsDroppedForWantOfDescriptorsIsToldOfInTheLog(t *testing.T) {
 	})
 }
 
-// scarce lets the process have only so many descriptors more, while f runs.
-func scarce(t *testing.T, more int, f func()) {
-	t.Helper()
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	lowest, err := unix.Dup(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unix.Close(lowest)
-	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest + more), Max: limit.Max})
-	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	f()
-}
-
 func TestLogTellsHowLongAHandshakeTookThatFailed(t *testing.T) {
 	mute := startBackend(t, func(_ *backend, conn net.Conn) { io.Copy(io.Discard, conn) })
 	f := start(t, "timeouts: {handshake: 300ms}\n"+oneSite(socketTo(mute.address)))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"wstunnel/internal/tunnel"
@@ -15,6 +16,10 @@ import (
 // doors take connections in on goroutines and hand them all to net/http.
 type doors struct {
 	server *Server
+
+	mu       sync.Mutex // guards what follows
+	failures int        // to accept, since the last line about them
+	logged   time.Time  // when that was
 }
 
 func newDoors(s *Server) (*doors, error) { return &doors{server: s}, nil }
@@ -48,12 +53,26 @@ func (a *accepting) accept() {
 			return
 		case err != nil:
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			a.doors.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "retry_in_ms", wait.Milliseconds())
+			a.doors.acceptFailed(l, err, wait)
 			time.Sleep(wait)
 			continue
 		}
 		wait = 0
 		go a.doors.enter(conn, l)
+	}
+}
+
+// acceptFailed logs, once a second at most for all listeners, that connections can't be accepted.
+func (d *doors) acceptFailed(l *listener, err error, wait time.Duration) {
+	d.mu.Lock()
+	d.failures++
+	n, due := d.failures, time.Since(d.logged) >= time.Second
+	if due {
+		d.logged, d.failures = time.Now(), 0
+	}
+	d.mu.Unlock()
+	if due {
+		d.server.log.Error("accepting failed", "address", l.Addr().String(), "error", err, "failures", n, "retry_in_ms", wait.Milliseconds())
 	}
 }
 

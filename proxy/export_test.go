@@ -10,6 +10,13 @@ func (s *Server) SetRelayTimes(stall, patience time.Duration) {
 	s.relayStall, s.relays.patience = stall, patience
 }
 
+// KeepNoFilesOpen makes the server read static files piece by piece, as if as many were open as may be.
+func (s *Server) KeepNoFilesOpen() {
+	for range cap(s.files.open) {
+		s.files.open <- struct{}{}
+	}
+}
+
 // Counts are what the server keeps count of.
 type Counts struct {
 	Clients, ByClient, Backends, Idle, Opening, Live int

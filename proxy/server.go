@@ -57,7 +57,11 @@ type Server struct {
 	admission *admission
 
 	// loopID is this process in the header CDN-Loop. It is random, so that nobody who has not seen it can have requests refused by it.
-	loopID     string
+	loopID string
+	spare  spare
+	files  files
+	pipes  chan struct{} // holds one for each pipe of net's that a splice may keep while a peer takes nothing
+
 	relays     relayMemory
 	relayStall time.Duration
 
@@ -88,7 +92,11 @@ func New(logger *slog.Logger, inherited []net.Listener) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
 	s.web = newWebServers(s)
-	s.admission = newAdmission(s)
+	limit := descriptorLimit()
+	s.admission = newAdmission(s, limit)
+	s.spare = divideSpared(limit)
+	s.files = files{opening: make(chan struct{}, s.spare.openings), open: make(chan struct{}, s.spare.files)}
+	s.pipes = make(chan struct{}, s.spare.pipes)
 	s.relays.limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.relays.patience, s.relayStall = relayPatience, relayStall
 	return s

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/textproto"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -26,40 +25,28 @@ func (x *exchange) static(w *responseWriter, r *http.Request) {
 		x.answer(w, http.StatusNotFound, "no such file")
 		return
 	}
-	// The root is opened anew for each request, so that a deployment may swap a link to it.
-	root, err := os.OpenRoot(x.location.Static)
-	if err != nil {
-		x.err = err
-		x.answer(w, http.StatusNotFound, "no such file")
-		return
-	}
-	defer root.Close()
-	x.serveFile(w, r, root, name)
+	x.serveFile(w, r, name)
 }
 
-func (x *exchange) serveFile(w *responseWriter, r *http.Request, root *os.Root, name string) {
+func (x *exchange) serveFile(w *responseWriter, r *http.Request, name string) {
 	directory := strings.HasSuffix(x.in.path, "/")
 	if directory {
 		name += "index.html"
 	}
-	info, err := root.Stat(path.Join(".", name)) // before Open, which would wait for a named pipe's other end
+	file, err := x.server.files.find(x.location.Static, name)
 	switch {
 	case err != nil:
 		x.fileError(w, err)
 		return
-	case info.IsDir() && !directory:
+	case file.info.IsDir() && !directory:
 		x.redirectToDirectory(w, r)
 		return
-	case !info.Mode().IsRegular():
+	case file.content == nil:
 		x.answer(w, http.StatusNotFound, "no such file")
 		return
 	}
-	file, err := root.Open(name)
-	if err != nil {
-		x.fileError(w, err)
-		return
-	}
-	defer file.Close()
+	defer file.close()
+	info := file.info
 	kind := contentType(name)
 	if kind == unknownType {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -69,7 +56,7 @@ func (x *exchange) serveFile(w *responseWriter, r *http.Request, root *os.Root, 
 	if asked := r.Header["Range"]; len(asked) > 0 {
 		r.Header["Range"] = []string{rangeFor(asked[0], info.Size())}
 	}
-	http.ServeContent(w, r, path.Base(name), info.ModTime(), file)
+	http.ServeContent(w, r, path.Base(name), info.ModTime(), file.content)
 }
 
 // rangeFor makes of a Range header one that http.ServeContent understands rightly: none for a unit that is not bytes, which is to be
@@ -121,6 +108,11 @@ func (x *exchange) fileError(w *responseWriter, err error) {
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		x.err = err
+	}
+	if isTrouble(err) {
+		w.Header().Set("Retry-After", "1")
+		x.answer(w, http.StatusServiceUnavailable, "the file can't be read now")
+		return
 	}
 	x.answer(w, http.StatusNotFound, "no such file")
 }

@@ -196,6 +196,7 @@ func (x *exchange) tunnelOptions(h http.Header) tunnel.Options {
 		HalfCloseTimeout: halfCloseTimeout,
 		CloseTimeout:     closeTimeout,
 		Ping:             x.location.Ping,
+		Pipes:            x.server.pipes,
 	}
 }
 

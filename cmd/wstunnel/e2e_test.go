@@ -80,9 +80,16 @@ sites:
 // stopped, unless the test did so, and has to exit with 0.
 func startFront(t *testing.T, yaml string) *front {
 	t.Helper()
+	return startFrontFrom(t, wstunnel(t), yaml)
+}
+
+// startFrontFrom is startFront with the command as it is to be started, but for its arguments.
+func startFrontFrom(t *testing.T, cmd *exec.Cmd, yaml string) *front {
+	t.Helper()
 	f := &front{config: filepath.Join(t.TempDir(), "config.yaml")}
 	f.write(t, yaml)
-	f.program = start(t, wstunnel(t, "run", "--config", f.config))
+	cmd.Args = append(cmd.Args, "run", "--config", f.config)
+	f.program = start(t, cmd)
 	t.Cleanup(func() {
 		if !f.exited() && !t.Failed() {
 			f.stop(t)

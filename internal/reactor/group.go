@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,11 @@ type Group struct {
 	start     time.Time    // the zero of the loops' clocks
 	listeners atomic.Int32 // that there have been
 	watcher   atomic.Pointer[func(held time.Duration)]
+	pipes     atomic.Int32 // that a loop may have
+
+	mu             sync.Mutex // guards what follows
+	acceptFailures int        // since the last line about them
+	acceptLogged   time.Time  // when that was
 }
 
 // Watch has f told how much of a processor's time each event and each posted function took, on its loop. Nil ends the watch. It is safe
@@ -45,6 +51,7 @@ func (g *Group) watch(f func()) {
 // NewGroup starts the loops. What goes wrong inside callbacks is logged to log.
 func NewGroup(log *slog.Logger) (*Group, error) {
 	g := &Group{log: log, start: time.Now()}
+	g.pipes.Store(maxPipes)
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop(g)
 		if err != nil {

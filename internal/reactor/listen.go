@@ -145,9 +145,23 @@ func (ln *Listener) hand(l *Loop, c *Conn, peer netip.AddrPort) {
 // rest stops accepting for a while: descriptors have run out, and epoll would tell of the same connection for ever.
 func (ln *Listener) rest(err error) {
 	ln.pause = min(max(2*ln.pause, acceptPauseMin), acceptPauseMax)
-	ln.group.log.Error("accepting failed", "error", os.NewSyscallError("accept4", err), "retry_in_ms", ln.pause.Milliseconds())
+	ln.group.acceptFailed(err, ln.pause)
 	ln.conn.mute()
 	ln.loop.Set(&ln.timer, ln.pause)
+}
+
+// acceptFailed logs, once a second at most for all listeners, that connections can't be accepted.
+func (g *Group) acceptFailed(err error, pause time.Duration) {
+	g.mu.Lock()
+	g.acceptFailures++
+	n, due := g.acceptFailures, time.Since(g.acceptLogged) >= time.Second
+	if due {
+		g.acceptLogged, g.acceptFailures = time.Now(), 0
+	}
+	g.mu.Unlock()
+	if due {
+		g.log.Error("accepting failed", "error", os.NewSyscallError("accept4", err), "failures", n, "retry_in_ms", pause.Milliseconds())
+	}
 }
 
 // Expired ends the rest.

@@ -41,10 +41,12 @@ type Loop struct {
 	buf     []byte  // what was read last
 	sealed  []byte  // ciphertext of the TLS call under way
 	spares  [][]byte
-	pipes   []*Pipe
+	pipes   []*Pipe // empty ones
 	wheel   wheel
 	now     time.Duration
 	stopped bool
+
+	pipesMade int // that are open, in use or empty
 
 	wakefd int32
 	mu     sync.Mutex

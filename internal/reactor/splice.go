@@ -3,6 +3,7 @@
 package reactor
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	maxPipes = 16        // that a loop keeps for later
+	maxPipes = 16        // that a loop has at most, in use and for later
 	pipeSize = 256 << 10 // asked for; the kernel may grant less
 )
 
@@ -21,25 +22,37 @@ type Pipe struct {
 	held int
 }
 
-// Pipe returns an empty pipe, from the loop's pool where there is one.
+// SetPipes sets how many pipes each loop may have, in use and for later; 16 are the most, and the default.
+func (g *Group) SetPipes(n int) { g.pipes.Store(int32(min(n, maxPipes))) }
+
+// errNoPipe says that all pipes hold what some peer does not take.
+var errNoPipe = errors.New("all pipes are in use")
+
+// Pipe returns an empty pipe, from the loop's pool where there is one. Of all that there are, peers that take nothing may hold every one:
+// then it fails, and bytes are to be copied.
 func (l *Loop) Pipe() (*Pipe, error) {
 	if n := len(l.pipes); n > 0 {
 		p := l.pipes[n-1]
 		l.pipes = l.pipes[:n-1]
 		return p, nil
 	}
+	if l.pipesMade >= int(l.group.pipes.Load()) {
+		return nil, errNoPipe
+	}
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
+	l.pipesMade++
 	unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
 	return &Pipe{r: fds[0], w: fds[1]}, nil
 }
 
 // PutPipe gives p back. One that still holds bytes is closed with them.
 func (l *Loop) PutPipe(p *Pipe) {
-	if p.held > 0 || len(l.pipes) == maxPipes {
+	if p.held > 0 {
 		p.close()
+		l.pipesMade--
 		return
 	}
 	l.pipes = append(l.pipes, p)

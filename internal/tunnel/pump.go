@@ -181,6 +181,10 @@ func (t *pumped) splice(d *direction) (moved, ok bool) {
 	if !isTCP || !canSplice(d.src) {
 		return false, true
 	}
+	if !t.takePipe() {
+		return false, true
+	}
+	defer t.givePipe()
 	n, err := dst.ReadFrom(&io.LimitedReader{R: d.src, N: int64(min(d.scan.Payload(), spliceChunk))})
 	if n > 0 {
 		t.touch()
@@ -195,6 +199,24 @@ func (t *pumped) splice(d *direction) (moved, ok bool) {
 		return false, true // the end of the stream: the next read says so
 	}
 	return true, true
+}
+
+func (t *pumped) takePipe() bool {
+	if t.opts.Pipes == nil {
+		return true
+	}
+	select {
+	case t.opts.Pipes <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *pumped) givePipe() {
+	if t.opts.Pipes != nil {
+		<-t.opts.Pipes
+	}
 }
 
 // spliceFailed tells a broken dst from a broken src as far as the kernel's one call lets on.

@@ -34,6 +34,9 @@ type Options struct {
 	// Loops are the event loops to run on. Nil: loops that tunnels without any share, which run as long as
 	// there are such tunnels.
 	Loops *Loops
+	// Pipes bounds the pipes of splices on goroutines, which keep theirs while they wait: each puts one into the channel, and where that
+	// is full bytes are copied. Nil: no bound. Loops bound their own.
+	Pipes chan struct{}
 }
 
 // Payloads with at least spliceMin bytes to come move inside the kernel, spliceChunk at a time so that

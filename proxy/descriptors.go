@@ -1,0 +1,32 @@
+package proxy
+
+import "runtime"
+
+// What is kept of the descriptors for other things than connections: sparedDescriptors, sparedPerLoop for an event loop and its pipes,
+// and one in sparedShare, up to maxSparedShare.
+const (
+	sparedDescriptors = 128
+	sparedPerLoop     = 40
+	sparedShare       = 16
+	maxSparedShare    = 4096
+)
+
+// spared returns how many descriptors are kept for other things than connections: of a low limit no more than half.
+func spared(limit int64) int64 {
+	share := min(limit/sparedShare, maxSparedShare)
+	return min(limit/2, sparedDescriptors+int64(sparedPerLoop*runtime.GOMAXPROCS(0))+share)
+}
+
+// spare is what the spared descriptors are for; the rest is for listeners, logs and certificates.
+type spare struct {
+	files     int // static files that are open while clients take them
+	openings  int // of such files, under way: two descriptors each
+	pipes     int // for splices on goroutines: two descriptors each
+	loopPipes int // for those of one event loop: two descriptors each
+}
+
+func divideSpared(limit int64) spare {
+	loops := runtime.GOMAXPROCS(0)
+	free := max(int(spared(limit))-8*loops, 32)
+	return spare{files: free / 4, openings: free / 8, pipes: free / 16, loopPipes: max(1, free/8/loops)}
+}
