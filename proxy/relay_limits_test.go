@@ -187,13 +187,13 @@ func (c *client) sendUntilItStalls(f *front) {
 		all := f.server.Tunnels()
 		return all[len(all)-1].ToBackend.Bytes
 	}
-	message := clientFrame(binaryFrame, make([]byte, 200_000))
+	message := clientFrame(binaryFrame, make([]byte, 40_000)) // which the kernel takes together with the end of the stream
 	for stalled := false; !stalled; {
 		before := read()
 		c.send(message)
 		for wait := 0; read() < before+uint64(len(message)) && !stalled; wait++ {
-			time.Sleep(5 * time.Millisecond)
-			stalled = wait > 50
+			time.Sleep(time.Millisecond)
+			stalled = wait > 300
 		}
 	}
 }
