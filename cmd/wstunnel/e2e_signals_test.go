@@ -39,6 +39,7 @@ func TestSIGTERMIsNeitherLostNorLateAmongHangups(t *testing.T) {
 			t.Errorf("the stop took %v", took)
 		}
 		<-ended
+		f.awaitLog(t, 0, "stopping", "timeout_ms", 5000)
 		f.awaitLog(t, 0, "stopped")
 	}
 }

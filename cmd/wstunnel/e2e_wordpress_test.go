@@ -93,7 +93,7 @@ func startLAMP(t *testing.T) lamp {
 		t.Fatal("Apache's PHP is missing: install the package libapache2-mod-php")
 	}
 	conf := filepath.Join(dir, "apache.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, lampConf, dir, user, l.knowing, l.unaware, modules[0], apacheLines(t)), 0o644); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, lampConf, dir, user, l.knowing, l.unaware, modules[0], readmeLines(t, "apache")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	start(t, exec.Command(installed(t, "apache2", "apache2"), "-D", "FOREGROUND", "-f", conf))
@@ -103,17 +103,17 @@ func startLAMP(t *testing.T) lamp {
 	return l
 }
 
-// apacheLines returns what README.md tells Apache to have.
-func apacheLines(t *testing.T) string {
+// readmeLines returns what README.md tells Apache or PHP to have.
+func readmeLines(t *testing.T, language string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), "```apache\n")
+	_, rest, _ := strings.Cut(string(text), "```"+language+"\n")
 	lines, _, ok := strings.Cut(rest, "```")
 	if !ok {
-		t.Fatal("the README has no lines for Apache")
+		t.Fatalf("the README has no lines of %s", language)
 	}
 	return lines
 }
@@ -267,6 +267,12 @@ func TestWordPressOverHTTPS(t *testing.T) {
 	if hints := f.awaitLogs(t, 0, 1, toItself); len(hints) != 1 || hints[0].text("location") != "/" {
 		t.Errorf("told of it by %v", hints)
 	}
+	config, err := os.ReadFile(filepath.Join(l.docroot, "wp-config.php"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "wp-config.php", strings.Replace(string(config), "<?php\n", "<?php\n"+readmeLines(t, "php"), 1))
+	eventually(t, "PHP's own line taking effect", func() bool { return b.tryOpen(base+"/wp-login.php") == nil })
 }
 
 func httpToLAMP(address string) string { return `{path: /, http: "http://` + address + `"}` }
