@@ -5,6 +5,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -217,22 +218,20 @@ type opening struct {
 	door     *door
 	x        *exchange
 	request  *http.Request
-	upstream *upstream
-	first    int // the server that was tried first
-	tried    int
-	failures dialError
+	servers  *attempt
+	withdraw func()             // leaves the queue of max_connections; nil where there is none
 	lookUp   context.CancelFunc // ends the resolving of a name under way, or nil
 	dialing  *reactor.Dialing   // nil before there is an address
 	backend  *reactor.Conn      // nil before it is connected
 	pool     *pool              // of the server that is tried now
+	wait     *list.Element      // in that pool
 	reply    []byte             // the backend's, as far as it has come
 	early    []byte             // what the client sent behind its request
 	over     bool
 }
 
 func newOpening(o *door, x *exchange, r *http.Request) *opening {
-	u := x.location.websocket
-	return &opening{door: o, x: x, request: r, upstream: u, first: u.turn()}
+	return &opening{door: o, x: x, request: r, servers: x.location.websocket.attempt()}
 }
 
 func (g *opening) keepEarly(p []byte) {
@@ -242,15 +241,36 @@ func (g *opening) keepEarly(p []byte) {
 	}
 }
 
-// dialNext connects to the next server.
+// dialNext connects to the next server, when there is a turn for it.
 func (g *opening) dialNext() {
-	if g.tried == len(g.upstream.pools) {
-		g.handOver(nil, &g.failures)
+	if len(g.servers.left) == 0 {
+		g.handOver(nil, g.servers.err())
 		return
 	}
-	g.pool = g.upstream.pools[(g.first+g.tried)%len(g.upstream.pools)]
-	g.tried++
-	g.x.backend = g.pool.address
+	client := g.door.client
+	p, s, withdraw := g.servers.reserve(func(p *pool, s *slot, err error) {
+		client.Loop().Post(func() { client.Do(func() { g.turn(p, s, err) }) })
+	})
+	if g.withdraw = withdraw; p != nil {
+		g.turn(p, s, nil)
+	}
+}
+
+// turn connects to a server.
+func (g *opening) turn(p *pool, s *slot, err error) {
+	switch {
+	case g.over:
+		s.free()
+		return
+	case err != nil:
+		g.handOver(nil, err)
+		return
+	}
+	g.pool, g.x.slot, g.x.backend = p, s, p.address
+	if s != nil {
+		p.keepAtMost(s.spare())
+	}
+	g.wait = p.await()
 	client := g.door.client
 	loop := client.Loop()
 	deadline := loop.Now() + g.x.location.Timeouts.Connect
@@ -270,8 +290,37 @@ func (g *opening) dialNext() {
 }
 
 func (g *opening) dialFailed(err error) {
-	g.failures.errs = append(g.failures.errs, fmt.Errorf("connecting to %s: %w", g.pool.address, err))
+	if isSilence(err) {
+		g.pool.delay()
+	}
+	g.tryNext(fmt.Errorf("connecting to %s: %w", g.pool.address, err))
+}
+
+// tryNext goes on to the next server.
+func (g *opening) tryNext(err error) {
+	g.leaveServer()
+	g.servers.failed(g.pool, err)
 	g.dialNext()
+}
+
+// leaveServer ends what the server was asked for; it may be called more than once.
+func (g *opening) leaveServer() {
+	if g.withdraw != nil {
+		g.withdraw()
+	}
+	if g.lookUp != nil {
+		g.lookUp()
+	}
+	g.dialing.Cancel()
+	if g.backend != nil {
+		g.backend.Close()
+	}
+	if g.wait != nil {
+		g.pool.leave(g.wait)
+	}
+	g.withdraw, g.lookUp, g.dialing, g.backend, g.wait = nil, nil, nil, nil, nil
+	g.x.slot.free()
+	g.x.slot = nil
 }
 
 // dialled sends the request to the backend, in one write.
@@ -299,6 +348,13 @@ func (g *opening) Readable(c *reactor.Conn) {
 	}
 	before := len(g.reply)
 	g.reply = append(g.reply, p...)
+	switch {
+	case before == 0 && len(p) > 0:
+		g.pool.answered(g.wait)
+	case len(g.reply) == 0 && err != nil:
+		g.failed(err)
+		return
+	}
 	n := headEnd(g.reply, before)
 	switch {
 	case n == 0 && err == nil && len(g.reply) <= maxResponseHead:
@@ -338,7 +394,7 @@ func (g *opening) switched(head, early []byte) {
 // closeUnjoined closes both connections where no tunnel came of them.
 func (g *opening) closeUnjoined() {
 	if !g.door.left {
-		g.backend.Close()
+		g.leaveServer()
 		g.door.close()
 	}
 }
@@ -349,12 +405,17 @@ func (g *opening) Drained(*reactor.Conn) {}
 // Failed says that the backend broke.
 func (g *opening) Failed(_ *reactor.Conn, err error) { g.failed(err) }
 
-// failed answers the client that the backend did not.
+// failed tells of a backend that broke off. Where it had not answered a byte the next server is asked.
 func (g *opening) failed(err error) {
-	if g.backend != nil {
-		g.backend.Close()
+	err = fmt.Errorf("handshake with %s: %w", g.pool.address, err)
+	g.door.client.Loop().Stop(&g.door.timer)
+	if len(g.reply) == 0 {
+		g.pool.delay()
+		g.tryNext(err)
+		return
 	}
-	g.handOver(nil, fmt.Errorf("handshake with %s: %w", g.pool.address, err))
+	g.leaveServer()
+	g.handOver(nil, err)
 }
 
 func (g *opening) expired() { g.failed(os.ErrDeadlineExceeded) }
@@ -363,16 +424,22 @@ func (g *opening) expired() { g.failed(os.ErrDeadlineExceeded) }
 func (g *opening) fallBack() {
 	conn, err := g.backend.Release()
 	if err != nil {
+		g.leaveServer()
 		g.handOver(nil, err)
 		return
 	}
-	g.handOver(g.pool.takeOver(conn, io.MultiReader(bytes.NewReader(g.reply), conn)), nil)
+	g.backend = nil
+	c := g.pool.takeOver(conn, io.MultiReader(bytes.NewReader(g.reply), conn))
+	c.slot, g.x.slot = g.x.slot, nil
+	g.handOver(c, nil)
 }
 
-// takeOver counts in a connection that was dialled elsewhere. What r reads comes from it.
+// takeOver counts in a connection that was dialled elsewhere, and that has answered already. What r reads comes from it.
 func (p *pool) takeOver(conn net.Conn, r io.Reader) *backendConn {
 	p.among.count.Add(1)
-	return &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p}
+	c := newBackendConn(conn, r, p)
+	c.answered = true
+	return c
 }
 
 // handOver lets net/http answer the client, with what became of the handshake so far.
@@ -392,13 +459,7 @@ func (g *opening) abandoned(err error) {
 		return
 	}
 	defer g.x.server.tunnels.release()
-	if g.lookUp != nil {
-		g.lookUp()
-	}
-	g.dialing.Cancel()
-	if g.backend != nil {
-		g.backend.Close()
-	}
+	g.leaveServer()
 	if !errors.Is(err, io.EOF) {
 		g.x.err = err
 	}

@@ -132,25 +132,6 @@ func openFiles(t *testing.T) int {
 	return len(files)
 }
 
-// silentPort returns an address that answers nothing: of a listener whose queue is full.
-func silentPort(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	unix.Listen(fd, 0)
-	address, _ := unix.Getsockname(fd)
-	for range 4 {
-		filler, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		t.Cleanup(func() { unix.Close(filler) })
-		unix.Connect(filler, address)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(address.(*unix.SockaddrInet4).Port)).String()
-}
-
 // panicky is a log that panics at one message.
 type panicky struct {
 	slog.Handler

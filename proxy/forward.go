@@ -20,7 +20,7 @@ var errBodyRead = errors.New("reading the request body")
 // forward carries one exchange to a backend and its response back, both streamed.
 func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 	out := rewriteRequest(&x.in, x.location, u.target)
-	out.close = r.ContentLength != 0 && !bodyExpected(r.Method)
+	out.close = r.ContentLength != 0 && !bodyExpected(r.Method) || u.target.KeepAlive == 0
 	resp, up, err := x.roundTrip(w, r, u, out)
 	if up != nil {
 		defer up.abandon()
@@ -101,7 +101,7 @@ func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, ou
 		maxIdle = freshConn
 	}
 	for {
-		conn, err := u.conn(r.Context(), x.location.Timeouts.Connect, maxIdle)
+		conn, err := u.attempt().conn(r.Context(), x.location.Timeouts.Connect, maxIdle)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -282,8 +282,8 @@ func noEOF(err error) error {
 	return err
 }
 
-// fail answers for a backend that did not: 504 where time ran out, 503 where it was not asked for want of descriptors, else 502. A
-// request body that broke off is the client's fault.
+// fail answers for a backend that did not: 504 where time ran out, 503 where it was not asked, since as many connections were open as
+// the descriptors or max_connections allow, else 502. A request body that broke off is the client's fault.
 func (x *exchange) fail(w *responseWriter, err error) {
 	x.err = err
 	var timeout net.Error
@@ -295,7 +295,7 @@ func (x *exchange) fail(w *responseWriter, err error) {
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, errBodyRead):
 		x.answer(w, http.StatusBadRequest, "the request body is malformed or incomplete")
-	case errors.Is(err, errBackendsFull):
+	case errors.Is(err, errBackendsFull), errors.Is(err, errNoTurn):
 		w.Header().Set("Retry-After", "1")
 		x.answer(w, http.StatusServiceUnavailable, "the server has too much to do")
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -31,6 +31,7 @@ type exchange struct {
 	site     *site
 	location *location
 	backend  string // the address that was used
+	slot     *slot  // the right to that connection, once it is a tunnel's; nil where there is no limit
 
 	stopCancel func() bool // see attach
 

@@ -32,6 +32,9 @@ type backendResponse struct {
 // readResponse reads one response head, a 1xx among them. A head that comes apart, or that could be read in two ways,
 // is an error (RFC 9112, sections 2.2 and 6.3). io.EOF means that not one byte came.
 func (c *backendConn) readResponse(method string) (*backendResponse, error) {
+	if err := c.awaitFirstByte(); err != nil {
+		return nil, err
+	}
 	head, err := readHead(c.br, maxResponseHead)
 	if err != nil {
 		return nil, err
@@ -40,6 +43,7 @@ func (c *backendConn) readResponse(method string) (*backendResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.heedKeepAlive(parsed.Header["Keep-Alive"])
 	resp := &backendResponse{Response: parsed, conn: c, delimited: true}
 	switch {
 	case parsed.StatusCode < 200, method == http.MethodHead,

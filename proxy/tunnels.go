@@ -23,6 +23,7 @@ type tunnelInfo struct {
 	Mode           config.Mode
 
 	from origin
+	slot *slot // freed at its end
 }
 
 // liveTunnel is one live WebSocket connection.
@@ -109,6 +110,7 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 	}
 	ts.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel closed", attrs...)
 	t.from.leave()
+	t.slot.free()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	delete(ts.live, t.id)

@@ -53,6 +53,7 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 	there := sync.OnceFunc(x.server.tunnels.release)
 	defer there()
 	if x.location.Mode == config.ModeRelay {
+		defer resp.conn.slot.free()
 		x.relay(w, r, resp, there)
 		return
 	}
@@ -89,33 +90,53 @@ func (p *preparedHandshake) drop() {
 	}
 }
 
-// handshake sends the upgrade request, in one write, and reads the backend's answer.
+// handshake sends the upgrade request and reads the backend's answer. A server that breaks off before the first byte of it has not taken
+// the request: it is the next one's.
 func (x *exchange) handshake(r *http.Request, u *upstream) (*backendResponse, error) {
-	conn, err := x.askForUpgrade(r, u)
-	for range maxInformational {
-		if err != nil {
-			break
+	servers := u.attempt()
+	for {
+		conn, err := x.askForUpgrade(r, servers)
+		if conn == nil {
+			return nil, err
 		}
 		var resp *backendResponse
-		resp, err = conn.readResponse(http.MethodGet)
-		if err == nil && (resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols) {
-			conn.SetDeadline(time.Time{})
+		if err == nil {
+			resp, err = conn.readHandshake()
+		}
+		if err == nil {
+			return resp, nil
+		}
+		x.detach()
+		conn.Close()
+		err = fmt.Errorf("handshake with %s: %w", conn.pool.address, err)
+		if conn.answered || r.Context().Err() != nil {
+			return nil, err
+		}
+		conn.pool.delay()
+		if servers.failed(conn.pool, err); len(servers.left) == 0 {
+			return nil, servers.err()
+		}
+	}
+}
+
+// readHandshake reads the response that counts.
+func (c *backendConn) readHandshake() (*backendResponse, error) {
+	for range maxInformational {
+		resp, err := c.readResponse(http.MethodGet)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			c.SetDeadline(time.Time{})
 			return resp, nil
 		}
 	}
-	if conn == nil {
-		return nil, err
-	}
-	x.detach()
-	conn.Close()
-	if err == nil {
-		err = fmt.Errorf("more than %d informational responses", maxInformational)
-	}
-	return nil, fmt.Errorf("handshake with %s: %w", conn.pool.address, err)
+	return nil, fmt.Errorf("more than %d informational responses", maxInformational)
 }
 
-// askForUpgrade returns a connection on which the request was sent. The connection comes with an error too where the sending failed.
-func (x *exchange) askForUpgrade(r *http.Request, u *upstream) (*backendConn, error) {
+// askForUpgrade returns a connection on which the request was sent, in one write. The connection comes with an error too where the
+// sending failed.
+func (x *exchange) askForUpgrade(r *http.Request, servers *attempt) (*backendConn, error) {
 	p := x.client.takePrepared()
 	if p != nil && p.exchange.gen == x.gen {
 		x.start, x.backend = p.exchange.start, p.exchange.backend
@@ -126,7 +147,7 @@ func (x *exchange) askForUpgrade(r *http.Request, u *upstream) (*backendConn, er
 		return p.conn, p.conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
 	}
 	p.drop() // a reload came in between
-	conn, err := u.conn(r.Context(), x.location.Timeouts.Connect, 0)
+	conn, err := servers.conn(r.Context(), x.location.Timeouts.Connect, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +171,7 @@ func (x *exchange) refusedUpgrade(w *responseWriter, resp *backendResponse, u *u
 
 // join takes the client's connection over from net/http, answers it and starts the tunnel.
 func (x *exchange) join(w *responseWriter, resp *backendResponse) {
+	x.slot = resp.conn.slot
 	client, err := hijack(w)
 	if err != nil {
 		resp.conn.Close()
@@ -220,17 +242,10 @@ func hijack(w *responseWriter) (tunnel.End, error) {
 	return tunnel.End{Conn: client.Conn, Early: slices.Concat(early, client.takeAhead())}, nil
 }
 
-// end hands the connection over to a tunnel with what was read of it beyond the response head.
-func (c *backendConn) end() tunnel.End {
-	c.uncount()
-	early, _ := c.br.Peek(c.br.Buffered())
-	return tunnel.End{Conn: c.Conn, Early: append([]byte(nil), early...)}
-}
-
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open.
 func (x *exchange) tunnelInfo(h http.Header) tunnelInfo {
 	info := tunnelInfo{
-		from: x.from, Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
+		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
 		Backend: x.backend, Subprotocol: h.Get("Sec-Websocket-Protocol"), Mode: x.location.Mode,
 	}
 	info.from.handshake = nil // of no more use

@@ -78,6 +78,7 @@ type Timeouts struct {
 	KeepAlive    time.Duration // idle client connection between requests; default 75s
 	Connect      time.Duration // TCP connect (and TLS handshake) to a backend; default 5s
 	ResponseHead time.Duration // request sent to end of the backend's response head; default 60s
+	ResponseBody time.Duration // no byte of the backend's response body; default 60s
 	Handshake    time.Duration // upgrade request sent to the backend's 101; default 10s
 	TunnelIdle   time.Duration // no byte in either direction of a tunnel; default 1h
 }
@@ -268,7 +269,16 @@ type Target struct {
 	RootCAs *x509.CertPool
 	// CAFile is the file RootCAs came from.
 	CAFile string
+	// KeepAlive is how many idle connections to each server wait for their next request; zero: none does, and each request
+	// has a connection of its own. Default 16, or what the upstream has.
+	KeepAlive int
+	// MaxConnections and Queue are the upstream's; zero where the target names a server itself.
+	MaxConnections int
+	Queue          time.Duration
 }
+
+// DefaultKeepAlive is the number of idle connections to a server where the configuration has none.
+const DefaultKeepAlive = 16
 
 // Server is one backend address.
 type Server struct {
@@ -281,4 +291,11 @@ type Upstream struct {
 	Pos
 	Name    string
 	Servers []Server
+	// KeepAlive is as a target's.
+	KeepAlive int
+	// MaxConnections bounds the connections to each server, tunnels included; zero for no bound.
+	MaxConnections int
+	// Queue is how long a request waits for a connection where each server has as many as it may. Default 30s; zero without
+	// MaxConnections.
+	Queue time.Duration
 }

@@ -77,6 +77,7 @@ func defaultTimeouts() Timeouts {
 		KeepAlive:    75 * time.Second,
 		Connect:      5 * time.Second,
 		ResponseHead: 60 * time.Second,
+		ResponseBody: 60 * time.Second,
 		Handshake:    10 * time.Second,
 		TunnelIdle:   time.Hour,
 	}
@@ -93,6 +94,7 @@ func (d *decoder) timeouts(n *yaml.Node, kind string, t *Timeouts) {
 		"keepalive":     &t.KeepAlive,
 		"connect":       &t.Connect,
 		"response_head": &t.ResponseHead,
+		"response_body": &t.ResponseBody,
 		"handshake":     &t.Handshake,
 		"tunnel_idle":   &t.TunnelIdle,
 	}

@@ -43,7 +43,7 @@ func keysOf(kind string) []string {
 	case inEAB:
 		return []string{"kid", "hmac_key"}
 	case inTimeouts:
-		return []string{"request_head", "keepalive", "connect", "response_head", "handshake", "tunnel_idle"}
+		return []string{"request_head", "keepalive", "connect", "response_head", "response_body", "handshake", "tunnel_idle"}
 	case inLimits:
 		return []string{"max_connections", "max_connections_per_client", "relay_memory"}
 	case inSite:
@@ -58,11 +58,11 @@ func keysOf(kind string) []string {
 			"forwarded", "timeouts", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:
-		return []string{"connect", "response_head", "handshake", "tunnel_idle"}
+		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}
 	case inTarget:
-		return []string{"url", "tls_verify", "tls_ca"}
+		return []string{"url", "tls_verify", "tls_ca", "keepalive"}
 	case inUpstream:
-		return []string{"servers"}
+		return []string{"servers", "keepalive", "max_connections", "queue"}
 	}
 	panic("config: no keys for " + kind)
 }

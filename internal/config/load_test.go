@@ -51,14 +51,14 @@ upstreams:
 func TestContract(t *testing.T) {
 	dir := filepath.Join(workDir(t), "dir")
 	got := mustParse(t, "wstunnel.yaml", strings.Replace(contract, "ASSETS", dir, 1))
-	timeouts := Timeouts{10 * time.Second, 75 * time.Second, 5 * time.Second, time.Minute, 10 * time.Second, time.Hour}
+	timeouts := Timeouts{10 * time.Second, 75 * time.Second, 5 * time.Second, time.Minute, time.Minute, 10 * time.Second, time.Hour}
 	location := func(line int, path string) Location {
 		return Location{Pos: Pos{line, 9}, Match: Match{Path: path}, RewriteResponses: true, Timeouts: timeouts}
 	}
 	target := func(line, col int, scheme, address string) *Target {
 		return &Target{
 			Pos: Pos{line, col}, URL: scheme + "://" + address, Scheme: scheme, Host: address,
-			Servers: []Server{{"tcp", address}}, TLSVerify: true,
+			Servers: []Server{{"tcp", address}}, TLSVerify: true, KeepAlive: 16,
 		}
 	}
 	ws, io, assets, root := location(18, "/ws"), location(20, "/socket.io/"), location(23, "/assets/"), location(25, "/")
@@ -81,7 +81,9 @@ func TestContract(t *testing.T) {
 			Pos: Pos{13, 5}, Hosts: []string{"example.com", "www.example.com"}, RedirectHTTPS: true,
 			TLS: SiteTLS{Pos: Pos{14, 10}, Mode: TLSAuto}, Locations: []Location{ws, io, assets, root},
 		}},
-		Upstreams: []Upstream{{Pos{28, 3}, "chat", []Server{{"tcp", "127.0.0.1:9000"}, {"tcp", "127.0.0.1:9001"}}}},
+		Upstreams: []Upstream{{
+			Pos: Pos{28, 3}, Name: "chat", Servers: []Server{{"tcp", "127.0.0.1:9000"}, {"tcp", "127.0.0.1:9001"}}, KeepAlive: 16,
+		}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -372,5 +374,33 @@ func TestKeyFileThatOthersMayWriteIsAMistake(t *testing.T) {
 	want := name + `:2:57: every user of this machine may write the key file "key.pem"; a key file that only its owner writes: chmod o-w`
 	if got := mistakes(t, name, text, noEnv); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestConnectionsToServers(t *testing.T) {
+	cfg := mustParse(t, "f.yaml", `listen: [{address: ":80"}]
+sites:
+  - hosts: [a.example]
+    locations:
+      - {path: /plain, http: "http://127.0.0.1:1"}
+      - {path: /off, http: {url: "http://127.0.0.1:1", keepalive: off}}
+      - {path: /upstream, http: "http://few"}
+      - {path: /both, http: {url: "http://few", keepalive: 9}}
+      - {path: /slow, http: "http://slow"}
+upstreams:
+  few: {servers: ["127.0.0.1:2"], keepalive: 3, max_connections: 25}
+  slow: {servers: ["127.0.0.1:2"], max_connections: 2, queue: 1m}
+`)
+	for i, want := range []Target{
+		{KeepAlive: 16},
+		{KeepAlive: 0},
+		{KeepAlive: 3, MaxConnections: 25, Queue: 30 * time.Second},
+		{KeepAlive: 9, MaxConnections: 25, Queue: 30 * time.Second},
+		{KeepAlive: 16, MaxConnections: 2, Queue: time.Minute},
+	} {
+		got := cfg.Sites[0].Locations[i].HTTP
+		if got.KeepAlive != want.KeepAlive || got.MaxConnections != want.MaxConnections || got.Queue != want.Queue {
+			t.Errorf("%s: got %+v", got.URL, got)
+		}
 	}
 }

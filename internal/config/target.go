@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -62,6 +63,12 @@ func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Ta
 		d.addProblem(s.pos, *p)
 		return nil
 	}
+	if v := o.get("keepalive"); v != nil {
+		if plain == "ws" {
+			d.add(o.keyPos("keepalive"), "keepalive on a target of websocket", "keepalive only on a target of http: a WebSocket has its connection for itself")
+		}
+		d.keepAlive(v, &t.KeepAlive)
+	}
 	t.TLSVerify, t.RootCAs, t.CAFile = check.verify, check.roots, check.caFile
 	if !t.TLS {
 		t.TLSVerify, t.RootCAs, t.CAFile = true, nil, ""
@@ -71,6 +78,9 @@ func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Ta
 	}
 	return t
 }
+
+// otherGateways are schemes of protocols between a web server and a program.
+var otherGateways = []string{"fastcgi", "fcgi", "scgi", "uwsgi", "ajp"}
 
 // parseTarget reads a target's URL.
 func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem) {
@@ -82,7 +92,9 @@ func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem
 		if p != nil {
 			return nil, p
 		}
-		return &Target{Pos: s.pos, URL: s.written, Scheme: "unix", Servers: []Server{server}, Host: "localhost"}, nil
+		return &Target{
+			Pos: s.pos, URL: s.written, Scheme: "unix", Servers: []Server{server}, Host: "localhost", KeepAlive: DefaultKeepAlive,
+		}, nil
 	}
 	scheme, rest, ok := strings.Cut(s.text, "://")
 	scheme = strings.ToLower(scheme)
@@ -95,6 +107,9 @@ func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem
 		return bad("has scheme "+scheme, "write "+plain+":// here")
 	case scheme == "https" || scheme == "wss":
 		return bad("has scheme "+scheme, "write "+secure+":// here")
+	case slices.Contains(otherGateways, scheme):
+		return bad("has scheme "+scheme+", which is not spoken here",
+			both+" to a server that speaks HTTP and runs the program, such as Apache, nginx or FrankenPHP on 127.0.0.1:8080")
 	default:
 		return bad("has an unknown scheme", both+", or unix:/path")
 	}
@@ -111,7 +126,7 @@ func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem
 	if found, allowed := checkTargetPath(path); found != "" {
 		return bad(found, allowed)
 	}
-	t := &Target{Pos: s.pos, URL: s.written, Scheme: scheme, Path: path, TLS: scheme == secure}
+	t := &Target{Pos: s.pos, URL: s.written, Scheme: scheme, Path: path, TLS: scheme == secure, KeepAlive: DefaultKeepAlive}
 	if p := d.resolveAuthority(s, authority, t); p != nil {
 		return nil, p
 	}
@@ -122,6 +137,7 @@ func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem
 func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *problem {
 	if up := d.upstreams[strings.ToLower(authority)]; up != nil {
 		t.Upstream, t.Host, t.Servers = up.Name, up.Name, up.Servers
+		t.KeepAlive, t.MaxConnections, t.Queue = up.KeepAlive, up.MaxConnections, up.Queue
 		return nil
 	}
 	defaultPort := "80"
@@ -230,7 +246,7 @@ func (d *decoder) upstreamMapping(n *yaml.Node) []Upstream {
 	}
 	upstreams := make([]Upstream, 0, len(entries))
 	for _, e := range entries {
-		up := Upstream{Pos: posOf(e.keyNode), Name: e.key}
+		up := Upstream{Pos: posOf(e.keyNode), Name: e.key, KeepAlive: DefaultKeepAlive}
 		if !isUpstreamName(up.Name) {
 			d.add(up.Pos, "bad upstream name "+quote(up.Name), "lower-case letters, digits, dots, underscores and hyphens, and no IP address")
 		}
@@ -240,12 +256,51 @@ func (d *decoder) upstreamMapping(n *yaml.Node) []Upstream {
 			} else {
 				d.add(o.pos, `no "servers"`, "servers: and a list of host:port or unix:/path")
 			}
+			d.connections(o, &up)
 		}
 		upstreams = append(upstreams, up)
 		d.upstreams[up.Name] = &up
 		d.upstreamNames = append(d.upstreamNames, up.Name)
 	}
 	return upstreams
+}
+
+// defaultQueue is how long a request waits where max_connections are open.
+const defaultQueue = 30 * time.Second
+
+// connections reads how many connections an upstream's servers are to have.
+func (d *decoder) connections(o object, up *Upstream) {
+	if v := o.get("keepalive"); v != nil {
+		d.keepAlive(v, &up.KeepAlive)
+	}
+	if v := o.get("max_connections"); v != nil {
+		d.count(v, &up.MaxConnections)
+		up.Queue = defaultQueue
+	}
+	if v := o.get("queue"); v != nil {
+		if o.get("max_connections") == nil {
+			d.add(o.keyPos("queue"), "queue on an upstream without max_connections", "queue only beside max_connections: without, no request waits")
+		}
+		d.duration(v, &up.Queue)
+	}
+}
+
+// keepAlive reads a number of idle connections into v; "off" is zero.
+func (d *decoder) keepAlive(n *yaml.Node, v *int) {
+	const allowed = "a number of idle connections above zero, or off"
+	s, ok := d.scalar(n, allowed)
+	if !ok {
+		return
+	}
+	got, err := strconv.ParseInt(s.text, 10, 32)
+	switch {
+	case s.text == "off":
+		*v = 0
+	case err != nil || got <= 0:
+		d.add(s.pos, "bad keepalive "+s.shown(), allowed)
+	default:
+		*v = int(got)
+	}
 }
 
 func isUpstreamName(s string) bool {

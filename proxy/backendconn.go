@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"bufio"
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"wstunnel/internal/tunnel"
+)
+
+// backendConn is one connection to a backend.
+type backendConn struct {
+	net.Conn
+	br   *bufio.Reader
+	pool *pool
+	slot *slot         // while it is in use
+	wait *list.Element // of a new one, its place among those that wait for their first byte
+
+	answered       bool // a byte has come
+	reused         bool // an exchange was carried before
+	asked          time.Time
+	firstByteAfter time.Duration
+	life           time.Duration // how long it may be idle
+
+	idleSince, expires time.Time
+	watched            chan struct{} // closed when nobody watches it any more; nil if nobody does
+	spoilt             bool          // what its watcher found
+
+	uncounted atomic.Bool // closed, or part of a tunnel
+}
+
+func newBackendConn(conn net.Conn, r io.Reader, p *pool) *backendConn {
+	return &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p, life: idleConnLife}
+}
+
+// conn returns an idle connection or a new one, as [attempt.conn] says. The slot is its own from then on.
+func (p *pool) conn(ctx context.Context, timeout, maxIdle time.Duration, s *slot) (*backendConn, error) {
+	c := p.take(maxIdle)
+	if c == nil {
+		if s != nil {
+			p.keepAtMost(s.spare())
+		}
+		var err error
+		if c, err = p.dial(ctx, timeout); err != nil {
+			return nil, err
+		}
+	}
+	c.slot = s
+	return c, nil
+}
+
+// dial opens a new connection; timeout bounds the connect and the TLS handshake together.
+func (p *pool) dial(ctx context.Context, timeout time.Duration) (*backendConn, error) {
+	p.among.count.Add(1)
+	wait := p.await()
+	conn, err := p.connect(ctx, timeout)
+	if err != nil {
+		p.among.count.Add(-1)
+		p.leave(wait)
+		return nil, err
+	}
+	c := newBackendConn(conn, conn, p)
+	c.wait = wait
+	if p.secure {
+		p.leave(wait) // its handshake was an answer
+	}
+	return c, nil
+}
+
+func (p *pool) connect(ctx context.Context, timeout time.Duration) (net.Conn, error) {
+	if p.among.server.backendsFull() {
+		return nil, errBackendsFull
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := dialPatiently(ctx, p.network, p.address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", p.address, err)
+	}
+	if !p.secure {
+		return conn, nil
+	}
+	secure := tls.Client(tunnel.Transport(conn), &tls.Config{
+		ServerName:         p.serverName,
+		RootCAs:            p.roots,
+		InsecureSkipVerify: !p.verify, // `tls_verify: false`
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+	})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", p.address, err)
+	}
+	return secure, nil
+}
+
+// queuePause is the time between two attempts at a Unix socket whose queue is full, which the kernel does not announce the end of.
+const queuePause = 10 * time.Millisecond
+
+// dialPatiently connects, and waits for a place in the queue of a Unix socket.
+func dialPatiently(ctx context.Context, network, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	for {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if network != "unix" || !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-time.After(queuePause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its queue is full: %w", ctx.Err())
+		}
+	}
+}
+
+// isSilence reports an error of a server that said nothing: it let the time go by, or closed the connection before a byte came.
+func isSilence(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() ||
+		errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// Close closes the connection.
+func (c *backendConn) Close() error {
+	c.uncount()
+	c.slot.free()
+	return c.Conn.Close()
+}
+
+func (c *backendConn) uncount() {
+	if c.uncounted.Swap(true) {
+		return
+	}
+	c.pool.among.count.Add(-1)
+	if c.wait != nil {
+		c.pool.leave(c.wait)
+	}
+}
+
+// awaitFirstByte waits until the backend says something.
+func (c *backendConn) awaitFirstByte() error {
+	if _, err := c.br.Peek(1); err != nil {
+		return err
+	}
+	if c.reused {
+		c.firstByteAfter = time.Since(c.asked)
+	}
+	if !c.answered {
+		c.answered = true
+		if c.wait != nil {
+			c.pool.answered(c.wait)
+		}
+	}
+	return nil
+}
+
+// heedKeepAlive takes note of how long the backend leaves the connection open, as its Keep-Alive header has it: timeout=5, max=100.
+func (c *backendConn) heedKeepAlive(header []string) {
+	for _, value := range header {
+		for parameter := range strings.SplitSeq(value, ",") {
+			name, seconds, _ := strings.Cut(strings.TrimSpace(parameter), "=")
+			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
+				announced := time.Duration(n) * time.Second
+				c.life = min(idleConnLife, announced-min(keepAliveMargin, announced/2))
+			}
+		}
+	}
+}
+
+// release gives a connection back whose exchange was clean: request and response complete, nothing left over.
+func (c *backendConn) release() {
+	c.SetDeadline(time.Time{})
+	now := time.Now()
+	c.idleSince, c.expires = now, now.Add(c.life)
+	s := c.slot
+	c.slot = nil
+	var kept bool
+	var surplus *backendConn
+	if c.br.Buffered() == 0 && c.life > 0 {
+		kept, surplus = c.pool.put(c, now)
+	}
+	if !kept {
+		surplus = c
+	}
+	if surplus != nil {
+		surplus.Close()
+	}
+	s.free()
+}
+
+// watch waits for the end of an idle connection, or for what nobody asked for.
+func (c *backendConn) watch() {
+	defer close(c.watched)
+	_, err := c.br.Peek(1)
+	c.spoilt = !errors.Is(err, os.ErrDeadlineExceeded)
+	if c.spoilt && c.pool.drop(c) {
+		c.Close()
+	}
+}
+
+// awake makes a connection ready that was idle; it reports whether it is still open and has nothing to read: a backend that
+// closed it, or that sent what nobody asked for, has spoilt it.
+func (c *backendConn) awake() bool {
+	if c.watched == nil {
+		return c.quiet()
+	}
+	c.SetReadDeadline(time.Unix(1, 0))
+	<-c.watched
+	c.watched = nil
+	c.SetReadDeadline(time.Time{})
+	return !c.spoilt
+}
+
+func (c *backendConn) quiet() bool {
+	conn := c.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		// What is decrypted already the socket does not show.
+		c.SetReadDeadline(time.Unix(1, 0))
+		_, err := c.br.Peek(1)
+		c.SetReadDeadline(time.Time{})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
+		conn = socketUnder(secure)
+	}
+	return nothingToRead(conn)
+}
+
+// end hands the connection over to a tunnel with what was read of it beyond the response head. The slot stays taken.
+func (c *backendConn) end() tunnel.End {
+	c.uncount()
+	early, _ := c.br.Peek(c.br.Buffered())
+	return tunnel.End{Conn: c.Conn, Early: append([]byte(nil), early...)}
+}

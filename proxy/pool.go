@@ -1,0 +1,250 @@
+package proxy
+
+import (
+	"container/list"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Times of the idle connections to a server.
+const (
+	// idleConnLife is how long a connection waits for its next request, unless the backend says that it waits less.
+	idleConnLife = 60 * time.Second
+	// keepAliveMargin is how long before the end of the backend's own patience a connection is closed.
+	keepAliveMargin = time.Second
+	// freshConn is how long a connection may have been idle to carry a request that can't be sent twice: the
+	// backend may be closing it at this moment.
+	freshConn = 2 * time.Second
+	// watchAfter is how long a connection is idle before somebody watches whether the backend closes it.
+	watchAfter = 50 * time.Millisecond
+	// longestPatience is how long a request waits for a new connection's first byte at most before idle ones are in its way.
+	longestPatience = 20 * time.Millisecond
+	// delayFor is how long a server that did not answer is tried after the others.
+	delayFor = 10 * time.Second
+)
+
+// pool holds the connections to one server that wait for their next request. It belongs to the process and outlives
+// configurations that keep naming its server.
+//
+// A server may serve one connection at a time with each of a few workers, as Apache's prefork does; one that we keep
+// idle holds a worker, while requests of ours wait on new connections that nobody accepts. So none is kept while a request has
+// waited for the first byte of a new connection for notably longer than kept ones take to answer.
+type pool struct {
+	poolKey
+	among        *pools
+	delayedUntil atomic.Int64 // nanoseconds of the Unix time, or 0
+
+	mu      sync.Mutex
+	idle    []*backendConn // oldest first
+	waiting list.List      // of time.Time: since when requests have waited for a new connection's first byte, the longest first
+	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
+	timer   *time.Timer    // for tend
+	due     time.Time      // when it comes; zero if it does not
+	retired bool
+}
+
+// delay has the server tried after the others for a while.
+func (p *pool) delay() { p.delayedUntil.Store(time.Now().Add(delayFor).UnixNano()) }
+
+// putOff returns 1 if the server is to be tried after the others, or 0.
+func (p *pool) putOff() int {
+	if until := p.delayedUntil.Load(); until == 0 || time.Now().UnixNano() > until {
+		return 0
+	}
+	return 1
+}
+
+// await notes that a request is about to wait for the first byte of a new connection.
+func (p *pool) await() *list.Element {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if len(p.idle) > 0 {
+		p.tendAt(now.Add(p.patience()))
+	}
+	return p.waiting.PushBack(now)
+}
+
+// leave notes that a request does not wait any more. It may be called more than once.
+func (p *pool) leave(place *list.Element) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting.Remove(place)
+}
+
+// answered is leave for a request whose server has sent its first byte.
+func (p *pool) answered(place *list.Element) {
+	p.leave(place)
+	if p.delayedUntil.Load() != 0 {
+		p.delayedUntil.Store(0)
+	}
+}
+
+// patience is how long a request may wait for a new connection's first byte before idle ones are in its way.
+func (p *pool) patience() time.Duration {
+	if p.pace == 0 {
+		return 5 * time.Millisecond
+	}
+	return min(2*p.pace+time.Millisecond, longestPatience)
+}
+
+// isBusy reports whether a request has waited for too long.
+func (p *pool) isBusy(now time.Time) bool {
+	longest := p.waiting.Front()
+	return longest != nil && now.Sub(longest.Value.(time.Time)) >= p.patience()
+}
+
+// take returns the connection that has been idle for the shortest time, which is no longer than maxIdle, and that the backend has not closed; or nil.
+func (p *pool) take(maxIdle time.Duration) *backendConn {
+	for {
+		c := p.pop(maxIdle)
+		if c == nil || c.awake() {
+			return c
+		}
+		c.Close()
+	}
+}
+
+func (p *pool) pop(maxIdle time.Duration) *backendConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	now := time.Now()
+	if now.Sub(c.idleSince) > maxIdle || now.After(c.expires) {
+		return nil
+	}
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	c.reused, c.asked = true, now
+	return c
+}
+
+// put keeps a connection for the next request, and reports whether it did. surplus is one that had to go for it.
+func (p *pool) put(c *backendConn, now time.Time) (kept bool, surplus *backendConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.reused {
+		p.pace += (min(c.firstByteAfter, longestPatience) - p.pace) / 8
+	}
+	if p.retired || p.keepAlive == 0 || p.isBusy(now) {
+		return false, nil
+	}
+	if len(p.idle) == p.keepAlive {
+		surplus = p.idle[0]
+		p.idle = slices.Delete(p.idle, 0, 1)
+	}
+	p.idle = append(p.idle, c)
+	next := now.Add(watchAfter)
+	if longest := p.waiting.Front(); longest != nil {
+		next = longest.Value.(time.Time).Add(p.patience())
+	}
+	p.tendAt(next)
+	return true, surplus
+}
+
+// drop forgets an idle connection, and reports whether it was one.
+func (p *pool) drop(c *backendConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.idle, c)
+	if i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+	}
+	return i >= 0
+}
+
+// closeOldest closes the connection that has been idle the longest, and reports whether there was one.
+func (p *pool) closeOldest() bool {
+	closed := p.shrink(func(idle []*backendConn) int { return min(1, len(idle)) })
+	return closed > 0
+}
+
+// keepAtMost closes the oldest connections beyond n.
+func (p *pool) keepAtMost(n int) {
+	p.shrink(func(idle []*backendConn) int { return max(0, len(idle)-n) })
+}
+
+// shrink closes as many of the oldest connections as count says.
+func (p *pool) shrink(count func(idle []*backendConn) int) int {
+	p.mu.Lock()
+	n := count(p.idle)
+	closing := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	p.mu.Unlock()
+	closeAll(closing)
+	return n
+}
+
+func closeAll(conns []*backendConn) {
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// tendAt makes tend come at a time, if it does not come earlier. It is called with mu held.
+func (p *pool) tendAt(at time.Time) {
+	if !p.due.IsZero() && !at.Before(p.due) {
+		return
+	}
+	p.due = at
+	if p.timer == nil {
+		p.timer = time.AfterFunc(time.Until(at), p.tend)
+	} else {
+		p.timer.Reset(time.Until(at))
+	}
+}
+
+// tend closes idle connections whose time is up or that are in the way, has those watched that have been idle for a while, and
+// comes again when there is more of this to do.
+func (p *pool) tend() {
+	closing := p.sortOut(time.Now())
+	closeAll(closing)
+}
+
+func (p *pool) sortOut(now time.Time) (closing []*backendConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.due = time.Time{}
+	if p.isBusy(now) {
+		closing, p.idle = p.idle, nil
+		return closing
+	}
+	p.idle = slices.DeleteFunc(p.idle, func(c *backendConn) bool {
+		if now.Before(c.expires) {
+			return false
+		}
+		closing = append(closing, c)
+		return true
+	})
+	for _, c := range p.idle {
+		if c.watched == nil && now.Sub(c.idleSince) >= watchAfter {
+			c.watched = make(chan struct{})
+			go c.watch()
+		}
+		if c.watched == nil {
+			p.tendAt(c.idleSince.Add(watchAfter))
+		} else {
+			p.tendAt(c.expires)
+		}
+	}
+	if longest := p.waiting.Front(); longest != nil && len(p.idle) > 0 {
+		p.tendAt(longest.Value.(time.Time).Add(p.patience()))
+	}
+	return closing
+}
+
+func (p *pool) retire() {
+	p.mu.Lock()
+	p.retired = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.mu.Unlock()
+	p.keepAtMost(0)
+}

@@ -1,0 +1,165 @@
+//go:build linux
+
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// silentPort returns an address that answers nothing: of a listener whose queue is full.
+func silentPort(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	unix.Listen(fd, 0)
+	address, _ := unix.Getsockname(fd)
+	for range 4 {
+		filler, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		t.Cleanup(func() { unix.Close(filler) })
+		unix.Connect(filler, address)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(address.(*unix.SockaddrInet4).Port)).String()
+}
+
+// answerOrSwitch answers a page with ok and a handshake with a 101.
+func answerOrSwitch(head string) string {
+	if field(head, "Upgrade") != nil {
+		return switching
+	}
+	return ok
+}
+
+// TestServerThatDoesNotAnswerIsTriedAfterTheOthers: it costs one request its time, and no other one.
+func TestServerThatDoesNotAnswerIsTriedAfterTheOthers(t *testing.T) {
+	good := startHeads(t, answerOrSwitch).address
+	secure := startSecureBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		for {
+			head, err := rawHead(br)
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, answerOrSwitch(head))
+		}
+	}).address
+	deaf := startBackend(t, func(_ *backend, conn net.Conn) { io.Copy(io.Discard, conn) }).address
+	broken := startBackend(t, func(_ *backend, conn net.Conn) { rawHead(bufio.NewReader(conn)) }).address
+	for _, tt := range []struct{ name, request, s, bad, good string }{
+		{"no connect, page", get, "", silentPort(t), good},
+		{"no connect, tunnel", upgrade, "", silentPort(t), good},
+		{"no TLS handshake, page", get, "s", deaf, secure},
+		{"no TLS handshake, tunnel", upgrade, "s", deaf, secure},
+		{"no answer to the handshake", upgrade, "", deaf, good},
+		{"connection closed at the handshake", upgrade, "", broken, good},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			location := `{path: /, websocket: "ws` + tt.s + `://two", http: "http` + tt.s + `://two"}`
+			if tt.s != "" {
+				location = strings.Replace(location, "{", "{tls_verify: false, ", 1)
+			}
+			f := start(t, hasty+oneSite(location)+"upstreams: {two: {servers: [\""+tt.bad+"\", \""+tt.good+"\"]}}\n")
+			slow := 0
+			for range 10 {
+				begin := time.Now()
+				c := f.dial()
+				c.send(tt.request)
+				if a := c.answer("GET"); a.StatusCode > 200 {
+					t.Errorf("got %s", a.Status)
+				}
+				if time.Since(begin) > 250*time.Millisecond {
+					slow++
+				}
+			}
+			if slow > 1 {
+				t.Errorf("%d of 10 requests had to wait", slow)
+			}
+		})
+	}
+}
+
+// TestOnlyServerIsNeverLeftOut is asked again right after it failed.
+func TestOnlyServerIsNeverLeftOut(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := make(chan bool, 1)
+	fails <- true
+	startBackendOn(t, l, func(_ *backend, conn net.Conn) {
+		head, _ := rawHead(bufio.NewReader(conn))
+		select {
+		case <-fails:
+		default:
+			io.WriteString(conn, answerOrSwitch(head))
+		}
+	})
+	f := start(t, oneSite(both(l.Addr().String())))
+	for _, status := range []int{502, 101, 101} {
+		c := f.dial()
+		c.send(upgrade)
+		c.expect(status)
+	}
+}
+
+// TestUnixSocketWithAFullQueueIsWaitedFor within connect.
+func TestUnixSocketWithAFullQueueIsWaitedFor(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	address := &unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}
+	unix.Bind(fd, address)
+	unix.Listen(fd, 0)
+	for full := false; !full; {
+		filler, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		defer unix.Close(filler)
+		full = unix.Connect(filler, address) != nil
+	}
+	f := start(t, "timeouts: {connect: 400ms}\n"+oneSite(`{path: /, websocket: "unix:`+address.Name+`", http: "unix:`+address.Name+`"}`))
+	for _, request := range []string{get, upgrade} {
+		begin := time.Now()
+		c := f.dial()
+		c.send(request)
+		c.expect(504)
+		if took := time.Since(begin); took < 300*time.Millisecond || took > 3*time.Second {
+			t.Errorf("answered after %v, connect is 400 ms", took)
+		}
+	}
+	f.apply(t, plainListener+oneSite(`{path: /, websocket: "unix:`+address.Name+`", http: "unix:`+address.Name+`"}`))
+	for _, request := range []string{get, upgrade} {
+		c := f.dial()
+		c.send(request)
+		time.Sleep(50 * time.Millisecond)
+		for answered := false; !answered; { // the first ones in the queue have sent nothing
+			accepted, _, err := unix.Accept(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.SetNonblock(accepted, true)
+			time.Sleep(50 * time.Millisecond)
+			buf := make([]byte, 4096)
+			if n, _ := unix.Read(accepted, buf); n > 0 {
+				unix.Write(accepted, []byte(answerOrSwitch(string(buf[:n]))))
+				answered = true
+			}
+			defer unix.Close(accepted)
+		}
+		if a := c.answer("GET"); a.StatusCode > 200 {
+			t.Errorf("got %s", a.Status)
+		}
+	}
+}
