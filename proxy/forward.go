@@ -198,7 +198,8 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	return resp.delimited, nil
 }
 
-// copyBody copies a response body. Whenever the backend pauses, what came so far is flushed: an event, half a page.
+// copyBody copies a response body. Whenever the backend pauses, what came so far is flushed: an event, half a page. A backend that pauses for
+// longer than response_body has broken off.
 func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 	if resp.body == http.NoBody {
 		return nil
@@ -217,7 +218,11 @@ func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 	}
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
+	defer resp.conn.SetReadDeadline(time.Time{})
 	for {
+		if !isExact || resp.conn.br.Buffered() == 0 {
+			resp.conn.SetReadDeadline(time.Now().Add(x.location.Timeouts.ResponseBody))
+		}
 		n, err := resp.body.Read(buf[:])
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
@@ -234,8 +239,12 @@ func (x *exchange) copyBody(w *responseWriter, resp *backendResponse) error {
 	}
 }
 
-// spliceMin is the length from which a body moves inside the kernel where it can.
-const spliceMin = 64 << 10
+const (
+	// spliceMin is the length from which a body moves inside the kernel where it can.
+	spliceMin = 64 << 10
+	// kernelReadWait is how long the kernel waits for the next bytes of it at most, so that the time of the last one is known well enough.
+	kernelReadWait = time.Second
+)
 
 // spliceBody moves what it can of a long body between two plain connections, and leaves the rest to the caller.
 func (x *exchange) spliceBody(w *responseWriter, conn *backendConn, body *exactBody) error {
@@ -244,9 +253,12 @@ func (x *exchange) spliceBody(w *responseWriter, conn *backendConn, body *exactB
 		return nil
 	}
 	defer conn.SetReadDeadline(time.Time{})
+	patience := x.location.Timeouts.ResponseBody
+	lastByte := time.Now()
 	for body.left > 0 {
 		// The kernel's wait for the client is bounded. What it waits for the backend must not count, so that
 		// waiting is done here.
+		conn.SetReadDeadline(lastByte.Add(patience))
 		if _, err := conn.br.Peek(1); err != nil {
 			return fmt.Errorf("reading the response body: %w", noEOF(err))
 		}
@@ -261,7 +273,8 @@ func (x *exchange) spliceBody(w *responseWriter, conn *backendConn, body *exactB
 		}
 		w.FlushError()
 		start := time.Now()
-		conn.SetReadDeadline(start.Add(kernelCopyStall / 2))
+		lastByte = start
+		conn.SetReadDeadline(start.Add(min(patience/4, kernelReadWait)))
 		moved, err = w.ReadFrom(&io.LimitedReader{R: src, N: min(body.left, kernelCopyStep)})
 		body.left -= moved
 		if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(start) < kernelCopyStall {
@@ -270,7 +283,9 @@ func (x *exchange) spliceBody(w *responseWriter, conn *backendConn, body *exactB
 		if err != nil {
 			return fmt.Errorf("passing on the response body: %w", err)
 		}
-		conn.SetReadDeadline(time.Time{})
+		if moved > 0 {
+			lastByte = time.Now()
+		}
 	}
 	return nil
 }

@@ -79,11 +79,38 @@ func gathering(n int) func() {
 	}
 }
 
+// pass waits for a value, so that a test that fails ends.
+func pass(c <-chan bool) {
+	select {
+	case <-c:
+	case <-time.After(patience):
+	}
+}
+
+// allAtOnce has n requests under way, each with its answer begun, before their answers end together.
+func allAtOnce(f *front, request string, n int, answer chan bool) {
+	clients := make([]*client, n)
+	for i := range clients {
+		clients[i] = f.dial()
+		clients[i].send(request)
+	}
+	for _, c := range clients {
+		c.head()
+	}
+	for range clients {
+		answer <- true
+	}
+	for _, c := range clients {
+		mustRead(f.t, c.br, 3)
+	}
+}
+
 func TestNoMoreIdleConnectionsAreKeptThanConfigured(t *testing.T) {
 	for keepalive, want := range map[string]int64{"": 16, ", keepalive: 3": 3, ", keepalive: off": 0} {
-		b := startNumbered(t, gathering(30), "")
+		answer := make(chan bool, 30)
+		b := startNumbered(t, func() { pass(answer) }, "")
 		f := start(t, oneSite(`{path: /, http: {url: "http://`+b.address+`"`+keepalive+`}}`))
-		together(f, get, 30)
+		allAtOnce(f, get, 30, answer)
 		await(t, fmt.Sprint(want, " connections"), func() bool { return b.open.Load() == want })
 		if says := field(<-b.heads, "Connection"); (want == 0) != (len(says) == 1 && says[0] == "close") {
 			t.Errorf("keepalive%s: the backend was sent Connection: %q", keepalive, says)
@@ -92,23 +119,24 @@ func TestNoMoreIdleConnectionsAreKeptThanConfigured(t *testing.T) {
 }
 
 func TestUpstreamHasAKeepaliveOfItsOwn(t *testing.T) {
-	b := startNumbered(t, gathering(5), "")
+	answer := make(chan bool, 5)
+	b := startNumbered(t, func() { pass(answer) }, "")
 	f := start(t, oneSite(`{path: /, http: "http://pages"}`, `{path: /own, http: {url: "http://pages", keepalive: 4}}`)+
 		"upstreams: {pages: {servers: [\""+b.address+"\"], keepalive: 2}}\n")
-	together(f, get, 5)
-	together(f, strings.Replace(get, "/ ", "/own ", 1), 5)
+	allAtOnce(f, get, 5, answer)
+	allAtOnce(f, strings.Replace(get, "/ ", "/own ", 1), 5, answer)
 	await(t, "six connections", func() bool { return b.open.Load() == 6 })
 }
 
 func TestNewestIdleConnectionIsUsedFirst(t *testing.T) {
 	var order sync.Mutex
-	var turns []chan struct{}
+	var turns []chan bool
 	b := startNumbered(t, func() {
 		order.Lock()
-		turn := make(chan struct{})
+		turn := make(chan bool)
 		turns = append(turns, turn)
 		order.Unlock()
-		<-turn
+		pass(turn)
 	}, "")
 	f := start(t, oneSite(httpTo(b.address)))
 	answer := func(i int) {
@@ -286,12 +314,9 @@ func TestRaisedMaxConnectionsHelpsThoseWhoWait(t *testing.T) {
 
 func TestClientThatLeavesTheQueueKeepsNoPlace(t *testing.T) {
 	for _, request := range []string{get, upgrade} {
-		release := make(chan struct{})
+		release := make(chan bool)
 		b := startHeads(t, func(string) string {
-			select {
-			case <-release:
-			case <-time.After(patience):
-			}
+			pass(release)
 			return ok
 		})
 		f := start(t, limited(b, "max_connections: 1"))
