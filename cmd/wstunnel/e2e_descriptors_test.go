@@ -78,7 +78,7 @@ func TestSlowReadersLockNobodyOut(t *testing.T) {
 			for range readers {
 				c := f.ask(t, "GET /ws HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 					"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-				go c.Write(append(bigFrame(true), make([]byte, 64<<20)...)) // the backend reads nothing either
+				go writeBigFrame(c, true) // the backend reads nothing either
 			}
 		},
 	} {
@@ -112,14 +112,18 @@ func TestSlowReadersLockNobodyOut(t *testing.T) {
 	}
 }
 
-// bigFrame is the header of a binary frame with a payload of 64 MiB.
-func bigFrame(masked bool) []byte {
+// writeBigFrame writes a binary frame with a payload of 64 MiB, a piece at a time: many do so at once.
+func writeBigFrame(w io.Writer, masked bool) {
 	head := binary.BigEndian.AppendUint64([]byte{0x82, 127}, 64<<20)
 	if masked {
 		head[1] |= 0x80
 		head = append(head, 0, 0, 0, 0)
 	}
-	return head
+	piece := make([]byte, 64<<10)
+	_, err := w.Write(head)
+	for i := 0; i < 64<<20/len(piece) && err == nil; i++ {
+		_, err = w.Write(piece)
+	}
 }
 
 // startSource is a backend with a long page, a short one, and long messages for whoever asks for a socket.
@@ -142,7 +146,7 @@ func startSource(t *testing.T) (address string) {
 			defer conn.Close()
 			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 				"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
-			conn.Write(append(bigFrame(false), long...))
+			writeBigFrame(conn, false)
 		default:
 			w.Header().Set("Content-Length", fmt.Sprint(len(long)))
 			w.Write(long)
