@@ -37,7 +37,7 @@ check:
 # The programs that the tests run for real. Pebble, an ACME authority, they build for themselves, at a version of internal/pebble.
 PROGRAMS = php chromium certutil openssl systemd-analyze setpriv apache2 mariadbd mariadb-install-db nginx
 PACKAGES = php-cli chromium libnss3-tools python3-websockets openssl systemd fonts-liberation util-linux \
-	apache2 libapache2-mod-php mariadb-server-core wordpress php-mysql nginx
+	apache2 libapache2-mod-php mariadb-server-core wordpress php-mysql nginx php-fpm
 
 # No package's own service is started: the tests run the programs themselves, on ports of this machine's own.
 tools:
@@ -45,6 +45,7 @@ tools:
 	/usr/bin/python3 -c 'import websockets' 2>/dev/null || missing="$$missing python3-websockets"; \
 	test -e /usr/share/wordpress/wp-load.php || missing="$$missing wordpress"; \
 	test -e /usr/share/doc/libapache2-mod-php || missing="$$missing libapache2-mod-php"; \
+	ls /usr/sbin/php-fpm* >/dev/null 2>&1 || missing="$$missing php-fpm"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing for the tests:$$missing"; \
 		policy=/usr/sbin/policy-rc.d; if [ ! -e $$policy ]; then \

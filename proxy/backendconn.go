@@ -148,6 +148,40 @@ func (c *backendConn) uncount() {
 	}
 }
 
+// awaitStatusLine waits for the beginning of a response, as far as it says that it is one. What can be none is refused at once:
+// the rest of it may never come.
+func (c *backendConn) awaitStatusLine() error {
+	if err := c.awaitFirstByte(); err != nil {
+		return err
+	}
+	for {
+		begin, _ := c.br.Peek(min(c.br.Buffered(), statusLineBegin))
+		if !mayBeginStatusLine(begin) {
+			return fmt.Errorf("the answer begins with %s, which is no status line of HTTP/1", quoted(string(begin)))
+		}
+		if len(begin) == statusLineBegin {
+			return nil
+		}
+		if _, err := c.br.Peek(len(begin) + 1); err != nil {
+			return nil // whoever reads the head will meet it again
+		}
+	}
+}
+
+// statusLineBegin is the length of a status line that is looked at before there is more of it.
+const statusLineBegin = len("HTTP/1.1 200")
+
+// mayBeginStatusLine reports whether p is the beginning of a status line (RFC 9112, section 4), as far as statusLineBegin.
+func mayBeginStatusLine(p []byte) bool {
+	for i, c := range p[:min(len(p), statusLineBegin)] {
+		switch form := "HTTP/1.d ddd"[i]; {
+		case form == 'd' && (c < '0' || c > '9'), form != 'd' && c != form:
+			return false
+		}
+	}
+	return true
+}
+
 // awaitFirstByte waits until the backend says something.
 func (c *backendConn) awaitFirstByte() error {
 	if _, err := c.br.Peek(1); err != nil {

@@ -357,7 +357,7 @@ func (g *opening) Readable(c *reactor.Conn) {
 	}
 	n := headEnd(g.reply, before)
 	switch {
-	case n == 0 && err == nil && len(g.reply) <= maxResponseHead:
+	case n == 0 && err == nil && len(g.reply) <= maxResponseHead && mayBeginStatusLine(g.reply):
 	case n == 0 || !bytes.HasPrefix(g.reply, []byte("HTTP/1.1 101")):
 		g.fallBack()
 	default:

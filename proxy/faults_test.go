@@ -84,6 +84,35 @@ func TestBrokenBackendIs502(t *testing.T) {
 	}
 }
 
+// TestBackendThatSpeaksNoHTTPIs502AtOnce: its connections stay open, and the rest of a head never comes.
+func TestBackendThatSpeaksNoHTTPIs502AtOnce(t *testing.T) {
+	for _, begin := range []string{"foo\r\n", "f", "\r\n", "\x15\x03\x01", "\x00", "HTTP/2 200 OK\r\n", "HTTP/1.x", "HTTP/1.1 OK\r\n", "HTTP 200 OK\r\n"} {
+		serve := func(_ *backend, conn net.Conn) {
+			br := bufio.NewReader(conn)
+			rawHead(br)
+			io.WriteString(conn, begin)
+			io.Copy(io.Discard, br)
+		}
+		secure := strings.Replace(both(startSecureBackend(t, serve).address), "/,", "/secure, tls_verify: false,", 1)
+		secure = strings.NewReplacer("ws:", "wss:", "http:/", "https:/").Replace(secure)
+		f := start(t, oneSite(both(startBackend(t, serve).address), secure))
+		for _, request := range []string{get, upgrade} {
+			for _, path := range []string{" /ws ", " /secure "} {
+				started := time.Now()
+				c := f.dial()
+				c.send(strings.NewReplacer(" / ", path, " /ws ", path).Replace(request))
+				c.expect(502)
+				if took := time.Since(started); took > 2*time.Second {
+					t.Errorf("%q to%sis waited for %v", begin, path, took)
+				}
+			}
+		}
+		if n := strings.Count(f.log.String(), "no status line"); n != 4 {
+			t.Errorf("%d of 4 lines of the log say why", n)
+		}
+	}
+}
+
 func TestWrong101Is502WithTheReasonInTheLog(t *testing.T) {
 	const upgraded = "HTTP/1.1 101 Switching Protocols\r\n"
 	tests := []struct{ name, answer, logged string }{

@@ -112,6 +112,9 @@ func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, ou
 		}
 		x.detach()
 		conn.Close()
+		if !conn.reused && !conn.answered {
+			err = conn.pool.diagnose(r.Context(), err)
+		}
 		if !conn.reused || !repeatable || !isStale(err) {
 			return nil, up, err
 		}

@@ -35,6 +35,8 @@ type pool struct {
 	poolKey
 	among        *pools
 	delayedUntil atomic.Int64 // nanoseconds of the Unix time, or 0
+	fastCGI      atomic.Bool  // what the server said when it was asked
+	fastCGIAsked atomic.Int64 // when that was
 
 	mu      sync.Mutex
 	idle    []*backendConn // oldest first

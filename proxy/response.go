@@ -32,7 +32,7 @@ type backendResponse struct {
 // readResponse reads one response head, a 1xx among them. A head that comes apart, or that could be read in two ways,
 // is an error (RFC 9112, sections 2.2 and 6.3). io.EOF means that not one byte came.
 func (c *backendConn) readResponse(method string) (*backendResponse, error) {
-	if err := c.awaitFirstByte(); err != nil {
+	if err := c.awaitStatusLine(); err != nil {
 		return nil, err
 	}
 	head, err := readHead(c.br, maxResponseHead)

@@ -1,0 +1,57 @@
+//go:build linux
+
+package main_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// startFPM runs PHP-FPM on a Unix socket.
+func startFPM(t *testing.T) (socket string) {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/sbin/php-fpm*")
+	if len(found) == 0 {
+		t.Fatal("PHP-FPM is missing: install the package php-fpm")
+	}
+	dir := t.TempDir()
+	socket = filepath.Join(dir, "fpm.sock")
+	conf := filepath.Join(dir, "fpm.conf")
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user = www-data\ngroup = www-data\n"
+	}
+	text := fmt.Sprintf("[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\n%slisten = %s\npm = static\npm.max_children = 1\n", user, socket)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start(t, exec.Command(found[len(found)-1], "-y", conf, "-F"))
+	eventually(t, "PHP-FPM listens", func() bool {
+		_, err := os.Stat(socket)
+		return err == nil
+	})
+	return socket
+}
+
+func TestFastCGISocketAsAnHTTPTargetIsCalledByItsName(t *testing.T) {
+	f := startFront(t, settings(`{path: /, http: "unix:`+startFPM(t)+`"}`))
+	for range 2 {
+		since := f.out.len()
+		resp, err := newClient(nil).Get("http://" + f.http + "/index.php")
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, resp)
+		if resp.StatusCode != http.StatusBadGateway {
+			t.Errorf("got %s, want 502", resp.Status)
+		}
+		if line := f.awaitLog(t, since, "request", "status", 502); !strings.Contains(line.text("error"), "looks like FastCGI") {
+			t.Errorf("the log says %q", line.text("error"))
+		}
+	}
+}
