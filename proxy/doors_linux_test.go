@@ -79,7 +79,7 @@ func TestClientsConnectionsAreSupervised(t *testing.T) {
 		got.noDelay, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
 		got.idle, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
 		got.user, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-		if got != (options{1, 60, 300_000}) {
+		if got != (options{1, 60, 150_000}) {
 			t.Errorf("the connection of %s has %+v", c.LocalAddr(), got)
 		}
 	}

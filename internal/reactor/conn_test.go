@@ -309,12 +309,43 @@ func TestKeepAliveIsSet(t *testing.T) {
 	ours, _ := pair(t, "tcp")
 	c := adopt(t, g.Pick(), ours, &script{})
 	on(t, c.loop, func() {
-		c.SetKeepAlive(KeepAlive{time.Minute, time.Second, 3, 90 * time.Second})
-		if ms, _ := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms != 90_000 {
+		c.SetKeepAlive(KeepAlive{time.Minute, time.Second, 3})
+		if ms, _ := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms != 63_000 {
 			t.Errorf("user timeout is %d ms", ms)
 		}
 		c.Close()
 	})
+}
+
+// TestVanishedPeerIsGoneWhenTheProbesSaySo: the peer's socket takes no segment any more, as if its machine had lost its power.
+func TestVanishedPeerIsGoneWhenTheProbesSaySo(t *testing.T) {
+	g, _ := startGroup(t)
+	ours, peer := pair(t, "tcp")
+	failed := make(chan error, 1)
+	c := adopt(t, g.Pick(), ours, &script{failed: func(_ *Conn, err error) { failed <- err }})
+	raw, err := peer.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
+	raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	on(t, c.loop, func() {
+		c.SetKeepAlive(KeepAlive{Idle: time.Second, Interval: time.Second, Count: 2})
+		c.Resume()
+	})
+	if err := await(t, failed); !errors.Is(err, unix.ETIMEDOUT) {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took < 2500*time.Millisecond || took > 6*time.Second {
+		t.Errorf("found gone after %v, want 3 s", took)
+	}
+	on(t, c.loop, func() { c.Close() })
 }
 
 func TestClosedGroupTellsItsConnections(t *testing.T) {

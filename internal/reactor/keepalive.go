@@ -10,15 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KeepAlive says how a TCP peer is found to be gone.
+// KeepAlive says how a TCP peer is found to be gone: after Idle and Count times Interval. So long a peer also has to acknowledge what it is
+// sent, and may keep its window shut (TCP_USER_TIMEOUT): where that is set, the kernel goes by it instead of the count.
 type KeepAlive struct {
 	Idle     time.Duration // without a byte, before the first probe
 	Interval time.Duration // between probes
 	Count    int           // of unanswered probes that end the connection
-	// UserTimeout ends a connection whose bytes are not acknowledged for so long (TCP_USER_TIMEOUT). It
-	// holds for a peer that never opens its window too.
-	UserTimeout time.Duration
 }
+
+// total is the time after which a peer that says nothing is gone.
+func (k KeepAlive) total() time.Duration { return k.Idle + time.Duration(k.Count)*k.Interval }
 
 // SetKeepAlive sets TCP's own supervision of the peer. Of other sockets, and of connections that were dialled to this machine itself,
 // it does nothing. Times are in whole seconds. Kernels that know no user timeout for multipath TCP supervise it without.
@@ -48,7 +49,7 @@ func (k KeepAlive) set(fd int) error {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(k.Idle / time.Second)},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(k.Interval / time.Second)},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, k.Count},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.UserTimeout / time.Millisecond)},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.total() / time.Millisecond)},
 	} {
 		if err := unix.SetsockoptInt(fd, option.level, option.name, option.value); err != nil {
 			return os.NewSyscallError("setsockopt", err)

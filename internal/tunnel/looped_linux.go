@@ -129,9 +129,8 @@ func (t *looped) adopt(ends *[2]End) (client, backend *reactor.Conn, err error) 
 	return client, backend, nil
 }
 
-// KeepAlive finds peers that are gone without a word. Its user timeout also ends a peer that keeps its window shut for
-// so long.
-var KeepAlive = reactor.KeepAlive{Idle: time.Minute, Interval: 15 * time.Second, Count: 6, UserTimeout: 5 * time.Minute}
+// KeepAlive finds peers that are gone without a word, or that keep their window shut, after two and a half minutes.
+var KeepAlive = reactor.KeepAlive{Idle: time.Minute, Interval: 15 * time.Second, Count: 6}
 
 // begin passes on what came early and lets both ends read.
 func (t *looped) begin(clientEarly, backendEarly []byte) {
