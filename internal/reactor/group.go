@@ -43,6 +43,8 @@ func (g *Group) watch(f func()) {
 		f()
 		return
 	}
+	runtime.LockOSThread() // whose time is taken
+	defer runtime.UnlockOSThread()
 	began := threadTime()
 	f()
 	(*watcher)(threadTime() - began)

@@ -134,11 +134,14 @@ func (c *Conn) readCiphertext(p []byte) (int, error) {
 	return n, nil
 }
 
-// readTLS fills buf with as much as there is.
+// maxRecords is how many TLS records one read takes, however small they are: others are to have their turn.
+const maxRecords = 64
+
+// readTLS fills buf with what there is, up to maxRecords of it.
 func (c *Conn) readTLS(buf []byte) ([]byte, error) {
 	n := 0
 	var err error
-	for n < len(buf) && err == nil {
+	for records := 0; n < len(buf) && err == nil && records < maxRecords; records++ {
 		var got int
 		got, err = c.tls.secure.Read(buf[n:])
 		n += got

@@ -120,13 +120,7 @@ func TestPanicEndsOneTunnelAndIsAccountedFor(t *testing.T) {
 	r.Inject(Client, ws.OpPing, nil)
 	readFrame(t, r.client) // it has begun
 	broken := r.engine.(*looped)
-	done := make(chan struct{})
-	broken.loop.Load().Post(func() { // a state that can't be: more is held than a pong has
-		broken.backend.extra = &extra{pong: &pingID{}, held: append([]byte{pongByte, 8}, make([]byte, 20)...)}
-		close(done)
-	})
-	<-done
-	r.backend.Write([]byte{0})
+	broken.loop.Load().Post(func() { broken.backend.conn.Do(func() { panic("a fault") }) })
 	res := r.wait(t)
 	if res.Cause != CauseReset || !errors.Is(res.Err, reactor.ErrPanic) {
 		t.Errorf("ended by %s, %s, %v", res.By, res.Cause, res.Err)

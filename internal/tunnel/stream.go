@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"crypto/rand"
 	"slices"
 	"sync/atomic"
@@ -57,38 +58,36 @@ func (s *stream) pass(p []byte, send func([]byte) error) (passed int, err error)
 	return s.weave(p, send)
 }
 
-// weave goes through p frame by frame.
+// weave goes through p frame by frame. What lies between two of our own frames, or around our pong, goes out in one piece.
 func (s *stream) weave(p []byte, send func([]byte) error) (passed int, err error) {
+	if held := s.extra.held; len(held) > 0 {
+		p, s.extra.held = append(held, p...), nil
+	}
 	counted := func(b []byte) error {
 		passed += len(b)
 		return send(b)
 	}
 	from, at := 0, 0 // p[from:at] is scanned and not sent yet
 	for at < len(p) && s.extra != nil && !s.sealed {
-		if s.scan.AtBoundary() {
-			if s.due() {
-				if err := flush(counted, p[from:at]); err != nil {
-					return passed, err
-				}
-				from = at
-				if err := s.putIn(send); err != nil {
-					return passed, err
-				}
-				continue
+		if s.due() {
+			if err := flush(counted, p[from:at]); err != nil {
+				return passed, err
 			}
-			if s.extra.pong != nil && (len(s.extra.held) > 0 || p[at] == pongByte) {
+			from = at
+			if err := s.putIn(send); err != nil {
+				return passed, err
+			}
+			continue
+		}
+		if s.extra.pong != nil && p[at] == pongByte && s.scan.AtBoundary() {
+			n, whole := s.ownPong(p[at:])
+			if n > 0 {
 				if err := flush(counted, p[from:at]); err != nil {
 					return passed, err
 				}
-				n, err := s.takeOut(p[at:], counted)
-				if err != nil {
-					return passed, err
-				}
-				at += n
-				from = at
-				if n > 0 || s.extra == nil {
-					continue
-				}
+				from, at = at+n, at+n
+				s.tookPong(p[at-n:at], whole)
+				continue
 			}
 		}
 		n, _ := s.scan.ScanFrame(p[at:])
@@ -193,34 +192,34 @@ func (s *stream) due() bool {
 	return len(x.data) > 0 && s.scan.AtMessageBoundary()
 }
 
-// putIn sends the frames that may stand at this place of the stream, if it is one.
+// putIn sends the frames that may stand at this place of the stream, if it is one, in one piece.
 func (s *stream) putIn(send func([]byte) error) error {
 	if s.mute() && s.extra != nil {
 		s.drop()
 	}
+	var frames []byte
 	for s.due() {
-		x := s.extra
-		var frame []byte
-		switch {
-		case x.closing != nil:
-			frame, s.sealed = x.closing, true
-		case len(x.control) > 0:
-			frame, x.control = x.control[0], x.control[1:]
-			s.backlog.Add(-int32(len(frame)))
-		default:
-			frame, x.data = x.data[0], x.data[1:]
-			s.backlog.Add(-int32(len(frame)))
-		}
-		if s.sealed {
-			s.drop()
-			s.extra = nil
-		}
-		if err := send(frame); err != nil {
-			return err
-		}
+		frames = append(frames, s.takeFrame()...)
 	}
 	s.less()
-	return nil
+	return flush(send, frames)
+}
+
+// takeFrame takes the frame that is due.
+func (s *stream) takeFrame() (frame []byte) {
+	switch x := s.extra; {
+	case x.closing != nil:
+		frame, s.sealed = x.closing, true
+		s.drop()
+		s.extra = nil
+		return frame
+	case len(x.control) > 0:
+		frame, x.control = x.control[0], x.control[1:]
+	default:
+		frame, x.data = x.data[0], x.data[1:]
+	}
+	s.backlog.Add(-int32(len(frame)))
+	return frame
 }
 
 // drop forgets the frames that are queued.
@@ -231,24 +230,14 @@ func (s *stream) drop() {
 	s.extra.control, s.extra.data, s.extra.closing = nil, nil, nil
 }
 
-// takeOut is called at a frame boundary. It drops our pong, sends what only looked like it, and holds back what can't be
-// told yet. It returns how many bytes of p it took: none if p begins with something else.
-func (s *stream) takeOut(p []byte, send func([]byte) error) (n int, err error) {
-	x := s.extra
-	for n < len(p) {
-		switch s.isPong(append(x.held, p[n])) {
-		case undecided:
-			x.held = append(x.held, p[n])
-			n++
-			continue
-		case yes:
-			x.held, x.pong = nil, nil
-			s.less()
-			return n + 1, nil
-		}
-		return n, s.letGo(send)
+// tookPong notes that the awaited pong was taken out, or that its beginning was.
+func (s *stream) tookPong(p []byte, whole bool) {
+	if !whole {
+		s.extra.held = bytes.Clone(p)
+		return
 	}
-	return n, nil
+	s.extra.pong = nil
+	s.less()
 }
 
 // letGo sends what was held back.
@@ -262,38 +251,25 @@ func (s *stream) letGo(send func([]byte) error) error {
 	return send(held)
 }
 
-type answer int
-
-const (
-	no answer = iota
-	undecided
-	yes
-)
-
-// isPong compares the bytes from a frame boundary on with the pong that is waited for.
-func (s *stream) isPong(p []byte) answer {
-	head, mask := 2, []byte(nil)
-	second := byte(len(pingID{}))
+// ownPong compares the bytes from a frame boundary on with the pong that is waited for. It returns how many of them belong to that, and
+// whether they are all of it: none if they are something else.
+func (s *stream) ownPong(p []byte) (n int, whole bool) {
+	head, second := 2, byte(len(pingID{}))
 	if s.toBackend { // what the client sends is masked
 		head, second = 6, second|0x80
 	}
+	p = p[:min(len(p), head+len(pingID{}))]
 	if p[0] != pongByte || len(p) > 1 && p[1] != second {
-		return no
+		return 0, false
 	}
-	if len(p) <= head {
-		return undecided
-	}
-	mask = p[2:head]
-	for i, b := range p[head:] {
-		if len(mask) > 0 {
-			b ^= mask[i%4]
+	for i := head; i < len(p); i++ {
+		b := p[i]
+		if s.toBackend {
+			b ^= p[2+(i-head)%4]
 		}
-		if b != s.extra.pong[i] {
-			return no
+		if b != s.extra.pong[i-head] {
+			return 0, false
 		}
 	}
-	if len(p) < head+len(pingID{}) {
-		return undecided
-	}
-	return yes
+	return len(p), len(p) == head+len(pingID{})
 }

@@ -1,0 +1,88 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"wstunnel/internal/ws"
+)
+
+// writeCalls returns how many calls the process has made to write with.
+func writeCalls(t *testing.T) (n int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "syscw: %d", &n)
+	}
+	return n
+}
+
+// speakNowAndThen keeps a backend from being asked whether it is there, until the function that it returns is called.
+func speakNowAndThen(conn net.Conn) (stop func()) {
+	done, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+				io.WriteString(conn, serverText(""))
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-stopped
+	}
+}
+
+// awaitPing reads up to our ping.
+func (c *client) awaitPing() {
+	c.t.Helper()
+	for {
+		if op, _ := frame(c.t, c.br); op == ws.OpPing {
+			return
+		}
+	}
+}
+
+// TestPongsOfOthersBecomeFewWrites: the client leaves a ping unanswered, and sends pongs that answer no ping of ours.
+func TestPongsOfOthersBecomeFewWrites(t *testing.T) {
+	for name, payload := range map[string]string{"empty": "", "as long as ours": "12345678"} {
+		t.Run(name, func(t *testing.T) {
+			const size = 512 << 10
+			pong := string(ws.AppendFrame(nil, ws.OpPong, []byte(payload), &[4]byte{1, 2, 3, 4}))
+			flood := strings.Repeat(pong, size/len(pong))
+			got := make(chan string, 1)
+			b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
+				defer speakNowAndThen(conn)()
+				all := make([]byte, len(flood))
+				io.ReadFull(br, all)
+				got <- string(all)
+			})
+			f := start(t, oneSite(`{path: /ws, ping: 500ms, websocket: "ws://`+b.address+`"}`))
+			c := f.dial()
+			c.send(upgrade)
+			c.head()
+			c.awaitPing()
+			before := writeCalls(t)
+			c.send(flood)
+			if <-got != flood {
+				t.Error("the backend got something else")
+			}
+			if n := writeCalls(t) - before; n > 1000 {
+				t.Errorf("%d pongs became %d writes", len(flood)/len(pong), n)
+			}
+		})
+	}
+}

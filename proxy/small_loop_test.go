@@ -1,0 +1,109 @@
+//go:build linux && !portable
+
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	ctls "crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wstunnel/internal/ws"
+)
+
+// TestNothingSmallHoldsALoop floods a tunnel with the smallest things there are. The quickest of some rounds tells what they cost on a
+// busy machine.
+func TestNothingSmallHoldsALoop(t *testing.T) {
+	const limit, rounds = 2 * time.Millisecond * raceFactor, 5
+	pong := string(ws.AppendFrame(nil, ws.OpPong, nil, &[4]byte{1, 2, 3, 4}))
+	tests := map[string]struct {
+		send   string
+		secure bool
+		record int // bytes of a TLS record
+	}{
+		"pongs":                  {send: strings.Repeat(pong, 20_000)},
+		"pongs over TLS":         {send: strings.Repeat(pong, 20_000), secure: true, record: 16_000},
+		"empty messages":         {send: strings.Repeat(text(""), 20_000)},
+		"pongs in small records": {send: strings.Repeat(pong, 8_000), secure: true, record: 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			received := make(chan error, rounds)
+			b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
+				defer speakNowAndThen(conn)()
+				for range rounds {
+					_, err := io.CopyN(io.Discard, br, int64(len(tt.send)))
+					received <- err
+				}
+			})
+			f := startTLS(t, secureSite(`{path: /ws, ping: 500ms, websocket: "ws://`+b.address+`"}`))
+			c, batch := f.dial(), &batchConn{}
+			if tt.secure {
+				c, batch = f.dialBatched()
+			}
+			c.send(upgrade)
+			c.head()
+			c.awaitPing()
+			var longest atomic.Int64
+			f.server.WatchLoops(func(held time.Duration) {
+				for before := longest.Load(); int64(held) > before && !longest.CompareAndSwap(before, int64(held)); before = longest.Load() {
+				}
+			})
+			defer f.server.WatchLoops(nil)
+			best := time.Hour
+			for range rounds {
+				longest.Store(0)
+				if tt.secure {
+					batch.collect(func() {
+						for rest := tt.send; rest != ""; rest = rest[min(tt.record, len(rest)):] {
+							c.send(rest[:min(tt.record, len(rest))])
+						}
+					})
+				} else {
+					c.send(tt.send)
+				}
+				if err := <-received; err != nil {
+					t.Fatal(err)
+				}
+				best = min(best, time.Duration(longest.Load()))
+			}
+			if best > limit {
+				t.Errorf("a loop was held for %s, more than %s", best, limit)
+			}
+		})
+	}
+}
+
+// batchConn sends what is written while it collects in one go.
+type batchConn struct {
+	net.Conn
+	held *bytes.Buffer
+}
+
+func (b *batchConn) Write(p []byte) (int, error) {
+	if b.held != nil {
+		return b.held.Write(p)
+	}
+	return b.Conn.Write(p)
+}
+
+func (b *batchConn) collect(f func()) {
+	b.held = &bytes.Buffer{}
+	f()
+	held := b.held.Bytes()
+	b.held = nil
+	b.Conn.Write(held)
+}
+
+// dialBatched is dialSecure over a batchConn.
+func (f *front) dialBatched() (*client, *batchConn) {
+	f.t.Helper()
+	batch := &batchConn{Conn: dial(f.t, f.secure).Conn}
+	conn := ctls.Client(batch, &ctls.Config{ServerName: "example.com", InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	return &client{Conn: conn, t: f.t, br: bufio.NewReader(conn)}, batch
+}
