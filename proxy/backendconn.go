@@ -41,7 +41,17 @@ type backendConn struct {
 }
 
 func newBackendConn(conn net.Conn, r io.Reader, p *pool) *backendConn {
-	return &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p, life: idleConnLife}
+	c := &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p, life: idleConnLife}
+	if !p.secure && isNear(conn.RemoteAddr()) {
+		c.life = nearIdleLife
+	}
+	return c
+}
+
+// isNear reports whether an address is one of this machine's for itself.
+func isNear(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
 // conn returns an idle connection or a new one, as [attempt.conn] says. The slot is its own from then on.
@@ -206,7 +216,7 @@ func (c *backendConn) heedKeepAlive(header []string) {
 			name, seconds, _ := strings.Cut(strings.TrimSpace(parameter), "=")
 			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
 				announced := time.Duration(n) * time.Second
-				c.life = min(idleConnLife, announced-min(keepAliveMargin, announced/2))
+				c.life = min(c.life, announced-min(keepAliveMargin, announced/2))
 			}
 		}
 	}

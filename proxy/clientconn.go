@@ -40,6 +40,9 @@ type clientConn struct {
 	framing requestFraming // belongs to whoever reads; one at a time
 	broken  error          // the stream's framing broke: nothing more is read
 
+	// onItsWay is called when the first request is on its way to its backend, or answered, or gone; perhaps more than once. It may be nil.
+	onItsWay func()
+
 	mu       sync.Mutex
 	prepared *preparedHandshake // with the first request's backend; nil if there is none
 	heads    int                // that were read, found in order and not yet handled
@@ -96,6 +99,7 @@ func (c *clientConn) handled() bool {
 
 // answered notes that the handler of a request has returned.
 func (c *clientConn) answered() {
+	c.departed()
 	c.takePrepared().drop() // where a reload has decided otherwise
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,6 +179,13 @@ func (c *clientConn) takeAhead() []byte {
 	return ahead
 }
 
+// departed notes that a request is on its way to its backend, or is not to go to one.
+func (c *clientConn) departed() {
+	if c.onItsWay != nil {
+		c.onItsWay()
+	}
+}
+
 // boundWait sets the deadline for the next read where net/http has set none: while no request is under way the client has
 // request_head to send its first one, keepalive to begin another, and request_head to end what it began.
 func (c *clientConn) boundWait() {
@@ -252,6 +263,7 @@ func (c *clientConn) interrupt() {
 
 // Close closes the connection; where the client may still be sending, later. A second call closes it at once.
 func (c *clientConn) Close() error {
+	c.departed()
 	c.mu.Lock()
 	c.interrupt()
 	again, reset, linger := c.closed, c.reset, c.midway && !c.reset

@@ -206,9 +206,12 @@ func (o *door) handOver(read []byte, known *preparedHandshake) {
 	}
 	client := newClientConn(conn, o.from)
 	client.ahead, client.prepared = read, known
+	own, before := o.order.take(o.from.remote.Addr())
+	client.onItsWay = own.leave
 	there := o.server.tunnels.holdHandover()
 	go func() {
 		defer there()
+		before.await()
 		o.server.web.http1.give(client)
 	}()
 }

@@ -25,6 +25,7 @@ type doors struct {
 	// waiting holds, for each loop, the doors that no whole request has come through yet. Each set belongs to its loop.
 	waiting map[*reactor.Loop]map[*door]struct{}
 	closing atomic.Bool
+	order   order
 }
 
 func newDoors(s *Server) (*doors, error) {

@@ -141,6 +141,7 @@ func (x *exchange) detach() bool { return x.stopCancel() }
 // counts. 1xx heads go on to the client as they come (RFC 9110, section 15.2).
 func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backendConn, out *outbound) (*backendResponse, *upload, error) {
 	up, err := startUpload(w, r, conn, out, x.location.Timeouts.ResponseHead)
+	x.client.departed()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -12,6 +12,9 @@ import (
 const (
 	// idleConnLife is how long a connection waits for its next request, unless the backend says that it waits less.
 	idleConnLife = 60 * time.Second
+	// nearIdleLife is the same for a backend on this machine, without TLS. A new connection costs next to nothing there; a kept one holds
+	// a worker of the backend's, or holds up its stop, since many servers wait for the end of their connections.
+	nearIdleLife = time.Second
 	// keepAliveMargin is how long before the end of the backend's own patience a connection is closed.
 	keepAliveMargin = time.Second
 	// freshConn is how long a connection may have been idle to carry a request that can't be sent twice: the

@@ -175,6 +175,19 @@ func TestIdleConnectionIsClosedBeforeTheBackendDoesIt(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionHoldsUpNoBackendForLong: some wait for the end of their connections when they stop.
+func TestIdleConnectionHoldsUpNoBackendForLong(t *testing.T) {
+	b := startNumbered(t, nil, "")
+	c := start(t, oneSite(httpTo(b.address))).dial()
+	c.send(get)
+	c.expect(200)
+	begin := time.Now()
+	await(t, "the end of the connection", func() bool { return b.open.Load() == 0 })
+	if took := time.Since(begin); took > 2*time.Second || took < 700*time.Millisecond {
+		t.Errorf("closed after %v, want 1 s", took)
+	}
+}
+
 // TestConnectionIsClosedWhenTheBackendHasClosedIt: it has no use, and some backends wait for the end of theirs.
 func TestConnectionIsClosedWhenTheBackendHasClosedIt(t *testing.T) {
 	closed := make(chan time.Duration, 2)

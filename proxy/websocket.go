@@ -154,6 +154,7 @@ func (x *exchange) askForUpgrade(r *http.Request, servers *attempt) (*backendCon
 	x.attach(r.Context(), conn)
 	conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
 	_, err = conn.Write(x.upgradeRequest(r).append(make([]byte, 0, 1024)))
+	x.client.departed()
 	return conn, err
 }
 
