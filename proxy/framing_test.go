@@ -3,13 +3,11 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 const hostLine = "Host: a\r\n"
@@ -59,58 +57,6 @@ func TestCheckRequestHead(t *testing.T) {
 		}
 		if status != tt.status || status == 0 && got != tt.want {
 			t.Errorf("%q: %+v, %v; want %+v, %d", tt.head, got, err, tt.want, tt.status)
-		}
-	}
-}
-
-func TestH2FloodsAreCounted(t *testing.T) {
-	frames := func(n int, kind, flags byte, size int) []byte {
-		head := binary.BigEndian.AppendUint32(nil, uint32(size)<<8|uint32(kind))
-		return bytes.Repeat(append(append(head, flags, 0, 0, 0, 1), make([]byte, size)...), n)
-	}
-	block := func(continuations int) []byte {
-		all := append(frames(1, h2Headers, 0, 1), frames(continuations, h2Continuation, 0, 1)...)
-		return append(all, frames(1, h2Continuation, h2EndHeaders, 1)...)
-	}
-	tests := []struct {
-		name  string
-		bytes []byte
-		want  error
-	}{
-		{"data", frames(100_000, 0, 0, 10), nil},
-		{"a block of 16 frames", bytes.Repeat(block(14), 100), nil},
-		{"a block of 18 frames", block(17), errHeaderFlood},
-		{"a long block", append(frames(1, h2Headers, 0, maxHeaderBlock), frames(1, h2Continuation, h2EndHeaders, 1)...), errHeaderFlood},
-		{"many whole blocks", frames(10_000, h2Headers, h2EndHeaders, 100), nil},
-		{"a burst of resets", frames(resetBurst, h2RSTStream, 0, 4), nil},
-		{"one reset more", frames(resetBurst+1, h2RSTStream, 0, 4), errResetFlood},
-	}
-	for _, tt := range tests {
-		for _, piece := range []int{1, 7, 1 << 20} {
-			f := newH2Frames()
-			all := append(make([]byte, h2PrefaceLen), tt.bytes...)
-			var err error
-			for now := time.Now(); len(all) > 0 && err == nil; {
-				n := min(piece, len(all))
-				err = f.watch(all[:n], now)
-				all = all[n:]
-			}
-			if err != tt.want {
-				t.Errorf("%s in pieces of %d: %v, want %v", tt.name, piece, err, tt.want)
-			}
-		}
-	}
-}
-
-func TestResetsAreForgivenWithTime(t *testing.T) {
-	f := newH2Frames()
-	f.left = 0
-	reset := []byte{0, 0, 4, h2RSTStream, 0, 0, 0, 0, 1, 0, 0, 0, 0}
-	now := time.Now()
-	for i := range 1000 {
-		now = now.Add(time.Second / resetsPerSecond)
-		if err := f.watch(reset, now); err != nil {
-			t.Fatalf("reset %d: %v", i, err)
 		}
 	}
 }

@@ -100,6 +100,10 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
 		}
 	}
+	if r.ProtoMajor > 1 && contradicts(r) {
+		x.answer(w, http.StatusBadRequest, "the request's Content-Length is ambiguous")
+		return
+	}
 	if x.answerChallenge(w, r) {
 		return
 	}

@@ -284,3 +284,140 @@ func TestPatientResetsAreTaken(t *testing.T) {
 		t.Errorf("answered %s", status)
 	}
 }
+
+// TestFloodsOfSmallFramesAreCut: none of them is a request, and each makes work.
+func TestFloodsOfSmallFramesAreCut(t *testing.T) {
+	const many = 200_000
+	for name, flood := range map[string]func(*h2Client) error{
+		"SETTINGS": func(c *h2Client) error {
+			return c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535})
+		},
+		"PRIORITY":      func(c *h2Client) error { return c.WritePriority(1, http2.PriorityParam{Weight: 7}) },
+		"WINDOW_UPDATE": func(c *h2Client) error { return c.WriteWindowUpdate(0, 1) },
+		"PING":          func(c *h2Client) error { return c.WritePing(false, [8]byte{}) },
+		"empty DATA":    func(c *h2Client) error { return c.WriteData(1, false, nil) },
+		"padding":       func(c *h2Client) error { return c.WriteDataPadded(1, false, nil, make([]byte, 255)) },
+		"unknown":       func(c *h2Client) error { return c.WriteRawFrame(0xF0, 0, 0, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startEcho(t)
+			f := startTLS(t, secureSite(httpTo(b.address)))
+			c, _ := f.dialH2()
+			c.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: 1, EndHeaders: true,
+				BlockFragment: c.fields(":method", "POST", ":scheme", "https", ":path", "/", ":authority", "example.com"),
+			})
+			go io.Copy(io.Discard, c.conn)
+			var err error
+			frames := 0
+			for ; err == nil && frames < many; frames++ {
+				err = flood(c)
+			}
+			if err == nil {
+				t.Errorf("%d frames were taken", frames)
+			}
+			c.conn.Close()
+			await(t, "a line in the log", func() bool { return strings.Contains(f.log.String(), "HTTP/2 client sends too many") })
+		})
+	}
+}
+
+// TestResetsThatTheClientProvokesAreCut: they end requests as the client's own do, with the backend's work begun.
+func TestResetsThatTheClientProvokesAreCut(t *testing.T) {
+	for name, provoke := range map[string]func(*h2Client, uint32) error{
+		"WINDOW_UPDATE of 0": func(c *h2Client, stream uint32) error { return c.WriteWindowUpdate(stream, 0) },
+		"window overflow":    func(c *h2Client, stream uint32) error { return c.WriteWindowUpdate(stream, 1<<31-1) },
+		"DATA after the end": func(c *h2Client, stream uint32) error { return c.WriteData(stream, true, []byte("x")) },
+		"PRIORITY on itself": func(c *h2Client, stream uint32) error {
+			return c.WritePriority(stream, http2.PriorityParam{StreamDep: stream})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startHeads(t, func(string) string {
+				time.Sleep(time.Second)
+				return ok
+			})
+			f := startTLS(t, secureSite(httpTo(b.address)))
+			c, _ := f.dialH2()
+			go io.Copy(io.Discard, c.conn)
+			var err error
+			streams := uint32(0)
+			for ; err == nil && streams < 20_000; streams++ {
+				err = c.request(2*streams+1, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com")
+				if err == nil {
+					err = provoke(c, 2*streams+1)
+				}
+			}
+			if err == nil {
+				t.Errorf("%d streams were opened and reset", streams)
+			}
+			if n := len(b.seen()); n > 1000 {
+				t.Errorf("the backend saw %d of the requests", n)
+			}
+			c.conn.Close()
+			await(t, "a line in the log", func() bool { return strings.Contains(f.log.String(), `"error":"HTTP/2 client`) })
+		})
+	}
+}
+
+// TestDownloadWithManyWindowUpdatesIsWhole: the client acknowledges each frame twice, and answers a ping with a ping.
+func TestDownloadWithManyWindowUpdatesIsWhole(t *testing.T) {
+	const size = 32 << 20
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(size)+"\r\n\r\n")
+		for range size / 1000 {
+			conn.Write(make([]byte, 1000))
+		}
+		conn.Write(make([]byte, size%1000))
+	})
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	c, _ := f.dialH2()
+	c.request(1, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com")
+	for got := 0; got < size; {
+		frame, err := c.ReadFrame()
+		if err != nil {
+			t.Fatalf("%v after %d bytes", err, got)
+		}
+		if data, ok := frame.(*http2.DataFrame); ok && len(data.Data()) > 0 {
+			got += len(data.Data())
+			c.WriteWindowUpdate(0, uint32(len(data.Data())))
+			c.WriteWindowUpdate(1, uint32(len(data.Data())))
+			c.WritePing(false, [8]byte{1})
+		}
+	}
+}
+
+func TestContentLengthsThatContradictEachOtherOverHTTP2Are400(t *testing.T) {
+	b := startEcho(t)
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for _, tt := range []struct {
+		lengths []string
+		body    string
+		status  string
+	}{
+		{[]string{"5"}, "hello", "200"},
+		{nil, "hello", "200"},
+		{[]string{"0"}, "", "200"},
+		{[]string{"5", "3"}, "hello", "400"},
+		{[]string{"3", "5"}, "hello", "400"},
+		{[]string{"5, 3"}, "hello", "400"},
+		{[]string{"many"}, "hello", "400"},
+		{[]string{"5"}, "", "400"},
+	} {
+		c, _ := f.dialH2()
+		fields := []string{":method", "POST", ":scheme", "https", ":path", "/", ":authority", "example.com"}
+		for _, length := range tt.lengths {
+			fields = append(fields, "content-length", length)
+		}
+		c.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: 1, EndHeaders: true, EndStream: tt.body == "", BlockFragment: c.fields(fields...),
+		})
+		if tt.status == "200" && tt.body != "" { // otherwise the answer does not wait for it
+			c.WriteData(1, true, []byte(tt.body))
+		}
+		if status := c.status(1); status != tt.status {
+			t.Errorf("lengths %q with body %q: answered %s, want %s", tt.lengths, tt.body, status, tt.status)
+		}
+	}
+}
