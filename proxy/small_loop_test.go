@@ -29,7 +29,7 @@ func TestNothingSmallHoldsALoop(t *testing.T) {
 		"pongs":                  {send: strings.Repeat(pong, 20_000)},
 		"pongs over TLS":         {send: strings.Repeat(pong, 20_000), secure: true, record: 16_000},
 		"empty messages":         {send: strings.Repeat(text(""), 20_000)},
-		"pongs in small records": {send: strings.Repeat(pong, 8_000), secure: true, record: 1},
+		"pongs in small records": {send: strings.Repeat(pong, 3_000), secure: true, record: 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestNothingSmallHoldsALoop(t *testing.T) {
 					received <- err
 				}
 			})
-			f := startTLS(t, secureSite(`{path: /ws, ping: 500ms, websocket: "ws://`+b.address+`"}`))
+			f := startTLS(t, secureSite(`{path: /ws, ping: 1s, websocket: "ws://`+b.address+`"}`))
 			c, batch := f.dial(), &batchConn{}
 			if tt.secure {
 				c, batch = f.dialBatched()
