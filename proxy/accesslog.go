@@ -11,7 +11,7 @@ const statusClientGone = 499
 
 // log writes the exchange's line of the access log. The query and all headers stay out of it: tokens and
 // passwords travel there. A tunnel has lines of its own.
-func (x *exchange) log(w *responseWriter, r *http.Request) {
+func (x *exchange) log(w *responseWriter) {
 	if x.tunnelled {
 		return
 	}
@@ -20,15 +20,15 @@ func (x *exchange) log(w *responseWriter, r *http.Request) {
 		status = statusClientGone
 	}
 	sent := w.written
-	if r.Method == http.MethodHead {
+	if x.in.request.Method == http.MethodHead {
 		sent = 0
 	}
 	attrs := []slog.Attr{
 		slog.String("client", x.in.client.String()),
-		slog.String("method", r.Method),
-		slog.String("host", r.Host),
+		slog.String("method", x.in.request.Method),
+		slog.String("host", x.in.request.Host),
 		slog.String("path", x.in.path),
-		slog.String("proto", r.Proto),
+		slog.String("proto", x.in.request.Proto()),
 		slog.Bool("tls", x.in.secure),
 		slog.Int("status", status),
 		slog.Int64("bytes", sent),

@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/head"
 	"wstunnel/internal/host"
-	"wstunnel/internal/ws"
 )
 
 // decision is what is to become of a request.
@@ -39,7 +39,8 @@ func refusal(status int, reason string) decision {
 
 // decide finds out what becomes of a request: it checks the head, and finds the site, the path and the location, which
 // it leaves in the exchange. It does no I/O.
-func (x *exchange) decide(r *http.Request) decision {
+func (x *exchange) decide() decision {
+	r := x.in.request
 	if err := checkHead(r); err != nil {
 		return refusal(err.status, err.reason)
 	}
@@ -51,16 +52,16 @@ func (x *exchange) decide(r *http.Request) decision {
 	if x.site = x.gen.table.site(r.Host); x.site == nil {
 		return refusal(http.StatusNotFound, "no site is configured for this host")
 	}
-	if r.RequestURI == "*" {
+	if r.Target == "*" {
 		return decision{action: answerOptions}
 	}
-	raw, query := splitTarget(r.RequestURI)
+	raw, query := splitTarget(r.Target)
 	path, err := normalisePath(raw)
 	if err != nil {
 		return refusal(http.StatusBadRequest, err.Error())
 	}
 	x.in.path = path
-	if d, decided := x.decideByTLS(r); decided {
+	if d, decided := x.decideByTLS(); decided {
 		return d
 	}
 	location, lacksSlash, bad := x.site.location(path)
@@ -70,7 +71,7 @@ func (x *exchange) decide(r *http.Request) decision {
 		return refusal(bad.status, bad.reason)
 	case location == nil:
 		return refusal(http.StatusNotFound, "no location is configured for this path")
-	case lacksSlash && !ws.WantsUpgrade(r):
+	case lacksSlash && r.Protocol == "":
 		return decision{
 			action: redirect, status: http.StatusMovedPermanently, reason: "this path ends in a slash",
 			location: escapePath(path) + "/" + query,
@@ -82,57 +83,46 @@ func (x *exchange) decide(r *http.Request) decision {
 }
 
 // checkHead refuses what no site is to see.
-func checkHead(r *http.Request) *headError {
-	if r.ProtoMajor > 1 {
+func checkHead(r *head.Request) *headError {
+	if r.Major > 1 {
 		if err := checkPseudoHeaders(r); err != nil {
 			return err
 		}
-		if err := checkFieldCount(r.Header); err != nil {
-			return err
+		if len(r.Fields) > maxFields {
+			return errManyFields
 		}
 	}
 	switch {
-	case !host.Valid(r.Host) && (r.Host != "" || r.ProtoAtLeast(1, 1)):
+	case !host.Valid(r.Host) && (r.Host != "" || r.AtLeast11()):
 		return badHead("Host is no host name or address")
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		return &headError{http.StatusMethodNotAllowed, r.Method + " is not served"}
-	case r.RequestURI == "*" && r.Method != http.MethodOptions:
+	case r.Target == "*" && r.Method != http.MethodOptions:
 		return badHead("request target * is for OPTIONS only")
-	case r.ContentLength != 0 && ws.WantsUpgrade(r):
+	case r.HasBody() && r.Protocol != "":
 		return badHead("an upgrade request with a body")
 	}
 	return nil
 }
 
 // checkPseudoHeaders checks what an HTTP/2 request line will be made of (RFC 9113, section 8.3.1).
-func checkPseudoHeaders(r *http.Request) *headError {
-	if other := r.Header["Host"]; len(other) > 0 && !strings.EqualFold(other[0], r.Host) {
+func checkPseudoHeaders(r *head.Request) *headError {
+	if other := r.Fields.Get(head.Host); other != "" && !strings.EqualFold(other, r.Host) {
 		return badHead("Host contradicts :authority")
 	}
-	if r.Method != http.MethodConnect && r.RequestURI != "*" && !strings.HasPrefix(r.RequestURI, "/") {
-		return badHead(":path %s does not begin with a slash", quoted(r.RequestURI))
+	if r.Method != http.MethodConnect && r.Target != "*" && !strings.HasPrefix(r.Target, "/") {
+		return badHead(":path %s does not begin with a slash", quoted(r.Target))
 	}
-	return checkTarget(r.Method, r.RequestURI)
-}
-
-// checkFieldCount refuses a head of too many fields.
-func checkFieldCount(h http.Header) *headError {
-	count := 0
-	for _, values := range h {
-		count += len(values)
-	}
-	if count > maxFields {
-		return errManyFields
-	}
-	return nil
+	return checkTarget(r.Method, r.Target)
 }
 
 // caPath is where a self-signed site offers the certificate of the local CA, for browsers to trust.
 const caPath = "/.well-known/wstunnel/ca.pem"
 
 // decideByTLS decides what the site's TLS settings do: whether the request came by the right door.
-func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
-	if d, decided = x.decideByHandshake(r); decided {
+func (x *exchange) decideByTLS() (d decision, decided bool) {
+	r := x.in.request
+	if d, decided = x.decideByHandshake(); decided {
 		return d, true
 	}
 	switch {
@@ -145,7 +135,7 @@ func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
 	case x.gen.certs.Pending(r.Host):
 		plainly := x.site.RedirectWhenReady && x.site.ClientCAs == nil
 		return decision{action: awaitCertificate}, !plainly
-	case ws.WantsUpgrade(r):
+	case r.Protocol != "":
 		d = refusal(http.StatusForbidden, "use wss://")
 		d.err = errors.New("ws:// was asked for on a site with redirect_https; the page should use wss://")
 		return d, true
@@ -156,7 +146,7 @@ func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
 	if port := x.gen.tlsPort; port != "443" {
 		public += ":" + port
 	}
-	raw, query := splitTarget(r.RequestURI)
+	raw, query := splitTarget(r.Target)
 	return decision{
 		action: redirect, status: http.StatusPermanentRedirect, reason: "this site is served over https",
 		location: "https://" + public + raw + query,
@@ -165,8 +155,8 @@ func (x *exchange) decideByTLS(r *http.Request) (d decision, decided bool) {
 
 // decide chooses between what a location is for. A GET that asks for a WebSocket goes to the backend of that as it came, whatever its key and
 // version: the backend answers in its own words. By any other method it is plain HTTP, with its Upgrade dropped.
-func (l *location) decide(r *http.Request) decision {
-	upgrade := ws.WantsUpgrade(r) && r.Method == http.MethodGet
+func (l *location) decide(r *head.Request) decision {
+	upgrade := r.Protocol != "" && r.Method == http.MethodGet
 	var d decision
 	switch {
 	case l.websocket != nil && upgrade:

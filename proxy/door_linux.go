@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"bufio"
 	"bytes"
 	"container/list"
 	"context"
@@ -12,13 +11,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/http1"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
@@ -149,26 +147,19 @@ func mayBeginHead(p []byte, before int) bool {
 
 // open begins to open a tunnel, if that is what the request is for and can be done on the loop.
 func (o *door) open(head, early []byte) bool {
-	framing, bad := checkRequestHead(head)
-	if bad != nil || !framing.upgrade || framing.chunked || framing.length > 0 {
+	var decoder http1.RequestDecoder
+	_, event, err := decoder.Next(head)
+	if err != nil || event != http1.Head || decoder.Request.Protocol == "" || decoder.Request.Expect {
 		return false
 	}
-	r, err := parseUpgradeRequest(head)
-	if err != nil {
+	x := o.server.newExchange(o.server.ctx, decoder.Request, o.from)
+	if d := x.decide(); d.action != openTunnel || x.location.Mode != config.ModeTunnel || x.location.websocket.target.TLS {
 		return false
-	}
-	x := o.server.newExchange(r, o.from)
-	x.ctx = o.server.ctx
-	if d := x.decide(r); d.action != openTunnel || x.location.Mode != config.ModeTunnel || x.location.websocket.target.TLS {
-		return false
-	}
-	if r.Header["Expect"] != nil {
-		return false // it may be one that net/http refuses
 	}
 	o.client.Loop().Stop(&o.timer)
 	delete(o.waiting[o.client.Loop()], o)
 	o.head = bytes.Clone(head)
-	o.opening = newOpening(o, x, r)
+	o.opening = newOpening(o, x)
 	o.server.tunnels.hold()
 	o.opening.keepEarly(early)
 	if o.server.backendsFull() {
@@ -177,24 +168,6 @@ func (o *door) open(head, early []byte) bool {
 		o.opening.dialNext()
 	}
 	return true
-}
-
-// parseUpgradeRequest makes a request of a head that [checkRequestHead] has found in order. Unlike [http.ReadRequest] it takes the target as it is.
-func parseUpgradeRequest(head []byte) (*http.Request, error) {
-	line, fields, _ := cutLine(head)
-	method, rest, _ := strings.Cut(string(line), " ")
-	target, proto, _ := strings.Cut(rest, " ")
-	br := headReaders.Get().(*bufio.Reader)
-	defer headReaders.Put(br)
-	br.Reset(bytes.NewReader(fields))
-	header, err := textproto.NewReader(br).ReadMIMEHeader()
-	if err != nil {
-		return nil, err
-	}
-	r := &http.Request{Method: method, RequestURI: target, Proto: proto, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header(header)}
-	r.Host = r.Header.Get("Host")
-	delete(r.Header, "Host")
-	return r, nil
 }
 
 // handOver gives the connection to net/http, with what was read from it and what is known of its backend already.
@@ -220,7 +193,6 @@ func (o *door) handOver(read []byte, known *preparedHandshake) {
 type opening struct {
 	door     *door
 	x        *exchange
-	request  *http.Request
 	servers  *attempt
 	withdraw func()             // leaves the queue of max_connections; nil where there is none
 	lookUp   context.CancelFunc // ends the resolving of a name under way, or nil
@@ -233,8 +205,8 @@ type opening struct {
 	over     bool
 }
 
-func newOpening(o *door, x *exchange, r *http.Request) *opening {
-	return &opening{door: o, x: x, request: r, servers: x.location.websocket.attempt()}
+func newOpening(o *door, x *exchange) *opening {
+	return &opening{door: o, x: x, servers: x.location.websocket.attempt()}
 }
 
 func (g *opening) keepEarly(p []byte) {
@@ -334,7 +306,7 @@ func (g *opening) dialled(c *reactor.Conn, err error) {
 	}
 	g.backend = c
 	c.Handle(g)
-	if err := c.Write(g.x.upgradeRequest(g.request).append(make([]byte, 0, 1024))); err != nil {
+	if err := c.Write(http1.AppendRequest(make([]byte, 0, 1024), g.x.upgradeRequest())); err != nil {
 		g.failed(err)
 		return
 	}
@@ -371,7 +343,7 @@ func (g *opening) Readable(c *reactor.Conn) {
 // switched checks a 101 and opens the tunnel.
 func (g *opening) switched(head, early []byte) {
 	resp, err := parseResponseHead(head, http.MethodGet)
-	if err != nil || ws.CheckResponse(resp, g.request.Header["Sec-Websocket-Key"]) != nil {
+	if err != nil || ws.CheckResponse(resp, g.x.keys()) != nil {
 		g.fallBack()
 		return
 	}
@@ -471,7 +443,7 @@ func (g *opening) abandoned(err error) {
 
 func (g *opening) logGone() {
 	g.x.clientGone = true
-	g.x.log(&responseWriter{}, g.request)
+	g.x.log(&responseWriter{})
 }
 
 // finish ends the opening; it reports false where it has ended already.

@@ -11,7 +11,8 @@ import (
 	"os"
 	"time"
 
-	"wstunnel/internal/ws"
+	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 )
 
 // errBodyRead marks a request body that the client did not deliver as it announced.
@@ -19,8 +20,8 @@ var errBodyRead = errors.New("reading the request body")
 
 // forward carries one exchange to a backend and its response back, both streamed.
 func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
-	out := rewriteRequest(&x.in, x.location, u.target)
-	out.close = r.ContentLength != 0 && !bodyExpected(r.Method) || u.target.KeepAlive == 0
+	out := rewriteRequest(nil, &x.in, x.location, u.target, "")
+	out.Close = r.ContentLength != 0 && !http1.BodyExpected(r.Method) || u.target.KeepAlive == 0
 	resp, up, err := x.roundTrip(w, r, u, out)
 	if up != nil {
 		defer up.abandon()
@@ -32,7 +33,7 @@ func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 	early := !up.isWhole()
 	clean, err := x.respond(w, resp, u)
 	left := x.detach()
-	if err == nil && left && clean && !early && !resp.Close && !out.close && up.sent() {
+	if err == nil && left && clean && !early && !resp.Close && !out.Close && up.sent() {
 		resp.conn.release()
 		return
 	}
@@ -70,16 +71,6 @@ func socketUnder(secure *tls.Conn) net.Conn {
 	return conn
 }
 
-// bodyExpected reports whether backends read the body of such a request. One that does not takes the body for the
-// next request, so that the connection must not be used again.
-func bodyExpected(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodDelete:
-		return false
-	}
-	return true
-}
-
 // idempotent reports whether a request can be sent again after a connection broke under it (RFC 9110, section 9.2.2).
 func idempotent(method string) bool {
 	switch method {
@@ -91,11 +82,11 @@ func idempotent(method string) bool {
 
 // roundTrip sends the request and reads the response head. A kept-alive connection that proves stale is replaced
 // once, if the request can be sent twice. Response and upload belong to the caller; there may be an upload beside an error.
-func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, out *outbound) (*backendResponse, *upload, error) {
+func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, out *head.Request) (*backendResponse, *upload, error) {
 	repeatable := r.ContentLength == 0 && idempotent(r.Method)
 	maxIdle := idleConnLife
 	switch {
-	case out.close:
+	case out.Close:
 		maxIdle = 0
 	case !repeatable:
 		maxIdle = freshConn
@@ -139,7 +130,7 @@ func (x *exchange) detach() bool { return x.stopCancel() }
 
 // exchangeHeads sends the request on a connection, its body in the background, and reads heads until the one that
 // counts. 1xx heads go on to the client as they come (RFC 9110, section 15.2).
-func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backendConn, out *outbound) (*backendResponse, *upload, error) {
+func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backendConn, out *head.Request) (*backendResponse, *upload, error) {
 	up, err := startUpload(w, r, conn, out, x.location.Timeouts.ResponseHead)
 	x.client.departed()
 	if err != nil {
@@ -171,21 +162,21 @@ func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backe
 
 // respond passes the response on and reports whether its end left the connection in step.
 func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream) (clean bool, err error) {
-	connection := resp.Header["Connection"]
-	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, u.target)
-	x.hintAtHTTPS(resp.Response)
+	fields := fieldsOf(resp.Header)
+	rewritten := rewriteResponse(nil, fields, resp.StatusCode, &x.in, x.location, u.target)
+	x.hintAtHTTPS(resp.StatusCode, rewritten)
 	h := w.Header()
-	if _, offered := resp.Header["Upgrade"]; offered {
-		delete(resp.Header, "Upgrade")
-		x.offerWebSocket(w)
-	}
-	for name, values := range resp.Header {
-		h[ws.HeaderName(name)] = values
+	for _, f := range rewritten {
+		if f.ID == head.Upgrade {
+			x.offerWebSocket(w)
+		} else {
+			h[f.Name] = append(h[f.Name], f.Value)
+		}
 	}
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil // no guess of ours
 	}
-	announced := rewriteTrailers(resp.Trailer, connection)
+	announced := headerOf(rewriteTrailers(namesOf(resp.Trailer), fields))
 	for name := range announced {
 		h.Add("Trailer", name)
 	}
@@ -193,7 +184,7 @@ func (x *exchange) respond(w *responseWriter, resp *backendResponse, u *upstream
 	if err := x.copyBody(w, resp); err != nil {
 		return false, err
 	}
-	for name, values := range rewriteTrailers(resp.Trailer, connection) {
+	for name, values := range headerOf(rewriteTrailers(fieldsOf(resp.Trailer), fields)) {
 		if _, ok := announced[name]; !ok {
 			name = http.TrailerPrefix + name
 		}

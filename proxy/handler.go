@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"wstunnel/internal/head"
 	"wstunnel/internal/ws"
 )
 
@@ -50,9 +51,9 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		defer client.answered()
 	}
 	w := newResponseWriter(rw, r)
-	x := s.newExchange(r, client.origin)
+	x := s.newExchange(r.Context(), headOf(r), client.origin)
 	x.client = client
-	defer x.log(w, r)
+	defer x.log(w)
 	defer x.recover()
 	defer w.end()
 	x.serve(w, r)
@@ -71,19 +72,19 @@ func (x *exchange) recover() {
 	panic(http.ErrAbortHandler)
 }
 
-func (s *Server) newExchange(r *http.Request, from origin) *exchange {
+func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) *exchange {
 	x := &exchange{
-		server: s, gen: s.gen.Load(), from: from, ctx: r.Context(),
-		start: time.Now(), protoMajor: r.ProtoMajor, proto10: !r.ProtoAtLeast(1, 1),
+		server: s, gen: s.gen.Load(), from: from, ctx: ctx,
+		start: time.Now(), protoMajor: r.Major, proto10: !r.AtLeast11(),
 	}
 	peer := from.remote.Addr()
 	x.in = inbound{
-		method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header,
+		request: r, target: r.Target,
 		peer: peer, client: peer, secure: from.secure, port: from.listener.port,
 		trusted: x.gen.trusts(peer), loopID: s.loopID,
 	}
 	if x.in.trusted {
-		x.in.client = x.gen.clientOf(peer, r.Header["X-Forwarded-For"])
+		x.in.client = x.gen.clientOf(peer, r.Fields.Joined(head.XForwardedFor))
 	}
 	return x
 }
@@ -107,7 +108,7 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	if x.answerChallenge(w, r) {
 		return
 	}
-	d := x.decide(r)
+	d := x.decide()
 	x.addHSTS(w)
 	x.err = d.err
 	if d.hint != "" {
@@ -179,8 +180,8 @@ func (g *generation) trusts(addr netip.Addr) bool {
 
 // clientOf walks X-Forwarded-For from its end, past the proxies that are trusted, to the address that the last
 // of them saw.
-func (g *generation) clientOf(peer netip.Addr, forwardedFor []string) netip.Addr {
-	chain := strings.Split(strings.Join(forwardedFor, ","), ",")
+func (g *generation) clientOf(peer netip.Addr, forwardedFor string) netip.Addr {
+	chain := strings.Split(forwardedFor, ",")
 	client := peer
 	for _, hop := range slices.Backward(chain) {
 		hop = strings.TrimSpace(hop)

@@ -4,17 +4,19 @@ import (
 	"net/http"
 	"strings"
 
+	"wstunnel/internal/head"
 	"wstunnel/internal/host"
 )
 
 // hintAtHTTPS looks for the redirect of a backend that does not know that its clients come over https: to the https URL that they have
 // asked for, again and again, or to plain http, which this site redirects to https.
-func (x *exchange) hintAtHTTPS(resp *http.Response) {
-	if resp.StatusCode/100 != 3 || x.in.publicScheme() != "https" || x.in.method != http.MethodGet && x.in.method != http.MethodHead {
+func (x *exchange) hintAtHTTPS(status int, fields head.Fields) {
+	method := x.in.request.Method
+	if status/100 != 3 || x.in.publicScheme() != "https" || method != http.MethodGet && method != http.MethodHead {
 		return
 	}
 	// One that sets a cookie may mean to see whether it comes back.
-	if to := resp.Header["Location"]; len(to) == 1 && resp.Header["Set-Cookie"] == nil && x.isOwnURL(to[0]) {
+	if fields.Count(head.Location) == 1 && !fields.Has(head.SetCookie) && x.isOwnURL(fields.Get(head.Location)) {
 		x.server.hints.tell(x.server.log, "a backend redirects an https request to its own URL, and browsers give up: it takes the request for plain http; "+
 			"let it look at X-Forwarded-Proto (Apache: SetEnvIf X-Forwarded-Proto https HTTPS=on)", "site", x.site.name, "location", x.location.pattern)
 	}

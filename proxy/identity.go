@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"wstunnel/internal/ws"
 )
 
 // acmeTLS is the ALPN protocol of an ACME authority that checks a TLS-ALPN-01 challenge (RFC 8737, section 6.2).
@@ -96,7 +94,8 @@ func (x *exchange) answerChallenge(w *responseWriter, r *http.Request) bool {
 
 // decideByHandshake refuses requests that the connection's handshake was not made for. A site with certificates for clients is
 // never served to one that has shown none, be it over plain HTTP behind a trusted proxy.
-func (x *exchange) decideByHandshake(r *http.Request) (d decision, decided bool) {
+func (x *exchange) decideByHandshake() (d decision, decided bool) {
+	r := x.in.request
 	switch {
 	case x.in.secure && x.gen.certs.Misdirected(x.from.handshake.serverName, r.Host):
 		return refusal(http.StatusMisdirectedRequest, "the connection was made for another host"), true
@@ -105,7 +104,7 @@ func (x *exchange) decideByHandshake(r *http.Request) (d decision, decided bool)
 	case x.in.secure && !x.from.handshake.verifiedBy(x.site.ClientCAs):
 		// The connection is older than the rule, or was made for another site: a new one is asked for the right certificate.
 		return refusal(http.StatusMisdirectedRequest, "this host wants a certificate of its clients"), true
-	case !x.in.secure && (x.in.publicScheme() == "https" || ws.WantsUpgrade(r)):
+	case !x.in.secure && (x.in.publicScheme() == "https" || r.Protocol != ""):
 		d = refusal(http.StatusForbidden, "this host wants a certificate of its clients")
 		d.err = errors.New("a site with client_ca was asked for over plain HTTP")
 		return d, true

@@ -18,6 +18,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/koding/websocketproxy"
 
+	"wstunnel/internal/http1"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -258,7 +259,7 @@ func (c *relayClient) Write(p []byte) (int, error) {
 	c.answered = true
 	c.expectDeflate(bytes.Contains(p, []byte("permessage-deflate")))
 	head := append([]byte(nil), bytes.TrimSuffix(p, []byte("\r\n"))...)
-	head = append(appendHeader(head, c.header), "\r\n"...)
+	head = append(http1.AppendFields(head, fieldsOf(c.header), false), "\r\n"...)
 	c.Conn.SetWriteDeadline(time.Now().Add(answerTimeout))
 	if _, err := c.Conn.Write(head); err != nil {
 		return 0, c.lostReading(err)
@@ -305,7 +306,7 @@ func (c *relayBackend) handshake(head []byte) error {
 		h["Sec-Websocket-Protocol"] = c.subprotocols
 	}
 	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-	c.answer = append(appendHeader([]byte(answer), h), "\r\n"...)
+	c.answer = append(http1.AppendFields([]byte(answer), fieldsOf(h), false), "\r\n"...)
 	return nil
 }
 

@@ -1,28 +1,24 @@
 package proxy
 
 import (
-	"net/http"
 	"net/netip"
-	"net/textproto"
 	"slices"
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/head"
 	"wstunnel/internal/host"
-	"wstunnel/internal/ws"
 )
 
 // inbound is a request head as it came, with what is known of the connection.
 type inbound struct {
-	method string
-	target string // the request target as it was sent
-	path   string // its normalised path
-	host   string // Host, with its port, as it was sent
-	header http.Header
-	peer   netip.Addr // who connected
-	client netip.Addr // who asked: the peer, or whom trusted proxies name
-	secure bool       // over TLS
-	port   string     // the port that was connected to
+	request *head.Request
+	target  string     // the request target, with the slash that it lacked
+	path    string     // its normalised path
+	peer    netip.Addr // who connected
+	client  netip.Addr // who asked: the peer, or whom trusted proxies name
+	secure  bool       // over TLS
+	port    string     // the port that was connected to
 	// trusted says that the peer is one of trusted_proxies, whose X-Forwarded-* are believed.
 	trusted bool
 	// loopID is this process in CDN-Loop.
@@ -31,74 +27,92 @@ type inbound struct {
 	subject string
 }
 
-// outbound is the request head that a backend is sent.
-type outbound struct {
-	method string
-	target string
-	host   string
-	header http.Header
-	// upgrade is the value of the Upgrade header; empty for a plain request.
-	upgrade string
-	// close asks the backend to end the connection after this exchange.
-	close bool
-}
-
-// hopByHop are the headers that end at a proxy (RFC 9110, section 7.6.1), with those that this one
+// endsHere are the fields that end at a proxy (RFC 9110, section 7.6.1), with those that this one
 // answers itself, writes itself or never passes on: Expect, Content-Length, Proxy (httpoxy), h2c's settings.
-var hopByHop = []string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Transfer-Encoding", "Upgrade",
-	"Expect", "Http2-Settings", "Proxy", "Host", "Content-Length", "Trailer",
+var endsHere = head.SetOf(head.Connection, head.KeepAlive, head.ProxyConnection, head.TE, head.TransferEncoding, head.Upgrade,
+	head.Expect, head.HTTP2Settings, head.Proxy, head.Host, head.ContentLength, head.Trailer)
+
+// claims are the fields by which proxies tell what a client asked for, with all others whose names begin with X-Forwarded-. They end here where an
+// untrusted peer sends them: backends believe them.
+var claims = head.SetOf(head.Forwarded, head.XForwardedFor, head.XForwardedHost, head.XForwardedPort, head.XForwardedProto, head.XOriginalURL,
+	head.XRewriteURL)
+
+// replaced are the fields that this front end sets to what it knows itself.
+var replaced = head.SetOf(head.CDNLoop, head.XForwardedFor, head.XForwardedHost, head.XForwardedPort, head.XForwardedProto, head.XRealIP, head.XClientSubject)
+
+// handshakeFields are what Connection cannot remove from a request for a WebSocket.
+var handshakeFields = head.SetOf(head.SecWebSocketKey, head.SecWebSocketVersion)
+
+const forwardedPrefix = "x-forwarded-"
+
+func isClaim(f *head.Field) bool {
+	return claims.Has(f.ID) || len(f.Name) > len(forwardedPrefix) && strings.EqualFold(f.Name[:len(forwardedPrefix)], forwardedPrefix)
 }
 
-// isOwn reports a header that says who asked and how. This front end sets it, or has it from a trusted proxy; Connection cannot remove it.
-func isOwn(name string) bool {
-	return isClaim(name) || name == "X-Real-Ip" || name == clientSubject || name == cdnLoop
-}
+// isOwn reports a field that says who asked and how. This front end sets it, or has it from a trusted proxy; Connection cannot remove it.
+func isOwn(f *head.Field) bool { return replaced.Has(f.ID) || isClaim(f) }
 
-// isClaim reports a header by which proxies tell what a client asked for, and which ends here where an untrusted peer sends it: backends
-// believe it.
-func isClaim(name string) bool {
-	return name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Original-Url" || name == "X-Rewrite-Url"
-}
-
-// rewriteRequest makes the head that the target of a location is sent. It is pure: in is not modified.
-func rewriteRequest(in *inbound, l *location, target *config.Target) *outbound {
-	out := &outbound{
-		method: in.method,
-		target: rewriteTarget(in, l.Match, target),
-		host:   in.host,
-		header: make(http.Header, len(in.header)+6),
+// rewriteRequest makes the head that the target of a location is sent, with its fields behind those in dst. It is pure: in is not modified. Of a request
+// for a WebSocket the protocol says so.
+func rewriteRequest(dst head.Fields, in *inbound, l *location, target *config.Target, protocol string) *head.Request {
+	r := in.request
+	out := &head.Request{
+		Method: r.Method, Target: rewriteTarget(in, l.Match, target), Host: r.Host, Protocol: protocol, Length: r.Length,
+		Major: 1, Minor: 1,
 	}
 	if l.BackendHost {
-		out.host = target.Host
+		out.Host = target.Host
 	}
-	listed := connectionListed(in.header["Connection"], isOwn)
-	for name, values := range in.header {
-		if endsHere(name) || listed[name] || !in.trusted && isClaim(name) {
-			continue
+	listed := listedIn(r.Fields)
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		switch {
+		case endsHere.Has(f.ID) || replaced.Has(f.ID) || f.ID == head.Other && !head.IsPlain(f.Name):
+		case f.ID == head.Forwarded && l.Forwarded:
+		case !in.trusted && isClaim(f):
+		case listed.has(f) && !isOwn(f) && !(protocol != "" && handshakeFields.Has(f.ID)):
+		default:
+			dst = append(dst, *f)
 		}
-		out.header[name] = values
 	}
-	addForwarding(out.header, in, l.Forwarded)
+	out.Fields = appendForwarding(dst, in, l.Forwarded)
 	return out
 }
 
-// endsHere reports a request header that no backend is sent as the client wrote it. CGI, and PHP behind it, turn X_Real_IP, X.Real.IP and
-// X-Real-IP into one variable, so that only letters, digits and hyphens go on.
-func endsHere(name string) bool {
-	return slices.Contains(hopByHop, name) || strings.ContainsFunc(name, func(c rune) bool {
-		return c != '-' && (c > '~' || !isAlphanumeric(byte(c)))
-	})
+// listing are the names that Connection lists, in lower case (RFC 9110, section 7.6.1); nil for none but those that say what becomes of the
+// connection.
+type listing map[string]bool
+
+func listedIn(fields head.Fields) (listed listing) {
+	for i := range fields {
+		if fields[i].ID != head.Connection {
+			continue
+		}
+		for token := range strings.SplitSeq(fields[i].Value, ",") {
+			name := strings.ToLower(head.Trim(token))
+			switch name {
+			case "", "close", "keep-alive", "upgrade":
+				continue
+			}
+			if listed == nil {
+				listed = listing{}
+			}
+			listed[name] = true
+		}
+	}
+	return listed
 }
+
+func (l listing) has(f *head.Field) bool { return l != nil && l[strings.ToLower(f.Name)] }
 
 // rewriteTrailers returns the fields of a trailer section that go on: none that would have meant something in the
 // head (RFC 9110, section 6.5.1), and none that the message's Connection lists.
-func rewriteTrailers(t http.Header, connection []string) http.Header {
-	listed := connectionListed(connection, func(string) bool { return false })
-	out := make(http.Header, len(t))
-	for name, values := range t {
-		if !endsHere(name) && !isOwn(name) && !listed[name] {
-			out[name] = values
+func rewriteTrailers(trailers, fields head.Fields) (out head.Fields) {
+	listed := listedIn(fields)
+	for i := range trailers {
+		f := &trailers[i]
+		if !endsHere.Has(f.ID) && !isOwn(f) && !listed.has(f) && head.IsPlain(f.Name) {
+			out = append(out, *f)
 		}
 	}
 	return out
@@ -109,6 +123,9 @@ func rewriteTrailers(t http.Header, connection []string) http.Header {
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
 	raw, query := splitTarget(in.target)
 	if target.Path == "" {
+		if len(raw)+len(query) == len(in.target) {
+			return in.target
+		}
 		return raw + query
 	}
 	if match.Kind == config.MatchExact {
@@ -125,60 +142,51 @@ func rewriteTarget(in *inbound, match config.Match, target *config.Target) strin
 	return strings.TrimSuffix(target.Path, "/") + rest + query
 }
 
-// connectionListed returns the canonical names of the headers that Connection lists, but those that keep says
-// must stay (RFC 9110, section 7.6.1).
-func connectionListed(connection []string, keep func(name string) bool) map[string]bool {
-	if len(connection) == 0 {
-		return nil
-	}
-	listed := map[string]bool{}
-	for _, value := range connection {
-		for token := range strings.SplitSeq(value, ",") {
-			name := textproto.CanonicalMIMEHeaderKey(textproto.TrimString(token))
-			if name != "" && !keep(name) {
-				listed[name] = true
-			}
-		}
-	}
-	return listed
-}
-
-// addForwarding tells the backend who asked and how. What an untrusted peer says of itself is
+// appendForwarding tells the backend who asked and how. What an untrusted peer says of itself is
 // replaced; what a trusted proxy says is kept and added to.
-func addForwarding(h http.Header, in *inbound, forwarded bool) {
-	chain, port := in.peer.String(), in.port
+func appendForwarding(dst head.Fields, in *inbound, forwarded bool) head.Fields {
+	fields := in.request.Fields
+	peer := in.peer.String()
+	client, chain, port := peer, peer, in.port
 	if in.trusted {
-		if prior := strings.Join(h["X-Forwarded-For"], ", "); prior != "" {
+		if prior := fields.Joined(head.XForwardedFor); prior != "" {
 			chain = prior + ", " + chain
 		}
-		port = firstOf(h, "X-Forwarded-Port", port)
+		port = firstOf(fields, head.XForwardedPort, port)
+		client = in.client.String()
 	}
-	h["X-Forwarded-For"] = []string{chain}
-	h["X-Forwarded-Host"] = []string{in.publicHost()}
-	h["X-Forwarded-Proto"] = []string{in.publicScheme()}
-	h["X-Forwarded-Port"] = []string{port}
-	h["X-Real-Ip"] = []string{in.client.String()}
-	h[cdnLoop] = []string{strings.Join(append(slices.Clone(h[cdnLoop]), in.loopID), ", ")}
-	delete(h, clientSubject)
+	loop := in.loopID
+	if prior := fields.Joined(head.CDNLoop); prior != "" {
+		loop = prior + ", " + loop
+	}
+	dst.Add(head.CDNLoop, loop)
+	dst.Add(head.XForwardedFor, chain)
+	dst.Add(head.XForwardedHost, in.publicHost())
+	dst.Add(head.XForwardedPort, port)
+	dst.Add(head.XForwardedProto, in.publicScheme())
+	dst.Add(head.XRealIP, client)
 	if in.subject != "" {
-		h[clientSubject] = []string{in.subject}
+		dst.Add(head.XClientSubject, in.subject)
 	}
 	if forwarded {
-		element := forwardedElement(in.peer, in.host, in.secure)
-		if prior := strings.Join(h["Forwarded"], ", "); prior != "" {
+		element := forwardedElement(in.peer, in.request.Host, in.secure)
+		if prior := fields.Joined(head.Forwarded); in.trusted && prior != "" {
 			element = prior + ", " + element
 		}
-		h["Forwarded"] = []string{element}
+		dst.Add(head.Forwarded, element)
 	}
+	return dst
 }
 
-// cdnLoop names the proxies that a request has come through (RFC 8586). Via, which could do so too, makes servers behind a proxy
-// leave compression off.
-const cdnLoop = "Cdn-Loop"
-
-// returned reports a request that this process has sent itself: some target leads back to it.
+// returned reports a request that this process has sent itself: some target leads back to it. CDN-Loop names the proxies that a request has come
+// through (RFC 8586); Via, which could do so too, makes servers behind a proxy leave compression off.
 func (in *inbound) returned() bool {
-	return slices.ContainsFunc(in.header[cdnLoop], func(v string) bool { return strings.Contains(v, in.loopID) })
+	for i := range in.request.Fields {
+		if f := &in.request.Fields[i]; f.ID == head.CDNLoop && strings.Contains(f.Value, in.loopID) {
+			return true
+		}
+	}
+	return false
 }
 
 // publicScheme is how the client connected: to this front end, or to the trusted proxy that says so.
@@ -188,7 +196,7 @@ func (in *inbound) publicScheme() string {
 		scheme = "https"
 	}
 	if in.trusted {
-		scheme = firstOf(in.header, "X-Forwarded-Proto", scheme)
+		scheme = firstOf(in.request.Fields, head.XForwardedProto, scheme)
 	}
 	return httpScheme(scheme)
 }
@@ -196,14 +204,14 @@ func (in *inbound) publicScheme() string {
 // publicHost is the host that the client asked for, with its port.
 func (in *inbound) publicHost() string {
 	if in.trusted {
-		return firstOf(in.header, "X-Forwarded-Host", in.host)
+		return firstOf(in.request.Fields, head.XForwardedHost, in.request.Host)
 	}
-	return in.host
+	return in.request.Host
 }
 
-func firstOf(h http.Header, name, otherwise string) string {
-	if v := h[name]; len(v) > 0 && v[0] != "" {
-		return v[0]
+func firstOf(fields head.Fields, id head.ID, otherwise string) string {
+	if v := fields.Get(id); v != "" {
+		return v
 	}
 	return otherwise
 }
@@ -233,84 +241,47 @@ func forwardedElement(peer netip.Addr, host string, secure bool) string {
 	return element + ";proto=http"
 }
 
-// append writes the head as bytes: Host first, then the headers by name, those of WebSocket spelt as in RFC 6455.
-func (o *outbound) append(dst []byte) []byte {
-	dst = append(dst, o.method+" "+o.target+" HTTP/1.1\r\nHost: "+o.host+"\r\n"...)
-	switch {
-	case o.upgrade != "":
-		dst = append(dst, "Upgrade: "+o.upgrade+"\r\nConnection: Upgrade\r\n"...)
-	case o.close:
-		dst = append(dst, "Connection: close\r\n"...)
-	}
-	dst = appendHeader(dst, o.header)
-	return append(dst, "\r\n"...)
-}
+// responseEndsHere are the fields of a response that end at a proxy. Upgrade is among them: a backend's offer of
+// h2c is not for the client.
+var responseEndsHere = head.SetOf(head.Connection, head.KeepAlive, head.ProxyConnection, head.TE, head.TransferEncoding, head.Upgrade, head.Trailer)
 
-func appendHeader(dst []byte, h http.Header) []byte {
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		spelt := ws.HeaderName(name)
-		for _, value := range h[name] {
-			dst = append(dst, spelt...)
-			dst = append(dst, ": "...)
-			dst = append(dst, value...)
-			dst = append(dst, "\r\n"...)
+// neverListed are the fields of a response that its Connection cannot remove.
+var neverListed = head.SetOf(head.ContentLength, head.SecWebSocketAccept, head.SecWebSocketExtensions, head.SecWebSocketProtocol, head.SecWebSocketVersion)
+
+// dropHopByHop returns the fields of an informational response without those that end here.
+func dropHopByHop(fields head.Fields) (out head.Fields) {
+	listed := listedIn(fields)
+	for i := range fields {
+		if f := &fields[i]; !responseEndsHere.Has(f.ID) && !listed.has(f) && f.ID != head.ContentLength {
+			out = append(out, *f)
 		}
 	}
-	return dst
+	return out
 }
 
-// responseHopByHop are the response headers that end at a proxy. Upgrade is among them: a backend's offer of
-// h2c is not for the client.
-var responseHopByHop = []string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Transfer-Encoding", "Upgrade", "Trailer",
-}
-
-// rewriteResponse changes a backend's response header to what the client is answered.
-func rewriteResponse(h http.Header, status int, in *inbound, l *location, target *config.Target) {
-	offersWebSocket := status == http.StatusUpgradeRequired && ws.HasToken(h["Upgrade"], "websocket")
-	dropHopByHop(h)
-	if status == http.StatusNoContent {
-		delete(h, "Content-Length") // RFC 9110, section 8.6
-	}
-	if offersWebSocket {
-		h["Upgrade"] = []string{"websocket"}
-	}
-	if l.site.HSTS > 0 {
-		delete(h, "Strict-Transport-Security") // the operator has said it for the whole site, and twice is wrong (RFC 6797, section 7.1)
+// rewriteResponse changes the fields of a backend's response to what the client is answered, and returns them behind those in dst. A 426 keeps the
+// protocol that it asks for.
+func rewriteResponse(dst head.Fields, fields head.Fields, status int, in *inbound, l *location, target *config.Target) head.Fields {
+	if status == 426 && fields.HasToken(head.Upgrade, "websocket") {
+		dst.Add(head.Upgrade, "websocket")
 	}
 	m := newURLMapping(in, l, target)
-	if m == nil {
-		return
-	}
-	for _, name := range []string{"Location", "Content-Location"} {
-		if v := h[name]; len(v) == 1 {
-			h[name] = []string{m.url(v[0])}
+	listed := listedIn(fields)
+	for i := range fields {
+		f := fields[i]
+		switch {
+		case responseEndsHere.Has(f.ID) || listed.has(&f) && !neverListed.Has(f.ID):
+			continue
+		case f.ID == head.ContentLength && (status < 200 || status == 204):
+			continue // RFC 9110, section 8.6
+		case f.ID == head.StrictTransportSecurity && l.site.HSTS > 0:
+			continue // the operator has said it for the whole site, and twice is wrong (RFC 6797, section 7.1)
+		case m != nil:
+			f.Value = m.field(&f, fields)
 		}
+		dst = append(dst, f)
 	}
-	if v := h["Refresh"]; len(v) == 1 {
-		h["Refresh"] = []string{m.refresh(v[0])}
-	}
-	for i, cookie := range h["Set-Cookie"] {
-		h["Set-Cookie"][i] = m.cookie(cookie)
-	}
-}
-
-// dropHopByHop removes from a response head what ends here, and what its Connection lists.
-func dropHopByHop(h http.Header) {
-	listed := connectionListed(h["Connection"], func(name string) bool {
-		return name == "Content-Length" || strings.HasPrefix(name, "Sec-Websocket-")
-	})
-	for name := range listed {
-		delete(h, name)
-	}
-	for _, name := range responseHopByHop {
-		delete(h, name)
-	}
+	return dst
 }
 
 // urlMapping maps a backend's own URLs back to the public ones.
@@ -345,9 +316,26 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 		}
 	}
 	if !l.BackendHost {
-		m.hosts = append(m.hosts, host.Authority(scheme, in.host), host.Authority(m.publicScheme, m.publicHost))
+		m.hosts = append(m.hosts, host.Authority(scheme, in.request.Host), host.Authority(m.publicScheme, m.publicHost))
 	}
 	return m
+}
+
+// field returns a field's value as it goes on. Of several Locations none is known to be right, so that they stay as they are.
+func (m *urlMapping) field(f *head.Field, fields head.Fields) string {
+	switch f.ID {
+	case head.Location, head.ContentLocation:
+		if fields.Count(f.ID) == 1 {
+			return m.url(f.Value)
+		}
+	case head.Refresh:
+		if fields.Count(f.ID) == 1 {
+			return m.refresh(f.Value)
+		}
+	case head.SetCookie:
+		return m.cookie(f.Value)
+	}
+	return f.Value
 }
 
 // url maps an absolute URL of the backend (ws counts as http), or a path. Anything else is returned as it is.

@@ -1,13 +1,14 @@
 package proxy
 
 import (
-	"net/http"
 	"net/netip"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 )
 
 func locationOf(pattern string) *location {
@@ -64,32 +65,36 @@ func TestTargetPathMapping(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in := &inbound{target: tt.request, path: path}
+		in := &inbound{target: tt.request, path: path, request: &head.Request{}}
 		if got := rewriteTarget(in, match(tt.pattern), targetOf(tt.target)); got != tt.want {
 			t.Errorf("%s -> %s: %s became %s, want %s", tt.pattern, tt.target, tt.request, got, tt.want)
 		}
 	}
 }
 
-func inboundOf(trusted bool, header ...string) *inbound {
-	h := http.Header{}
-	for i := 0; i < len(header); i += 2 {
-		h.Add(header[i], header[i+1])
+// fieldsFrom makes fields of names and values.
+func fieldsFrom(pairs ...string) (fields head.Fields) {
+	for i := 0; i < len(pairs); i += 2 {
+		fields = append(fields, head.Field{Name: pairs[i], Value: pairs[i+1], ID: head.IDOf(pairs[i])})
 	}
+	return fields
+}
+
+func inboundOf(trusted bool, header ...string) *inbound {
 	peer := netip.MustParseAddr("192.0.2.1")
 	return &inbound{
-		method: "GET", target: "/", path: "/", host: "example.com:8080", header: h,
-		peer: peer, client: peer, secure: true, port: "8443", trusted: trusted, loopID: "wstunnel-x",
+		request: &head.Request{Method: "GET", Target: "/", Host: "example.com:8080", Major: 1, Minor: 1, Fields: fieldsFrom(header...)},
+		target:  "/", path: "/", peer: peer, client: peer, secure: true, port: "8443", trusted: trusted, loopID: "wstunnel-x",
 	}
 }
 
 func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
-	forwarding := "X-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: example.com:8080\nX-Forwarded-Port: 8443\nX-Forwarded-Proto: https\nX-Real-Ip: 192.0.2.1"
+	forwarding := "CDN-Loop: wstunnel-x\nX-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: example.com:8080\nX-Forwarded-Port: 8443\nX-Forwarded-Proto: https\nX-Real-IP: 192.0.2.1"
 	tests := []struct {
 		name   string
 		in     *inbound
 		change func(*location)
-		want   string // headers between Host and the forwarding ones, and those themselves
+		want   string // what follows Host
 	}{
 		{"nothing", inboundOf(false), nil, forwarding},
 		{
@@ -108,33 +113,32 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 		},
 		{
 			"of these kinds, from a trusted proxy", inboundOf(true, "X-Forwarded-Prefix", "/app", "X-Original-Url", "/app/x"), nil,
-			"X-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: example.com:8080\nX-Forwarded-Port: 8443\nX-Forwarded-Prefix: /app\n" +
-				"X-Forwarded-Proto: https\nX-Original-Url: /app/x\nX-Real-Ip: 192.0.2.1",
+			"X-Forwarded-Prefix: /app\nX-Original-Url: /app/x\n" + forwarding,
 		},
 		{
 			"from a trusted proxy", inboundOf(true, "X-Forwarded-For", "203.0.113.9", "X-Forwarded-Proto", "wss", "X-Forwarded-Host", "public.example", "X-Forwarded-Port", "443"),
 			nil,
-			"X-Forwarded-For: 203.0.113.9, 192.0.2.1\nX-Forwarded-Host: public.example\nX-Forwarded-Port: 443\nX-Forwarded-Proto: https\nX-Real-Ip: 192.0.2.1",
+			"CDN-Loop: wstunnel-x\nX-Forwarded-For: 203.0.113.9, 192.0.2.1\nX-Forwarded-Host: public.example\nX-Forwarded-Port: 443\nX-Forwarded-Proto: https\nX-Real-IP: 192.0.2.1",
 		},
 		{
 			"Forwarded on request", inboundOf(false), func(l *location) { l.Forwarded = true },
-			"Forwarded: for=192.0.2.1;host=\"example.com:8080\";proto=https\n" + forwarding,
+			forwarding + "\nForwarded: for=192.0.2.1;host=\"example.com:8080\";proto=https",
 		},
-		{"Origin and cookies are left alone", inboundOf(false, "Origin", "https://example.com", "Cookie", "a=b; c=d"), nil, "Cookie: a=b; c=d\nOrigin: https://example.com\n" + forwarding},
+		{"Origin and cookies are left alone", inboundOf(false, "Origin", "https://example.com", "Cookie", "a=b; c=d"), nil, "Origin: https://example.com\nCookie: a=b; c=d\n" + forwarding},
 	}
 	for _, tt := range tests {
 		l := locationOf("/")
 		if tt.change != nil {
 			tt.change(l)
 		}
-		before := tt.in.header.Clone()
-		out := rewriteRequest(tt.in, l, targetOf("h:9000"))
-		got := string(out.append(nil))
-		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\nCdn-Loop: wstunnel-x\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
+		before := slices.Clone(tt.in.request.Fields)
+		out := rewriteRequest(nil, tt.in, l, targetOf("h:9000"), "")
+		got := string(http1.AppendRequest(nil, out))
+		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, want)
 		}
-		if !reflect.DeepEqual(before, tt.in.header) {
+		if !slices.Equal(before, tt.in.request.Fields) {
 			t.Errorf("%s: the inbound header was modified", tt.name)
 		}
 	}
@@ -143,8 +147,8 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 func TestHostBackendSendsTheTargetsName(t *testing.T) {
 	l := locationOf("/")
 	l.BackendHost = true
-	if out := rewriteRequest(inboundOf(false), l, targetOf("h:9000")); out.host != "h:9000" {
-		t.Errorf("Host %s", out.host)
+	if out := rewriteRequest(nil, inboundOf(false), l, targetOf("h:9000"), ""); out.Host != "h:9000" {
+		t.Errorf("Host %s", out.Host)
 	}
 }
 
@@ -174,9 +178,8 @@ func TestResponseRewriting(t *testing.T) {
 		{"/", "h:9000/app/", "Location", "http://example.com:8080/app/x", "https://example.com:8080/x"},
 	}
 	for _, tt := range tests {
-		h := http.Header{tt.name: {tt.value}}
-		rewriteResponse(h, 302, inboundOf(false), locationOf(tt.pattern), targetOf(tt.target))
-		if got := h.Get(tt.name); got != tt.want {
+		h := rewriteResponse(nil, fieldsFrom(tt.name, tt.value), 302, inboundOf(false), locationOf(tt.pattern), targetOf(tt.target))
+		if got := h.Get(head.IDOf(tt.name)); got != tt.want {
 			t.Errorf("%s -> %s, %s %s: %s, want %s", tt.pattern, tt.target, tt.name, tt.value, got, tt.want)
 		}
 	}
@@ -185,9 +188,8 @@ func TestResponseRewriting(t *testing.T) {
 // TestRedirectsLeadToWhereTheClientAsked, which a trusted proxy in front knows better.
 func TestRedirectsLeadToWhereTheClientAsked(t *testing.T) {
 	in := inboundOf(true, "X-Forwarded-Proto", "http", "X-Forwarded-Host", "public.example")
-	h := http.Header{"Location": {"http://h:9000/login"}}
-	rewriteResponse(h, 302, in, locationOf("/ws"), targetOf("h:9000/"))
-	if got := h.Get("Location"); got != "http://public.example/ws/login" {
+	h := rewriteResponse(nil, fieldsFrom("Location", "http://h:9000/login"), 302, in, locationOf("/ws"), targetOf("h:9000/"))
+	if got := h.Get(head.Location); got != "http://public.example/ws/login" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -195,26 +197,23 @@ func TestRedirectsLeadToWhereTheClientAsked(t *testing.T) {
 func TestResponseRewritingCanBeTurnedOff(t *testing.T) {
 	l := locationOf("/ws")
 	l.RewriteResponses = false
-	h := http.Header{"Location": {"/login"}}
-	rewriteResponse(h, 302, inboundOf(false), l, targetOf("h:9000/"))
-	if h.Get("Location") != "/login" {
-		t.Errorf("got %s", h.Get("Location"))
+	h := rewriteResponse(nil, fieldsFrom("Location", "/login"), 302, inboundOf(false), l, targetOf("h:9000/"))
+	if h.Get(head.Location) != "/login" {
+		t.Errorf("got %s", h.Get(head.Location))
 	}
 }
 
 func TestResponseHeadersThatEndHere(t *testing.T) {
-	h := http.Header{}
+	fields := fieldsFrom("Connection", "close, X-Listed, Upgrade")
 	for _, name := range []string{"Keep-Alive", "X-Listed", "Upgrade", "Proxy-Connection", "X-Kept"} {
-		h.Set(name, "h2,h2c")
+		fields = append(fields, fieldsFrom(name, "h2,h2c")...)
 	}
-	h.Set("Connection", "close, X-Listed, Upgrade")
-	rewriteResponse(h, 200, inboundOf(false), locationOf("/"), targetOf("h:9000"))
-	if len(h) != 1 || h.Get("X-Kept") == "" {
+	h := rewriteResponse(nil, fields, 200, inboundOf(false), locationOf("/"), targetOf("h:9000"))
+	if len(h) != 1 || h[0].Name != "X-Kept" {
 		t.Errorf("left: %v", h)
 	}
-	h = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
-	rewriteResponse(h, 426, inboundOf(false), locationOf("/"), targetOf("h:9000"))
-	if h.Get("Upgrade") != "websocket" {
+	h = rewriteResponse(nil, fieldsFrom("Upgrade", "websocket", "Connection", "Upgrade"), 426, inboundOf(false), locationOf("/"), targetOf("h:9000"))
+	if h.Get(head.Upgrade) != "websocket" {
 		t.Error("a 426 lost the protocol that it asks for")
 	}
 }

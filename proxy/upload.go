@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httputil"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 )
 
 // copyBuffers are the buffers that bodies pass through.
@@ -31,21 +33,13 @@ type upload struct {
 }
 
 // startUpload writes the head, in one write, and then the body in a goroutine of its own, which [upload.abandon] waits for.
-func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *outbound, headTimeout time.Duration) (*upload, error) {
+func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *head.Request, headTimeout time.Duration) (*upload, error) {
 	up := &upload{w: w, conn: conn, headTimeout: headTimeout, done: make(chan struct{})}
-	switch {
-	case r.ContentLength > 0:
-		out.header["Content-Length"] = []string{strconv.FormatInt(r.ContentLength, 10)}
-	case r.ContentLength < 0:
-		out.header["Transfer-Encoding"] = []string{"chunked"}
-		if names := trailerNames(rewriteTrailers(r.Trailer, r.Header["Connection"])); names != "" {
-			out.header["Trailer"] = []string{names}
-		}
-	case bodyExpected(r.Method):
-		out.header["Content-Length"] = []string{"0"}
+	if names := trailerNames(rewriteTrailers(namesOf(r.Trailer), fieldsOf(r.Header))); names != "" {
+		out.Fields.Add(head.Trailer, names)
 	}
 	conn.SetWriteDeadline(time.Now().Add(headTimeout))
-	if _, err := conn.Write(out.append(make([]byte, 0, 1024))); err != nil {
+	if _, err := conn.Write(http1.AppendRequest(make([]byte, 0, 1024), out)); err != nil {
 		return nil, err
 	}
 	if r.ContentLength == 0 {
@@ -58,10 +52,10 @@ func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *out
 	return up, nil
 }
 
-func trailerNames(t http.Header) string {
-	names := make([]string, 0, len(t))
-	for name := range t {
-		names = append(names, name)
+func trailerNames(trailers head.Fields) string {
+	names := make([]string, 0, len(trailers))
+	for _, f := range trailers {
+		names = append(names, f.Name)
 	}
 	return strings.Join(names, ", ")
 }
@@ -112,7 +106,7 @@ func (u *upload) copy(r *http.Request) error {
 	}
 	if chunks != nil {
 		chunks.Close()
-		wire.Write(append(appendHeader(nil, rewriteTrailers(r.Trailer, r.Header["Connection"])), "\r\n"...))
+		wire.Write(append(http1.AppendFields(nil, rewriteTrailers(fieldsOf(r.Trailer), fieldsOf(r.Header)), false), "\r\n"...))
 	}
 	return wire.Flush()
 }

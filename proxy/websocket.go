@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -37,7 +39,7 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 		x.refusedUpgrade(w, resp, u)
 		return
 	}
-	if err := ws.CheckResponse(resp.Response, r.Header["Sec-Websocket-Key"]); err != nil {
+	if err := ws.CheckResponse(resp.Response, x.keys()); err != nil {
 		x.detach()
 		resp.conn.Close()
 		x.fail(w, fmt.Errorf("backend's handshake: %w", err))
@@ -61,19 +63,22 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 }
 
 // upgradeRequest makes the head that a backend is sent.
-func (x *exchange) upgradeRequest(r *http.Request) *outbound {
-	out := rewriteRequest(&x.in, x.location, x.location.websocket.target)
-	out.upgrade = "websocket"
-	// A client cannot drop these by naming them in Connection.
-	for _, name := range []string{"Sec-Websocket-Key", "Sec-Websocket-Version"} {
-		if values := r.Header[name]; values != nil {
-			out.header[name] = values
-		}
-	}
-	if x.location.Mode == config.ModeRelay {
-		delete(out.header, "Sec-Websocket-Extensions") // each side has its own
+func (x *exchange) upgradeRequest() *head.Request {
+	out := rewriteRequest(nil, &x.in, x.location, x.location.websocket.target, x.in.request.Protocol)
+	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
+		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
 	}
 	return out
+}
+
+// keys are the values of the handshake's Sec-WebSocket-Key.
+func (x *exchange) keys() (keys []string) {
+	for _, f := range x.in.request.Fields {
+		if f.ID == head.SecWebSocketKey {
+			keys = append(keys, f.Value)
+		}
+	}
+	return keys
 }
 
 // preparedHandshake is a handshake that was begun on an event loop: the request was sent on conn, or err is why it could not be.
@@ -153,7 +158,7 @@ func (x *exchange) askForUpgrade(r *http.Request, servers *attempt) (*backendCon
 	}
 	x.attach(r.Context(), conn)
 	conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
-	_, err = conn.Write(x.upgradeRequest(r).append(make([]byte, 0, 1024)))
+	_, err = conn.Write(http1.AppendRequest(make([]byte, 0, 1024), x.upgradeRequest()))
 	x.client.departed()
 	return conn, err
 }
@@ -201,14 +206,13 @@ func (x *exchange) join(w *responseWriter, resp *backendResponse) {
 
 // rewriteSwitching changes a backend's 101 to what the client is sent.
 func (x *exchange) rewriteSwitching(resp *http.Response) {
-	rewriteResponse(resp.Header, resp.StatusCode, &x.in, x.location, x.location.websocket.target)
-	delete(resp.Header, "Content-Length")
+	resp.Header = headerOf(rewriteResponse(nil, fieldsOf(resp.Header), resp.StatusCode, &x.in, x.location, x.location.websocket.target))
 }
 
 // switchingHead is the head of the client's 101.
 func switchingHead(h http.Header) []byte {
 	head := append(make([]byte, 0, 256), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"...)
-	return append(appendHeader(head, h), "\r\n"...)
+	return append(http1.AppendFields(head, fieldsOf(h), false), "\r\n"...)
 }
 
 // tunnelOptions are those of a tunnel whose handshake ended with the given header.
@@ -246,7 +250,7 @@ func hijack(w *responseWriter) (tunnel.End, error) {
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open.
 func (x *exchange) tunnelInfo(h http.Header) tunnelInfo {
 	info := tunnelInfo{
-		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: x.in.host, Path: x.in.path,
+		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: x.in.request.Host, Path: x.in.path,
 		Backend: x.backend, Subprotocol: h.Get("Sec-Websocket-Protocol"), Mode: x.location.Mode,
 	}
 	info.from.handshake = nil // of no more use

@@ -3,6 +3,7 @@ package head
 // tokenBytes are those of RFC 9110, section 5.6.2; valueBytes may stand in a field's value (section 5.5), with bytes above ASCII.
 var (
 	tokenBytes = byteSet("!#$%&'*+-.^_`|~")
+	plainBytes = byteSet("-")
 	valueBytes = func() (set [256]bool) {
 		for c := range set {
 			set[c] = c >= ' ' && c != 0x7F || c == '\t'
@@ -45,4 +46,15 @@ func BadValueByte(s string) (c byte, bad bool) {
 		}
 	}
 	return 0, false
+}
+
+// IsPlain reports whether a name is of letters, digits and hyphens only. CGI, and PHP behind it, turn X_Real_IP, X.Real.IP and X-Real-IP into one
+// variable.
+func IsPlain(name string) bool {
+	for i := range len(name) {
+		if !plainBytes[name[i]] {
+			return false
+		}
+	}
+	return true
 }

@@ -20,7 +20,9 @@ type Field struct {
 type Fields []Field
 
 // Add appends a field.
-func (f *Fields) Add(id ID, value string) { *f = append(*f, Field{Name: id.String(), Value: value, ID: id}) }
+func (f *Fields) Add(id ID, value string) {
+	*f = append(*f, Field{Name: id.String(), Value: value, ID: id})
+}
 
 // Get returns the value of the first field of a name, or nothing.
 func (f Fields) Get(id ID) string {

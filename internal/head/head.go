@@ -36,6 +36,17 @@ const Unknown = -1
 // AtLeast11 reports whether the sender speaks HTTP/1.1 or later.
 func (r *Request) AtLeast11() bool { return r.Major > 1 || r.Minor >= 1 }
 
+// Proto returns the version of the protocol as logs have it.
+func (r *Request) Proto() string {
+	switch {
+	case r.Major == 2:
+		return "HTTP/2.0"
+	case r.Minor == 0:
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}
+
 // HasBody reports whether a body follows.
 func (r *Request) HasBody() bool { return r.Length != 0 }
 

@@ -103,3 +103,17 @@ func IDOf(name string) ID {
 	}
 	return Other
 }
+
+// IDs is a set of names.
+type IDs uint64
+
+// SetOf returns the set of some names.
+func SetOf(ids ...ID) (set IDs) {
+	for _, id := range ids {
+		set |= 1 << id
+	}
+	return set
+}
+
+// Has reports whether a name is in the set. [Other] never is.
+func (s IDs) Has(id ID) bool { return id != Other && s&(1<<id) != 0 }

@@ -37,8 +37,8 @@ type body struct {
 	lenient    bool // lines may end in a bare LF
 	left       uint64
 	line       []byte // a chunk line or the trailers, as far as they have come
-	extensions int // bytes so far
-	trailing   int // bytes of trailers so far
+	extensions int    // bytes so far
+	trailing   int    // bytes of trailers so far
 }
 
 // begin makes ready for the body that a head announces.
@@ -181,7 +181,9 @@ func (b *body) takeLine(p []byte, limit int) (line []byte, n int, err *head.Erro
 	return line, n, nil
 }
 
-func badChunk(format string, args ...any) *head.Error { return head.Bad("malformed body: "+format, args...) }
+func badChunk(format string, args ...any) *head.Error {
+	return head.Bad("malformed body: "+format, args...)
+}
 
 // parseChunkLine returns the size of a chunk and the number of bytes that its extensions have (RFC 9112, section 7.1).
 func parseChunkLine(line []byte) (size uint64, extensions int, err *head.Error) {

@@ -1,0 +1,273 @@
+//go:build linux
+
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
+	"wstunnel/internal/reactor"
+)
+
+// Asker is who asked a backend, and is told of its answer.
+type Asker interface {
+	// Answered is told of a head: any number of 1xx, and then one that counts.
+	Answered(r *head.Response)
+	// Body is a piece of the answer's body.
+	Body(p []byte)
+	// Caught says that all that has come so far was told.
+	Caught()
+	// Done says that the answer is whole. The connection is the asker's to release or to close.
+	Done(trailers head.Fields)
+	// Took says that the backend has taken all that was written.
+	Took()
+	// Broke says that the connection broke, or kept silent for too long, before the answer was whole. It is closed.
+	Broke(err error)
+}
+
+// Backend is a connection to a backend over HTTP/1.1: one request and its answer after the other.
+type Backend struct {
+	conn    *reactor.Conn
+	worker  *Worker
+	asker   Asker  // nil while the connection is idle
+	onIdle  func() // told when an idle connection has ended
+	decoder http1.ResponseDecoder
+	timer   reactor.Timer
+	limit   time.Duration // of silence
+	heard   time.Duration // when a byte came last, or the wait for one began
+
+	reused  bool // it has carried an exchange before
+	chunked bool // the request goes in chunks
+	whole   bool // the request was written to its end
+	last    bool // the connection ends with this exchange
+	dirty   bool // bytes came that nobody asked for
+	closed  bool
+}
+
+// NewBackend takes over a connection to a backend on its loop.
+func NewBackend(conn *reactor.Conn, worker *Worker) *Backend {
+	b := &Backend{conn: conn, worker: worker}
+	b.timer.On = b
+	conn.Handle(b)
+	return b
+}
+
+// Ask sends the head of a request, and with it what of the body is at hand: in one write, since hand-written servers read once. A request with a
+// Protocol asks for an upgrade. Where the body's length is unknown it goes in chunks.
+func (b *Backend) Ask(asker Asker, r *head.Request, body []byte) {
+	b.asker = asker
+	b.decoder.Expect(r.Method)
+	b.chunked, b.whole, b.last = r.Length == head.Unknown, r.Length == 0, r.Close
+	dst := http1.AppendRequest(b.worker.ask[:0], r)
+	switch {
+	case len(body) > 0 && b.chunked:
+		dst = http1.AppendChunk(dst, body)
+	default:
+		dst = append(dst, body...)
+	}
+	b.worker.ask = dst[:0]
+	b.put(dst)
+	if !b.closed {
+		b.conn.Resume()
+	}
+}
+
+// Write sends a piece of the request's body.
+func (b *Backend) Write(p []byte) {
+	if b.closed || b.whole || len(p) == 0 {
+		return
+	}
+	if b.chunked {
+		p = http1.AppendChunk(b.worker.ask[:0], p)
+		b.worker.ask = p[:0]
+	}
+	b.put(p)
+}
+
+// End ends the request.
+func (b *Backend) End(trailers head.Fields) {
+	if b.closed || b.whole {
+		return
+	}
+	b.whole = true
+	if b.chunked {
+		b.put(http1.AppendLastChunk(nil, trailers))
+	}
+}
+
+// put writes. What the backend answered before it stopped reading is still to be read.
+func (b *Backend) put(p []byte) {
+	if err := b.conn.Write(p); err != nil && !b.closed {
+		b.last = true
+		if !b.conn.Reading() {
+			b.broke(err)
+		}
+	}
+}
+
+// Pending returns how many bytes the backend has yet to take.
+func (b *Backend) Pending() int { return b.conn.Pending() }
+
+// Await bounds how long the backend may be silent from now on.
+func (b *Backend) Await(limit time.Duration) {
+	b.limit, b.heard = limit, b.conn.Loop().Now()
+	b.conn.Loop().Set(&b.timer, limit)
+}
+
+// Pause stops the answer; Resume lets it come.
+func (b *Backend) Pause() {
+	b.conn.Loop().Stop(&b.timer)
+	b.conn.Pause()
+}
+
+// Resume lets the answer come.
+func (b *Backend) Resume() {
+	if b.closed || b.asker == nil || b.conn.Reading() {
+		return
+	}
+	if b.limit > 0 {
+		b.Await(b.limit)
+	}
+	b.conn.Resume()
+}
+
+// Reusable reports whether the connection can carry another request: the one before was sent whole, its answer read whole and nothing is left
+// over.
+func (b *Backend) Reusable() bool {
+	return !b.closed && b.whole && !b.dirty && !b.last && b.conn.Pending() == 0 && b.asker == nil
+}
+
+// Reused reports whether the connection has carried an exchange before.
+func (b *Backend) Reused() bool { return b.reused }
+
+// Began reports whether a byte of the answer has come.
+func (b *Backend) Began() bool { return b.decoder.Began() }
+
+// Rest lets a reusable connection wait for its next request. ended is told when the backend ends it, or says what nobody asked for; it is closed then.
+func (b *Backend) Rest(ended func()) {
+	b.conn.Loop().Stop(&b.timer)
+	b.onIdle, b.reused, b.limit = ended, true, 0
+	b.conn.Resume()
+}
+
+// Close closes the connection. Nobody is told.
+func (b *Backend) Close() {
+	if b.closed {
+		return
+	}
+	b.closed, b.asker, b.onIdle = true, nil, nil
+	b.conn.Loop().Stop(&b.timer)
+	b.conn.Close()
+}
+
+// Take takes the connection away from the session. It is paused, and its handler still to be replaced.
+func (b *Backend) Take() *reactor.Conn {
+	b.closed, b.asker = true, nil
+	b.conn.Loop().Stop(&b.timer)
+	b.conn.Pause()
+	return b.conn
+}
+
+// Readable takes what the backend sent.
+func (b *Backend) Readable(*reactor.Conn) {
+	if b.asker == nil {
+		b.endIdle()
+		return
+	}
+	p, err := b.conn.Read()
+	switch {
+	case errors.Is(err, io.EOF):
+		if err := b.decoder.EOF(); err != nil {
+			b.broke(err)
+			return
+		}
+		b.last = true
+		b.feed(nil)
+	case err != nil:
+		b.broke(err)
+	case len(p) > 0:
+		b.heard = b.conn.Loop().Now()
+		b.feed(p)
+	}
+}
+
+// feed decodes what has come.
+func (b *Backend) feed(p []byte) {
+	for !b.closed {
+		n, event, err := b.decoder.Next(p)
+		p = p[n:]
+		switch {
+		case err != nil:
+			b.broke(err)
+			return
+		case event == http1.Head:
+			b.last = b.last || b.decoder.Response.Close
+			b.asker.Answered(b.decoder.Response)
+		case event == http1.Data:
+			b.asker.Body(b.decoder.Data)
+		case event == http1.End:
+			b.dirty = len(p) > 0
+			b.done()
+			return
+		default:
+			b.asker.Caught()
+			return
+		}
+	}
+}
+
+func (b *Backend) done() {
+	asker := b.asker
+	b.asker = nil
+	b.conn.Loop().Stop(&b.timer)
+	asker.Done(b.decoder.Trailers)
+}
+
+// endIdle closes a connection that was to wait for its next request.
+func (b *Backend) endIdle() {
+	ended := b.onIdle
+	b.Close()
+	if ended != nil {
+		ended()
+	}
+}
+
+func (b *Backend) broke(err error) {
+	if b.closed {
+		return
+	}
+	asker := b.asker
+	if asker == nil {
+		b.endIdle()
+		return
+	}
+	b.Close()
+	asker.Broke(err)
+}
+
+// Drained says that the backend has taken all that was written.
+func (b *Backend) Drained(*reactor.Conn) {
+	if b.asker != nil {
+		b.asker.Took()
+	}
+}
+
+// Failed ends the connection.
+func (b *Backend) Failed(_ *reactor.Conn, err error) { b.broke(err) }
+
+// Expired ends a wait.
+func (b *Backend) Expired() {
+	b.conn.Do(func() {
+		now := b.conn.Loop().Now()
+		if rest := b.heard + b.limit - now; rest > 0 {
+			b.conn.Loop().Set(&b.timer, rest)
+			return
+		}
+		b.broke(fmt.Errorf("the backend has been silent for %s: %w", b.limit, os.ErrDeadlineExceeded))
+	})
+}
