@@ -292,11 +292,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// fail answers for a backend that did not: 504 where time ran out, 503 where it was not asked, since as many connections were open as
-// the descriptors or max_connections allow, else 502. A request body that broke off is the client's fault.
+// fail answers for a backend that did not, unless a request body broke off, which is the client's fault.
 func (x *exchange) fail(w *responseWriter, err error) {
 	x.err = err
-	var timeout net.Error
 	switch {
 	case errors.Is(err, errBodyRead) && errors.Is(err, os.ErrDeadlineExceeded):
 		x.answer(w, http.StatusRequestTimeout, "the request body did not come in time")
@@ -305,12 +303,7 @@ func (x *exchange) fail(w *responseWriter, err error) {
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, errBodyRead):
 		x.answer(w, http.StatusBadRequest, "the request body is malformed or incomplete")
-	case errors.Is(err, errBackendsFull), errors.Is(err, errNoTurn):
-		w.Header().Set("Retry-After", "1")
-		x.answer(w, http.StatusServiceUnavailable, "the server has too much to do")
-	case errors.As(err, &timeout) && timeout.Timeout():
-		x.answer(w, http.StatusGatewayTimeout, "the backend did not answer in time")
 	default:
-		x.answer(w, http.StatusBadGateway, "the backend could not be reached or gave no valid answer")
+		x.send(w, answerForFailure(err))
 	}
 }

@@ -3,18 +3,15 @@ package proxy
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"wstunnel/internal/head"
-	"wstunnel/internal/ws"
 )
 
 // exchange is one request, and what becomes of it.
@@ -93,10 +90,10 @@ func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) 
 func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		if !x.client.handled() {
-			x.refuse(w, refusal(http.StatusBadRequest, "request framing is ambiguous"))
+			x.send(w, x.answerFor(refusal(http.StatusBadRequest, "request framing is ambiguous")))
 			return
 		}
-		if ws.WantsUpgrade(r) {
+		if x.in.request.Protocol != "" {
 			// Frames may follow that request, whatever becomes of it; net/http must not take them for requests.
 			w.Header().Set("Connection", "close")
 		}
@@ -105,28 +102,18 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 		x.answer(w, http.StatusBadRequest, "the request's Content-Length is ambiguous")
 		return
 	}
-	if x.answerChallenge(w, r) {
+	if a := x.answerForChallenge(); a != nil {
+		x.send(w, a)
 		return
 	}
 	d := x.decide()
-	x.addHSTS(w)
-	x.err = d.err
-	if d.hint != "" {
-		x.server.hints.tell(x.server.log, d.hint, "site", x.site.name, "location", x.location.pattern)
+	x.tell(d)
+	var hsts head.Fields
+	x.addHSTS(&hsts)
+	for _, f := range hsts {
+		w.Header()[f.Name] = []string{f.Value}
 	}
 	switch d.action {
-	case answerOptions:
-		w.Header().Set("Content-Length", "0")
-		w.WriteHeader(http.StatusOK)
-	case giveCA:
-		w.Header().Set("Content-Type", "application/x-x509-ca-cert")
-		w.Header().Set("Content-Disposition", `attachment; filename="wstunnel-ca.pem"`)
-		w.Write(x.gen.ca)
-	case redirect:
-		w.Header().Set("Location", d.location)
-		x.answer(w, d.status, d.reason)
-	case awaitCertificate:
-		x.awaitCertificate(w)
 	case openTunnel:
 		x.upgrade(w, r)
 	case forwardHTTP:
@@ -134,43 +121,8 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	case serveStatic:
 		x.static(w, r)
 	default:
-		x.refuse(w, d)
+		x.send(w, x.answerFor(d))
 	}
-}
-
-func (x *exchange) refuse(w *responseWriter, d decision) {
-	switch d.status {
-	case http.StatusUpgradeRequired:
-		w.Header()["Sec-WebSocket-Version"] = []string{ws.Version}
-		x.offerWebSocket(w)
-	case http.StatusLoopDetected:
-		w.Header().Set("Cache-Control", "no-store")
-	case http.StatusBadRequest:
-		if x.protoMajor == 1 {
-			w.Header().Set("Connection", "close")
-		}
-	}
-	x.answer(w, d.status, d.reason)
-}
-
-// offerWebSocket names the protocol that a 426 asks for (RFC 9110, section 15.5.22). HTTP/2 knows no Upgrade header (RFC 9113, section 8.2.2).
-func (x *exchange) offerWebSocket(w *responseWriter) {
-	if x.protoMajor == 1 {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Add("Connection", "Upgrade")
-	}
-}
-
-// answer sends a short text of this front end's own. The reason is for the client to read; what the operator needs beyond it
-// stands in the log.
-func (x *exchange) answer(w *responseWriter, status int, reason string) {
-	body := fmt.Sprintf("%d %s: %s\n", status, http.StatusText(status), reason)
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	io.WriteString(w, body)
 }
 
 // trusts reports whether an address is one of trusted_proxies.

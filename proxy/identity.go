@@ -5,12 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 )
 
 // acmeTLS is the ALPN protocol of an ACME authority that checks a TLS-ALPN-01 challenge (RFC 8737, section 6.2).
@@ -75,23 +72,6 @@ func headerText(name string) string {
 	return text.String()
 }
 
-// answerChallenge answers an ACME authority on a plain listener, whatever site and location the request would go to, and
-// before any redirect. Challenges that this process knows nothing of are for the backend.
-func (x *exchange) answerChallenge(w *responseWriter, r *http.Request) bool {
-	token, ok := strings.CutPrefix(r.RequestURI, challengePath)
-	if !ok || x.in.secure || r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return false
-	}
-	answer := x.gen.certs.Challenge(r.Host, token)
-	if answer == nil {
-		return false
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	w.Write(answer)
-	return true
-}
-
 // decideByHandshake refuses requests that the connection's handshake was not made for. A site with certificates for clients is
 // never served to one that has shown none, be it over plain HTTP behind a trusted proxy.
 func (x *exchange) decideByHandshake() (d decision, decided bool) {
@@ -118,32 +98,5 @@ func (x *exchange) decideByHandshake() (d decision, decided bool) {
 // redirects tells whether the site's plain HTTP leads to https. Where clients need a certificate there is no other way.
 func (s *site) redirects() bool { return s.RedirectHTTPS || s.ClientCAs != nil }
 
-// addHSTS tells browsers to come over https only (RFC 6797, section 7.1); over plain HTTP nothing may be said (section 7.2).
-func (x *exchange) addHSTS(w *responseWriter) {
-	if x.site != nil && x.site.HSTS > 0 && x.in.secure {
-		w.Header()["Strict-Transport-Security"] = []string{"max-age=" + strconv.FormatInt(int64(x.site.HSTS/time.Second), 10)}
-	}
-}
-
 // firstCertificatePause is how long a client waits before it asks again for a site whose certificate is on its way, in seconds.
 const firstCertificatePause = "5"
-
-// awaitCertificate answers for a site that is served over https, but not yet: an order takes seconds.
-func (x *exchange) awaitCertificate(w *responseWriter) {
-	const page = `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="refresh" content="` + firstCertificatePause + `">
-<title>One moment</title>
-<h1>One moment</h1>
-<p>This site is served over https, and its certificate is on its way. The page loads again by itself.</p>
-`
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(page)))
-	h.Set("Cache-Control", "no-store")
-	h.Set("Retry-After", firstCertificatePause)
-	w.WriteHeader(http.StatusServiceUnavailable)
-	io.WriteString(w, page)
-}

@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"wstunnel/internal/head"
+	"wstunnel/internal/ws"
+)
+
+// answer is an answer of this front end's own.
+type answer struct {
+	status int
+	fields head.Fields
+	body   string
+	// close ends the connection behind it.
+	close bool
+}
+
+// textAnswer is a short text. The reason is for the client to read; what the operator needs beyond it stands in the log.
+func textAnswer(status int, reason string) *answer {
+	a := &answer{status: status, body: strconv.Itoa(status) + " " + http.StatusText(status) + ": " + reason + "\n"}
+	a.fields.Add(head.ContentType, "text/plain; charset=utf-8")
+	a.add("X-Content-Type-Options", "nosniff")
+	return a
+}
+
+func (a *answer) add(name, value string) {
+	a.fields = append(a.fields, head.Field{Name: name, Value: value, ID: head.IDOf(name)})
+}
+
+// answerFor returns what a request is answered that no backend and no file is asked for.
+func (x *exchange) answerFor(d decision) *answer {
+	switch d.action {
+	case answerOptions:
+		return &answer{status: http.StatusOK}
+	case giveCA:
+		a := &answer{status: http.StatusOK, body: string(x.gen.ca)}
+		a.fields.Add(head.ContentType, "application/x-x509-ca-cert")
+		a.add("Content-Disposition", `attachment; filename="wstunnel-ca.pem"`)
+		return a
+	case redirect:
+		a := textAnswer(d.status, d.reason)
+		a.fields.Add(head.Location, d.location)
+		return a
+	case awaitCertificate:
+		return certificateIsComing()
+	}
+	a := textAnswer(d.status, d.reason)
+	switch d.status {
+	case http.StatusUpgradeRequired:
+		a.fields.Add(head.SecWebSocketVersion, ws.Version)
+		a.fields.Add(head.Upgrade, "websocket")
+	case http.StatusLoopDetected:
+		a.fields.Add(head.CacheControl, "no-store")
+	case http.StatusBadRequest:
+		a.close = true
+	}
+	return a
+}
+
+// answerForChallenge returns the answer to an ACME authority on a plain listener, whatever site and location the request would go to, and
+// before any redirect; nil for all other requests. Challenges that this process knows nothing of are for the backend.
+func (x *exchange) answerForChallenge() *answer {
+	r := x.in.request
+	token, ok := strings.CutPrefix(r.Target, challengePath)
+	if !ok || x.in.secure || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return nil
+	}
+	key := x.gen.certs.Challenge(r.Host, token)
+	if key == nil {
+		return nil
+	}
+	a := &answer{status: http.StatusOK, body: string(key)}
+	a.fields.Add(head.ContentType, "application/octet-stream")
+	return a
+}
+
+// certificateIsComing answers for a site that is served over https, but not yet: an order takes seconds.
+func certificateIsComing() *answer {
+	a := &answer{status: http.StatusServiceUnavailable, body: `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="` + firstCertificatePause + `">
+<title>One moment</title>
+<h1>One moment</h1>
+<p>This site is served over https, and its certificate is on its way. The page loads again by itself.</p>
+`}
+	a.fields.Add(head.ContentType, "text/html; charset=utf-8")
+	a.fields.Add(head.CacheControl, "no-store")
+	a.fields.Add(head.RetryAfter, firstCertificatePause)
+	return a
+}
+
+// answerForFailure answers for a backend that did not: 504 where time ran out, 503 where it was not asked, since as many connections were open as
+// the descriptors or max_connections allow, else 502.
+func answerForFailure(err error) *answer {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, errBackendsFull), errors.Is(err, errNoTurn):
+		a := textAnswer(http.StatusServiceUnavailable, "the server has too much to do")
+		a.fields.Add(head.RetryAfter, "1")
+		return a
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return textAnswer(http.StatusGatewayTimeout, "the backend did not answer in time")
+	}
+	return textAnswer(http.StatusBadGateway, "the backend could not be reached or gave no valid answer")
+}
+
+// addHSTS tells browsers to come over https only (RFC 6797, section 7.1); over plain HTTP nothing may be said (section 7.2).
+func (x *exchange) addHSTS(fields *head.Fields) {
+	if x.site != nil && x.site.HSTS > 0 && x.in.secure {
+		fields.Add(head.StrictTransportSecurity, "max-age="+strconv.FormatInt(int64(x.site.HSTS/time.Second), 10))
+	}
+}
+
+// send gives an answer through net/http.
+func (x *exchange) send(w *responseWriter, a *answer) {
+	h := w.Header()
+	for _, f := range a.fields {
+		switch {
+		case f.ID != head.Upgrade:
+			h[f.Name] = []string{f.Value}
+		case x.protoMajor == 1: // HTTP/2 knows no Upgrade header (RFC 9113, section 8.2.2)
+			x.offerWebSocket(w)
+		}
+	}
+	if a.close && x.protoMajor == 1 {
+		h.Set("Connection", "close")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	w.WriteHeader(a.status)
+	io.WriteString(w, a.body)
+}
+
+// answer sends a short text of this front end's own through net/http.
+func (x *exchange) answer(w *responseWriter, status int, reason string) {
+	x.send(w, textAnswer(status, reason))
+}
+
+// offerWebSocket names the protocol that a 426 asks for (RFC 9110, section 15.5.22).
+func (x *exchange) offerWebSocket(w *responseWriter) {
+	if x.protoMajor == 1 {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Add("Connection", "Upgrade")
+	}
+}
+
+// tell logs what was decided beside the answer.
+func (x *exchange) tell(d decision) {
+	x.err = d.err
+	if d.hint != "" {
+		x.server.hints.tell(x.server.log, d.hint, "site", x.site.name, "location", x.location.pattern)
+	}
+}
