@@ -11,15 +11,15 @@ const statusClientGone = 499
 
 // log writes the exchange's line of the access log. The query and all headers stay out of it: tokens and
 // passwords travel there. A tunnel has lines of its own.
-func (x *exchange) log(w *responseWriter) {
+func (x *exchange) log() {
 	if x.tunnelled {
 		return
 	}
-	status := w.status
+	status := x.status
 	if status == 0 || x.clientGone {
 		status = statusClientGone
 	}
-	sent := w.written
+	sent := x.sent
 	if x.in.request.Method == http.MethodHead {
 		sent = 0
 	}

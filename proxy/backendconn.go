@@ -211,15 +211,21 @@ func (c *backendConn) awaitFirstByte() error {
 
 // heedKeepAlive takes note of how long the backend leaves the connection open, as its Keep-Alive header has it: timeout=5, max=100.
 func (c *backendConn) heedKeepAlive(header []string) {
+	c.life = lifeOf(header, c.life)
+}
+
+// lifeOf returns how long a connection may be idle that a backend has answered on with some Keep-Alive headers.
+func lifeOf(header []string, life time.Duration) time.Duration {
 	for _, value := range header {
 		for parameter := range strings.SplitSeq(value, ",") {
 			name, seconds, _ := strings.Cut(strings.TrimSpace(parameter), "=")
 			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
 				announced := time.Duration(n) * time.Second
-				c.life = min(c.life, announced-min(keepAliveMargin, announced/2))
+				life = min(life, announced-min(keepAliveMargin, announced/2))
 			}
 		}
 	}
+	return life
 }
 
 // release gives a connection back whose exchange was clean: request and response complete, nothing left over.

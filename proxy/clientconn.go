@@ -40,12 +40,8 @@ type clientConn struct {
 	framing requestFraming // belongs to whoever reads; one at a time
 	broken  error          // the stream's framing broke: nothing more is read
 
-	// onItsWay is called when the first request is on its way to its backend, or answered, or gone; perhaps more than once. It may be nil.
-	onItsWay func()
-
-	mu       sync.Mutex
-	prepared *preparedHandshake // with the first request's backend; nil if there is none
-	heads    int                // that were read, found in order and not yet handled
+	mu    sync.Mutex
+	heads int // that were read, found in order and not yet handled
 
 	open      int       // requests whose head has come and whose response has not ended
 	idleSince time.Time // since when open is 0
@@ -99,8 +95,6 @@ func (c *clientConn) handled() bool {
 
 // answered notes that the handler of a request has returned.
 func (c *clientConn) answered() {
-	c.departed()
-	c.takePrepared().drop() // where a reload has decided otherwise
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
@@ -151,15 +145,6 @@ func (c *clientConn) refuse(err *headError) error {
 	return &net.OpError{Op: "read", Err: net.ErrClosed}
 }
 
-// takePrepared returns what is known of the first request's backend, once.
-func (c *clientConn) takePrepared() *preparedHandshake {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.prepared
-	c.prepared = nil
-	return p
-}
-
 // readAhead reads what was read before, and then the connection.
 func (c *clientConn) readAhead(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
@@ -177,13 +162,6 @@ func (c *clientConn) takeAhead() []byte {
 	ahead := c.ahead
 	c.ahead = nil
 	return ahead
-}
-
-// departed notes that a request is on its way to its backend, or is not to go to one.
-func (c *clientConn) departed() {
-	if c.onItsWay != nil {
-		c.onItsWay()
-	}
 }
 
 // boundWait sets the deadline for the next read where net/http has set none: while no request is under way the client has
@@ -263,7 +241,6 @@ func (c *clientConn) interrupt() {
 
 // Close closes the connection; where the client may still be sending, later. A second call closes it at once.
 func (c *clientConn) Close() error {
-	c.departed()
 	c.mu.Lock()
 	c.interrupt()
 	again, reset, linger := c.closed, c.reset, c.midway && !c.reset
@@ -272,7 +249,6 @@ func (c *clientConn) Close() error {
 	if again {
 		return c.Conn.Close()
 	}
-	c.takePrepared().drop()
 	if linger {
 		go c.linger()
 		return nil

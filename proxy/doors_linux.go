@@ -14,18 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/session"
 	"wstunnel/internal/tunnel"
 )
 
-// doors take connections in on the event loops. A request for a tunnel is served there from its head to the tunnel's end;
-// everything else is handed to net/http, with the bytes that were read.
+// doors take connections in on the event loops. HTTP/1.x is served there, and every tunnel; what is not is handed to net/http, with the bytes
+// that were read.
 type doors struct {
 	server *Server
 	loops  *reactor.Group
-	// waiting holds, for each loop, the doors that no whole request has come through yet. Each set belongs to its loop.
-	waiting map[*reactor.Loop]map[*door]struct{}
+	rooms  map[*reactor.Loop]*room
+	// closing: no more are taken in.
 	closing atomic.Bool
-	order   order
+}
+
+// room is what the connections of one loop share. It belongs to that loop.
+type room struct {
+	worker  *session.Worker
+	conns   map[closable]struct{}
+	emptied chan struct{} // closed when the last has gone after the closing has begun; nil before
+}
+
+// closable is a connection that serves no tunnel.
+type closable interface {
+	// close ends it, behind the answer that is given now if there is one.
+	close()
 }
 
 func newDoors(s *Server) (*doors, error) {
@@ -34,9 +47,9 @@ func newDoors(s *Server) (*doors, error) {
 		return nil, err
 	}
 	loops.SetPipes(s.spare.loopPipes)
-	d := &doors{server: s, loops: loops, waiting: map[*reactor.Loop]map[*door]struct{}{}}
+	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}}
 	for _, loop := range loops.Loops {
-		d.waiting[loop] = map[*door]struct{}{}
+		d.rooms[loop] = &room{worker: session.NewWorker(loop), conns: map[closable]struct{}{}}
 	}
 	return d, nil
 }
@@ -68,12 +81,29 @@ func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
 		from.leave()
 		return
 	}
-	o := &door{doors: d, client: c, from: from, beforeTLS: handshake}
-	o.timer.On = o
-	c.Handle(o)
-	d.waiting[c.Loop()][o] = struct{}{}
-	c.Loop().Set(&o.timer, d.server.gen.Load().cfg.Timeouts.RequestHead)
+	room := d.rooms[c.Loop()]
+	if !handshake {
+		conn := &connection{doors: d, from: from}
+		room.conns[conn] = struct{}{}
+		conn.client = session.Serve(c, room.worker, conn)
+		return
+	}
+	a := &arrival{doors: d, conn: c, from: from}
+	a.timer.On = a
+	c.Handle(a)
+	room.conns[a] = struct{}{}
+	c.Loop().Set(&a.timer, d.server.gen.Load().cfg.Timeouts.RequestHead)
 	c.Resume()
+}
+
+// forget takes a connection out of its loop's room.
+func (d *doors) forget(loop *reactor.Loop, c closable) {
+	room := d.rooms[loop]
+	delete(room.conns, c)
+	if room.emptied != nil && len(room.conns) == 0 {
+		close(room.emptied)
+		room.emptied = nil
+	}
 }
 
 // takeHTTP1 takes a TLS connection back onto a loop after its handshake.
@@ -102,16 +132,28 @@ func (d *doors) takeHTTP1(conn net.Conn, from origin) {
 // onLoops makes tunnels that net/http has opened run on the same loops.
 func (d *doors) onLoops(opts *tunnel.Options) { opts.Loops = d.loops }
 
-// shutdown closes the doors that nobody has asked for anything through, and waits for the handshakes under way, until
-// ctx is done.
+// shutdown closes the connections that nobody has asked for anything on, lets the others have their answers, and waits for these and for the
+// handshakes under way, until ctx is done.
 func (d *doors) shutdown(ctx context.Context) {
 	d.closing.Store(true)
-	for loop, waiting := range d.waiting {
+	for loop, room := range d.rooms {
+		emptied := make(chan struct{})
 		loop.Post(func() {
-			for o := range waiting {
-				o.close()
+			if len(room.conns) == 0 {
+				close(emptied)
+				return
+			}
+			room.emptied = emptied
+			for c := range room.conns {
+				c.close()
 			}
 		})
+		defer func() {
+			select {
+			case <-emptied:
+			case <-ctx.Done():
+			}
+		}()
 	}
 	d.server.tunnels.awaitOpening(ctx)
 }

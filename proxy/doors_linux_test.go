@@ -170,7 +170,8 @@ func TestPanicWhileATunnelOpensEndsThatConnectionOnly(t *testing.T) {
 	await(t, "the lines in the log", func() bool { return strings.Count(f.log.String(), "panic in a callback") == 3 })
 }
 
-// TestReloadWhileABackendRefusesAHandshake takes the location away meanwhile. Nothing is left of the backend's connection.
+// TestReloadWhileABackendRefusesAHandshake takes the location away meanwhile. The handshake keeps to the configuration that it began under, and
+// nothing is left of the backend's connection.
 func TestReloadWhileABackendRefusesAHandshake(t *testing.T) {
 	asked, answer, ended := make(chan bool), make(chan bool), make(chan error, 1)
 	b := startBackend(t, func(_ *backend, conn net.Conn) {
@@ -188,7 +189,7 @@ func TestReloadWhileABackendRefusesAHandshake(t *testing.T) {
 	<-asked
 	f.apply(t, plainListener+oneSite(`{path: /other, http: "http://`+b.address+`"}`))
 	close(answer)
-	c.expect(404)
+	c.expect(403)
 	if err := <-ended; os.IsTimeout(err) {
 		t.Error("the connection to the backend stays open")
 	}

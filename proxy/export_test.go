@@ -27,7 +27,7 @@ func (s *Server) Counts() (c Counts) {
 	s.pools.mu.Lock()
 	for _, p := range s.pools.byKey {
 		p.mu.Lock()
-		c.Idle += len(p.idle)
+		c.Idle += len(p.idle) + len(p.kept)
 		p.mu.Unlock()
 	}
 	s.pools.mu.Unlock()

@@ -132,7 +132,6 @@ func (x *exchange) detach() bool { return x.stopCancel() }
 // counts. 1xx heads go on to the client as they come (RFC 9110, section 15.2).
 func (x *exchange) exchangeHeads(w *responseWriter, r *http.Request, conn *backendConn, out *head.Request) (*backendResponse, *upload, error) {
 	up, err := startUpload(w, r, conn, out, x.location.Timeouts.ResponseHead)
-	x.client.departed()
 	if err != nil {
 		return nil, nil, err
 	}

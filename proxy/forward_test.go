@@ -253,7 +253,7 @@ func TestResponseFraming(t *testing.T) {
 		{"HEAD without", "HEAD", "1.1", "HTTP/1.1 200 OK\r\n\r\n", "", "", "Content-Length"},
 		{"204", "GET", "1.1", "HTTP/1.1 204 No Content\r\n\r\n", "", "", "Content-Length"},
 		{"204 with a length", "GET", "1.1", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", "", "", "Content-Length"},
-		{"304", "GET", "1.1", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", "", "Etag: \"a\"", "Transfer-Encoding"},
+		{"304", "GET", "1.1", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", "", "ETag: \"a\"", "Transfer-Encoding"},
 		{"304 with a length", "GET", "1.1", "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", "", "", "Transfer-Encoding"},
 		{"no Content-Type", "GET", "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>hi</html>", "<html>hi</html>", "", "Content-Type"},
 		{"empty", "GET", "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", "Content-Length: 0", "Content-Type"},

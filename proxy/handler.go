@@ -33,6 +33,9 @@ type exchange struct {
 
 	stopCancel func() bool // see attach
 
+	status int   // that was answered; 0 for none
+	sent   int64 // bytes of the answer's body
+
 	err        error // what went wrong, for the log
 	clientGone bool
 	tunnelled  bool // a tunnel logs for itself
@@ -50,7 +53,10 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := newResponseWriter(rw, r)
 	x := s.newExchange(r.Context(), headOf(r), client.origin)
 	x.client = client
-	defer x.log(w)
+	defer func() {
+		x.status, x.sent = w.status, w.written
+		x.log()
+	}()
 	defer x.recover()
 	defer w.end()
 	x.serve(w, r)

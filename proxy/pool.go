@@ -43,6 +43,7 @@ type pool struct {
 
 	mu      sync.Mutex
 	idle    []*backendConn // oldest first
+	kept    []*kept        // those of event loops, oldest first
 	waiting list.List      // of time.Time: since when requests have waited for a new connection's first byte, the longest first
 	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
 	timer   *time.Timer    // for tend
@@ -66,7 +67,7 @@ func (p *pool) await() *list.Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if len(p.idle) > 0 {
+	if len(p.idle)+len(p.kept) > 0 {
 		p.tendAt(now.Add(p.patience()))
 	}
 	return p.waiting.PushBack(now)
@@ -140,7 +141,10 @@ func (p *pool) put(c *backendConn, now time.Time) (kept bool, surplus *backendCo
 	if p.retired || p.keepAlive == 0 || p.isBusy(now) {
 		return false, nil
 	}
-	if len(p.idle) == p.keepAlive {
+	if len(p.idle)+len(p.kept) >= p.keepAlive {
+		if len(p.idle) == 0 {
+			return false, nil
+		}
 		surplus = p.idle[0]
 		p.idle = slices.Delete(p.idle, 0, 1)
 	}
@@ -166,21 +170,24 @@ func (p *pool) drop(c *backendConn) bool {
 
 // closeOldest closes the connection that has been idle the longest, and reports whether there was one.
 func (p *pool) closeOldest() bool {
-	closed := p.shrink(func(idle []*backendConn) int { return min(1, len(idle)) })
+	closed := p.shrink(func(idle int) int { return min(1, idle) })
 	return closed > 0
 }
 
 // keepAtMost closes the oldest connections beyond n.
 func (p *pool) keepAtMost(n int) {
-	p.shrink(func(idle []*backendConn) int { return max(0, len(idle)-n) })
+	p.shrink(func(idle int) int { return max(0, idle-n) })
 }
 
 // shrink closes as many of the oldest connections as count says.
-func (p *pool) shrink(count func(idle []*backendConn) int) int {
+func (p *pool) shrink(count func(idle int) int) int {
 	p.mu.Lock()
-	n := count(p.idle)
-	closing := slices.Clone(p.idle[:n])
-	p.idle = slices.Delete(p.idle, 0, n)
+	n := count(len(p.idle) + len(p.kept))
+	own := min(n, len(p.idle))
+	closing := slices.Clone(p.idle[:own])
+	p.idle = slices.Delete(p.idle, 0, own)
+	rest := n - own
+	p.evictKept(func(*kept) bool { rest--; return rest >= 0 })
 	p.mu.Unlock()
 	closeAll(closing)
 	return n
@@ -218,8 +225,10 @@ func (p *pool) sortOut(now time.Time) (closing []*backendConn) {
 	p.due = time.Time{}
 	if p.isBusy(now) {
 		closing, p.idle = p.idle, nil
+		p.evictKept(func(*kept) bool { return true })
 		return closing
 	}
+	p.evictKept(func(k *kept) bool { return !now.Before(k.expires) })
 	p.idle = slices.DeleteFunc(p.idle, func(c *backendConn) bool {
 		if now.Before(c.expires) {
 			return false
@@ -238,7 +247,10 @@ func (p *pool) sortOut(now time.Time) (closing []*backendConn) {
 			p.tendAt(c.expires)
 		}
 	}
-	if longest := p.waiting.Front(); longest != nil && len(p.idle) > 0 {
+	for _, k := range p.kept {
+		p.tendAt(k.expires)
+	}
+	if longest := p.waiting.Front(); longest != nil && len(p.idle)+len(p.kept) > 0 {
 		p.tendAt(longest.Value.(time.Time).Add(p.patience()))
 	}
 	return closing

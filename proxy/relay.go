@@ -42,7 +42,7 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 	session := newRelaySession(x, resp.conn.end())
 	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header), opened: func() {
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
-		session.live = x.server.tunnels.announce(x.tunnelInfo(resp.Header))
+		session.live = x.server.tunnels.announce(x.tunnelInfo(fieldsOf(resp.Header)))
 		session.live.register(session)
 		there()
 	}}

@@ -118,6 +118,27 @@ func rewriteTrailers(trailers, fields head.Fields) (out head.Fields) {
 	return out
 }
 
+// announce adds a Trailer field with the names that a message announces, as far as they go on.
+func announce(dst, fields head.Fields) head.Fields {
+	if !fields.Has(head.Trailer) {
+		return dst
+	}
+	var trailers head.Fields
+	for name := range strings.SplitSeq(fields.Joined(head.Trailer), ",") {
+		if name = head.Trim(name); head.IsToken(name) {
+			trailers = append(trailers, head.Field{Name: name, ID: head.IDOf(name)})
+		}
+	}
+	var names []string
+	for _, f := range rewriteTrailers(trailers, fields) {
+		names = append(names, f.Name)
+	}
+	if len(names) > 0 {
+		dst.Add(head.Trailer, strings.Join(names, ", "))
+	}
+	return dst
+}
+
 // rewriteTarget maps the request target. Without a path in the location's target it goes on as it came;
 // with one, that replaces the matched prefix, joined with exactly one slash, and what follows goes on as it came.
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {

@@ -39,7 +39,7 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 		x.refusedUpgrade(w, resp, u)
 		return
 	}
-	if err := ws.CheckResponse(resp.Response, x.keys()); err != nil {
+	if err := x.checkSwitching(fieldsOf(resp.Header)); err != nil {
 		x.detach()
 		resp.conn.Close()
 		x.fail(w, fmt.Errorf("backend's handshake: %w", err))
@@ -71,28 +71,10 @@ func (x *exchange) upgradeRequest() *head.Request {
 	return out
 }
 
-// keys are the values of the handshake's Sec-WebSocket-Key.
-func (x *exchange) keys() (keys []string) {
-	for _, f := range x.in.request.Fields {
-		if f.ID == head.SecWebSocketKey {
-			keys = append(keys, f.Value)
-		}
-	}
-	return keys
-}
-
-// preparedHandshake is a handshake that was begun on an event loop: the request was sent on conn, or err is why it could not be.
-type preparedHandshake struct {
-	conn     *backendConn
-	err      error
-	exchange *exchange // as it was on the loop
-}
-
-// drop closes what nobody wants.
-func (p *preparedHandshake) drop() {
-	if p != nil && p.conn != nil {
-		p.conn.Close()
-	}
+// checkSwitching checks a backend's 101.
+func (x *exchange) checkSwitching(answer head.Fields) error {
+	switching := ws.Switching{Upgrade: answer.Values(head.Upgrade), Connection: answer.Values(head.Connection), Accept: answer.Values(head.SecWebSocketAccept)}
+	return switching.Check(x.in.request.Fields.Values(head.SecWebSocketKey))
 }
 
 // handshake sends the upgrade request and reads the backend's answer. A server that breaks off before the first byte of it has not taken
@@ -142,16 +124,6 @@ func (c *backendConn) readHandshake() (*backendResponse, error) {
 // askForUpgrade returns a connection on which the request was sent, in one write. The connection comes with an error too where the
 // sending failed.
 func (x *exchange) askForUpgrade(r *http.Request, servers *attempt) (*backendConn, error) {
-	p := x.client.takePrepared()
-	if p != nil && p.exchange.gen == x.gen {
-		x.start, x.backend = p.exchange.start, p.exchange.backend
-		if p.err != nil {
-			return nil, p.err
-		}
-		x.attach(r.Context(), p.conn)
-		return p.conn, p.conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
-	}
-	p.drop() // a reload came in between
 	conn, err := servers.conn(r.Context(), x.location.Timeouts.Connect, 0)
 	if err != nil {
 		return nil, err
@@ -159,7 +131,6 @@ func (x *exchange) askForUpgrade(r *http.Request, servers *attempt) (*backendCon
 	x.attach(r.Context(), conn)
 	conn.SetDeadline(time.Now().Add(x.location.Timeouts.Handshake))
 	_, err = conn.Write(http1.AppendRequest(make([]byte, 0, 1024), x.upgradeRequest()))
-	x.client.departed()
 	return conn, err
 }
 
@@ -195,9 +166,9 @@ func (x *exchange) join(w *responseWriter, resp *backendResponse) {
 	client.Conn.SetDeadline(time.Time{})
 	w.status = http.StatusSwitchingProtocols
 	x.tunnelled = true
-	opts := x.tunnelOptions(resp.Header)
+	opts := x.tunnelOptions(fieldsOf(resp.Header))
 	x.server.doors.onLoops(&opts)
-	x.server.tunnels.start(x.tunnelInfo(resp.Header), func(done func(tunnel.Result)) *tunnel.Tunnel {
+	x.server.tunnels.start(x.tunnelInfo(fieldsOf(resp.Header)), func(done func(tunnel.Result)) *tunnel.Tunnel {
 		t := tunnel.New(client, resp.conn.end(), opts)
 		t.Start(done)
 		return t
@@ -216,9 +187,9 @@ func switchingHead(h http.Header) []byte {
 }
 
 // tunnelOptions are those of a tunnel whose handshake ended with the given header.
-func (x *exchange) tunnelOptions(h http.Header) tunnel.Options {
+func (x *exchange) tunnelOptions(fields head.Fields) tunnel.Options {
 	return tunnel.Options{
-		Extensions:       len(h["Sec-Websocket-Extensions"]) > 0,
+		Extensions:       fields.Has(head.SecWebSocketExtensions),
 		IdleTimeout:      x.location.Timeouts.TunnelIdle,
 		HalfCloseTimeout: halfCloseTimeout,
 		CloseTimeout:     closeTimeout,
@@ -248,10 +219,10 @@ func hijack(w *responseWriter) (tunnel.End, error) {
 }
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open.
-func (x *exchange) tunnelInfo(h http.Header) tunnelInfo {
+func (x *exchange) tunnelInfo(fields head.Fields) tunnelInfo {
 	info := tunnelInfo{
 		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: x.in.request.Host, Path: x.in.path,
-		Backend: x.backend, Subprotocol: h.Get("Sec-Websocket-Protocol"), Mode: x.location.Mode,
+		Backend: x.backend, Subprotocol: fields.Get(head.SecWebSocketProtocol), Mode: x.location.Mode,
 	}
 	info.from.handshake = nil // of no more use
 	if x.in.client != x.in.peer {

@@ -10,8 +10,18 @@ import (
 
 // allowed says which packages of ours each package may import besides the standard library and modules, and why.
 var allowed = map[string]map[string]string{
-	"wstunnel/internal/ws":      {},
-	"wstunnel/internal/host":    {},
+	"wstunnel/internal/ws":   {},
+	"wstunnel/internal/host": {},
+	"wstunnel/internal/head": {},
+	"wstunnel/internal/http1": {
+		"wstunnel/internal/head": "what it takes apart becomes heads",
+		"wstunnel/internal/host": "a Host is checked",
+	},
+	"wstunnel/internal/session": {
+		"wstunnel/internal/head":    "it hands on heads",
+		"wstunnel/internal/http1":   "the protocol of its connections",
+		"wstunnel/internal/reactor": "its connections",
+	},
 	"wstunnel/internal/config":  {},
 	"wstunnel/internal/reactor": {},
 	"wstunnel/internal/pebble":  {},
@@ -29,6 +39,9 @@ var allowed = map[string]map[string]string{
 	"wstunnel/proxy": {
 		"wstunnel/internal/config":  "routes are compiled from it",
 		"wstunnel/internal/host":    "Host headers and sites' hosts are compared in one form",
+		"wstunnel/internal/head":    "heads are rewritten",
+		"wstunnel/internal/http1":   "and written to backends",
+		"wstunnel/internal/session": "requests and answers on event loops",
 		"wstunnel/internal/ws":      "handshakes are checked and relayed frames followed",
 		"wstunnel/internal/tunnel":  "an upgraded connection becomes one",
 		"wstunnel/internal/reactor": "clients are let in on event loops",
@@ -47,8 +60,10 @@ var forbidden = map[string][]string{
 	// It joins our package tls with others; importing crypto/tls too would need an alias for one of them.
 	"wstunnel/cmd/wstunnel": {"crypto/tls"},
 	// It knows bytes and does no I/O.
-	"wstunnel/internal/ws":   {"net", "os", "syscall"},
-	"wstunnel/internal/host": {"net", "os", "syscall"},
+	"wstunnel/internal/ws":    {"net", "os", "syscall"},
+	"wstunnel/internal/host":  {"net", "os", "syscall"},
+	"wstunnel/internal/head":  {"net", "os", "syscall"},
+	"wstunnel/internal/http1": {"net", "os", "syscall"},
 }
 
 func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {

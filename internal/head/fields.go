@@ -55,6 +55,16 @@ func (f Fields) Count(id ID) int {
 	return n
 }
 
+// Values returns the values of all fields of a name.
+func (f Fields) Values(id ID) (values []string) {
+	for i := range f {
+		if f[i].ID == id {
+			values = append(values, f[i].Value)
+		}
+	}
+	return values
+}
+
 // Lookup returns the value of the first field of a name in any spelling, for names that have no [ID].
 func (f Fields) Lookup(name string) (value string, ok bool) {
 	for i := range f {

@@ -18,7 +18,7 @@ const MaxResponseHead = 128 << 10
 const maxInformational = 16
 
 // ErrNotHTTP is what a backend's first bytes can be nothing of.
-var ErrNotHTTP = errors.New("the backend does not speak HTTP/1.x")
+var ErrNotHTTP = errors.New("no status line of HTTP/1")
 
 // ResponseDecoder follows the responses of one backend. For each request, in order, it is to be told by [ResponseDecoder.Expect].
 type ResponseDecoder struct {
@@ -79,7 +79,7 @@ func (d *ResponseDecoder) nextHead(p []byte) (n int, event Event, err error) {
 		whole = d.head
 	}
 	if !mayBeginResponse(whole) {
-		return 0, More, fmt.Errorf("%w: it begins with %s", ErrNotHTTP, head.Quoted(string(whole[:min(len(whole), 32)])))
+		return 0, More, fmt.Errorf("the answer begins with %s, which is %w", head.Quoted(string(whole[:min(len(whole), 32)])), ErrNotHTTP)
 	}
 	end := headEnd(whole, before)
 	switch {
@@ -111,11 +111,16 @@ func (d *ResponseDecoder) nextHead(p []byte) (n int, event Event, err error) {
 	return end - before, Head, nil
 }
 
-// mayBeginResponse reports whether p can begin a status line.
+// mayBeginResponse reports whether p can begin a status line (RFC 9112, section 4).
 func mayBeginResponse(p []byte) bool {
-	const begin = "HTTP/1."
-	n := min(len(p), len(begin))
-	return string(p[:n]) == begin[:n]
+	const form = "HTTP/1.d ddd"
+	for i := range min(len(p), len(form)) {
+		switch c := p[i]; {
+		case form[i] == 'd' && !isDigit(c), form[i] != 'd' && c != form[i]:
+			return false
+		}
+	}
+	return true
 }
 
 // parse parses a whole head. Its lines may end in a bare LF; a folded line is joined to the one before with a space (RFC 9112, section 5.2).
@@ -161,7 +166,7 @@ func parseStatusLine(line string) (*head.Response, error) {
 	version, rest, _ := strings.Cut(line, " ")
 	digit, ok := strings.CutPrefix(version, "HTTP/1.")
 	if !ok || len(digit) != 1 || !isDigit(digit[0]) {
-		return nil, fmt.Errorf("%w: the status line is %s", ErrNotHTTP, head.Quoted(line))
+		return nil, fmt.Errorf("the answer begins with %s, which is %w", head.Quoted(line), ErrNotHTTP)
 	}
 	code, _, _ := strings.Cut(head.Trim(rest), " ")
 	if len(code) != 3 || !isDigit(code[0]) || !isDigit(code[1]) || !isDigit(code[2]) || code[0] == '0' {

@@ -77,6 +77,9 @@ func (c *Conn) Handle(h Handler) { c.handler = h }
 // Loop returns the loop that c belongs to.
 func (c *Conn) Loop() *Loop { return c.loop }
 
+// Near reports whether the connection was dialled to this machine itself.
+func (c *Conn) Near() bool { return c.near }
+
 // Plain reports whether the stream's bytes are the descriptor's, as a splice needs it.
 func (c *Conn) Plain() bool { return c.tls == nil }
 
@@ -302,6 +305,31 @@ func (c *Conn) forget() {
 	c.dropPending()
 	c.loop.table[c.fd] = nil
 	c.loop.load.Add(-1)
+}
+
+// Move gives c, which is paused and has nothing pending, to another loop, and has then run there. Its handler stays. It is closed where that
+// can't be done, and then is not run.
+func (c *Conn) Move(to *Loop, then func()) {
+	if c.closed || c.out != nil || c.loop == to {
+		if !c.closed && c.loop == to {
+			then()
+		}
+		return
+	}
+	if c.watched {
+		c.mute()
+	}
+	c.forget()
+	c.closed = false
+	posted := to.Post(func() {
+		if err := to.add(c, 0); err == nil {
+			then()
+		}
+	})
+	if !posted {
+		c.closed = true
+		unix.Close(int(c.fd))
+	}
 }
 
 // Spare buffers are kept by a loop for pending bytes, so that a stall makes no garbage.

@@ -3,6 +3,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,7 @@ type Backend struct {
 	timer   reactor.Timer
 	limit   time.Duration // of silence
 	heard   time.Duration // when a byte came last, or the wait for one began
+	rest    []byte        // of what is being decoded
 
 	reused  bool // it has carried an exchange before
 	chunked bool // the request goes in chunks
@@ -155,6 +157,19 @@ func (b *Backend) Rest(ended func()) {
 	b.conn.Resume()
 }
 
+// Lend gives a resting connection to another worker's loop, and has then run there.
+func (b *Backend) Lend(to *Worker, then func()) {
+	b.onIdle = nil
+	b.conn.Pause()
+	b.conn.Move(to.Loop, func() {
+		b.worker = to
+		then()
+	})
+}
+
+// Closed reports whether the connection has ended.
+func (b *Backend) Closed() bool { return b.closed }
+
 // Close closes the connection. Nobody is told.
 func (b *Backend) Close() {
 	if b.closed {
@@ -165,12 +180,13 @@ func (b *Backend) Close() {
 	b.conn.Close()
 }
 
-// Take takes the connection away from the session. It is paused, and its handler still to be replaced.
-func (b *Backend) Take() *reactor.Conn {
+// Take takes the connection away from the session, with what was read of it behind the head that was told last. It is paused, and its handler still
+// to be replaced.
+func (b *Backend) Take() (conn *reactor.Conn, early []byte) {
 	b.closed, b.asker = true, nil
 	b.conn.Loop().Stop(&b.timer)
 	b.conn.Pause()
-	return b.conn
+	return b.conn, bytes.Clone(b.rest)
 }
 
 // Readable takes what the backend sent.
@@ -201,6 +217,7 @@ func (b *Backend) feed(p []byte) {
 	for !b.closed {
 		n, event, err := b.decoder.Next(p)
 		p = p[n:]
+		b.rest = p
 		switch {
 		case err != nil:
 			b.broke(err)

@@ -88,25 +88,20 @@ type Client struct {
 	answered  bool // the answer was written to its end
 	chunked   bool // the answer goes in chunks
 	opaque    bool // what comes is no HTTP any more
-	ended     bool // the client's stream has ended
+	spoke     bool // and it has come
 	left      int64
 	pending   int           // bytes that were not taken when the timer was set
 	until     time.Duration // when lingering ends
 }
 
-// Serve takes over a client's connection on its loop. ahead is what was read of it already.
-func Serve(conn *reactor.Conn, worker *Worker, server Server, ahead []byte) *Client {
+// Serve takes over a client's connection on its loop.
+func Serve(conn *reactor.Conn, worker *Worker, server Server) *Client {
 	c := &Client{conn: conn, worker: worker, server: server}
 	c.timer.On = c
 	conn.Handle(c)
 	requestHead, _ := server.Timeouts()
 	conn.Loop().Set(&c.timer, requestHead)
-	if len(ahead) > 0 {
-		c.feed(ahead)
-	}
-	if c.phase != gone {
-		conn.Resume()
-	}
+	conn.Resume()
 	return c
 }
 
@@ -138,8 +133,7 @@ func (c *Client) Readable(*reactor.Conn) {
 // atEnd deals with the end of the client's stream.
 func (c *Client) atEnd() {
 	switch {
-	case c.phase == serving && c.opaque:
-		c.ended = true
+	case c.phase == serving && c.opaque && c.spoke:
 		c.conn.Pause() // it may have said all it has to say; the tunnel will come upon the end
 	case c.phase == serving:
 		c.lost(io.EOF)
@@ -154,12 +148,19 @@ func (c *Client) feed(p []byte) {
 		return
 	}
 	c.decoding = true
-	defer func() { c.decoding, c.rest = false, nil }()
+	c.decode(p)
+	c.decoding, c.rest = false, nil
+	if c.phase == serving && c.answered && c.closing {
+		c.beginLingering()
+	}
+}
+
+func (c *Client) decode(p []byte) {
 	if len(c.ahead) > 0 {
 		p = append(c.ahead, p...)
 		c.ahead = nil
 	}
-	for c.phase != gone && c.phase != lingering {
+	for c.phase == idle || c.phase == serving && !(c.answered && c.closing) {
 		if c.phase == serving && (c.whole || c.paused) {
 			c.keep(p)
 			return
@@ -215,7 +216,7 @@ func (c *Client) begin(r *head.Request) {
 	c.request, c.phase = r, serving
 	c.whole, c.paused, c.responded, c.answered, c.chunked = false, false, false, false, false
 	c.closing = r.Close
-	c.opaque = r.Protocol != ""
+	c.opaque, c.spoke = r.Protocol != "", false
 	exchange := c.server.Requested(c, r)
 	if c.phase == serving && !c.answered {
 		c.exchange = exchange
@@ -223,6 +224,7 @@ func (c *Client) begin(r *head.Request) {
 }
 
 func (c *Client) data(p []byte) {
+	c.spoke = true
 	if c.exchange != nil && !c.answered {
 		c.exchange.Data(p)
 	}
@@ -283,9 +285,14 @@ func (c *Client) Respond(r *head.Response) {
 		c.chunked = r.Length == head.Unknown
 		dst = http1.AppendFraming(dst, r.Length)
 	}
-	c.closing = c.closing || !c.whole && (c.request.HasBody() || c.opaque) || c.opaque
+	c.closing = c.closing || c.opaque || !c.whole && !c.mayDiscard()
 	dst = c.appendConnection(dst, r)
 	w.out = append(dst, "\r\n"...)
+}
+
+// mayDiscard reports whether the rest of the request's body is here already, so that the connection can go on behind it.
+func (c *Client) mayDiscard() bool {
+	return !c.request.HasBody() || c.request.Length > 0 && c.decoder.Payload() <= uint64(len(c.ahead)+len(c.rest))
 }
 
 // appendConnection says what becomes of the connection.
@@ -398,6 +405,13 @@ func (c *Client) afterAnswer() {
 		c.beginLingering()
 	case c.whole:
 		c.next()
+	default:
+		c.paused = false
+		c.await()
+		if !c.decoding && len(c.ahead) > 0 {
+			c.feed(nil)
+		}
+		c.conn.Resume()
 	}
 }
 
@@ -463,6 +477,9 @@ func (c *Client) SayContinue() {
 		c.Flush()
 	}
 }
+
+// HeadText returns the head of the request that is served as it came.
+func (c *Client) HeadText() string { return c.decoder.Text }
 
 // Take takes the connection away from the session, with what was read of it and not yet handed on. It is paused, and its handler
 // still to be replaced.

@@ -33,21 +33,21 @@ func AsksForUpgrade(major, minor int, connection, upgrade []string) bool {
 	return major == 1 && minor >= 1 && HasToken(connection, "upgrade") && HasToken(upgrade, "websocket")
 }
 
-// CheckResponse checks that resp is the 101 that answers a handshake with the given Sec-WebSocket-Key headers
-// (RFC 6455, section 4.1): nothing answers any other number of them than one. The caller has seen the status 101.
-func CheckResponse(resp *http.Response, keys []string) error {
-	if len(keys) != 1 {
+// Switching are the fields of a 101 that say what was switched to.
+type Switching struct{ Upgrade, Connection, Accept []string }
+
+// Check checks that the 101 answers a handshake with the given Sec-WebSocket-Key headers
+// (RFC 6455, section 4.1): nothing answers any other number of them than one.
+func (s Switching) Check(keys []string) error {
+	switch {
+	case len(keys) != 1:
 		return fmt.Errorf("the 101 answers a request with %d Sec-WebSocket-Key headers; a tunnel needs one", len(keys))
-	}
-	if !HasToken(resp.Header["Upgrade"], "websocket") {
-		return fmt.Errorf("the 101 has Upgrade %s, not websocket", quoteList(resp.Header["Upgrade"]))
-	}
-	if !HasToken(resp.Header["Connection"], "upgrade") {
-		return fmt.Errorf("the 101 has Connection %s, not Upgrade", quoteList(resp.Header["Connection"]))
-	}
-	got := resp.Header["Sec-Websocket-Accept"]
-	if len(got) != 1 || strings.TrimSpace(got[0]) != Accept(keys[0]) {
-		return fmt.Errorf("the 101 has Sec-WebSocket-Accept %s; the key asks for %q", quoteList(got), Accept(keys[0]))
+	case !HasToken(s.Upgrade, "websocket"):
+		return fmt.Errorf("the 101 has Upgrade %s, not websocket", quoteList(s.Upgrade))
+	case !HasToken(s.Connection, "upgrade"):
+		return fmt.Errorf("the 101 has Connection %s, not Upgrade", quoteList(s.Connection))
+	case len(s.Accept) != 1 || strings.TrimSpace(s.Accept[0]) != Accept(keys[0]):
+		return fmt.Errorf("the 101 has Sec-WebSocket-Accept %s; the key asks for %q", quoteList(s.Accept), Accept(keys[0]))
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestWantsUpgrade(t *testing.T) {
 	}
 }
 
-func TestCheckResponse(t *testing.T) {
+func TestSwitching(t *testing.T) {
 	const accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 	key := []string{sampleKey}
 	good := []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", accept}
@@ -64,7 +64,8 @@ func TestCheckResponse(t *testing.T) {
 		{"two keys", []string{sampleKey, sampleKey}, good, false},
 	}
 	for _, tt := range tests {
-		err := CheckResponse(&http.Response{Header: request(1, tt.header...).Header}, tt.keys)
+		h := request(1, tt.header...).Header
+		err := Switching{h["Upgrade"], h["Connection"], h["Sec-Websocket-Accept"]}.Check(tt.keys)
 		if (err == nil) != tt.good {
 			t.Errorf("%s: %v", tt.name, err)
 		}

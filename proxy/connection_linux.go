@@ -1,0 +1,135 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/session"
+)
+
+// arrival is a connection that is to begin with a TLS handshake, until its first byte comes.
+type arrival struct {
+	*doors
+	conn  *reactor.Conn
+	from  origin
+	timer reactor.Timer
+}
+
+// Readable gives the connection to a goroutine for its handshake.
+func (a *arrival) Readable(*reactor.Conn) {
+	a.depart()
+	conn, err := a.conn.Release()
+	if err != nil {
+		a.server.admission.refuse("handing over: "+err.Error(), a.from.remote.Addr())
+		a.conn.Close()
+		a.from.leave()
+		return
+	}
+	go a.from.listener.serveTLS(conn, a.from)
+}
+
+// Drained is not told: nothing is written.
+func (a *arrival) Drained(*reactor.Conn) {}
+
+// Failed ends the connection.
+func (a *arrival) Failed(*reactor.Conn, error) { a.close() }
+
+// Expired ends the wait.
+func (a *arrival) Expired() { a.close() }
+
+func (a *arrival) depart() {
+	a.conn.Loop().Stop(&a.timer)
+	a.forget(a.conn.Loop(), a)
+}
+
+// close ends a connection that has sent nothing.
+func (a *arrival) close() {
+	a.depart()
+	a.conn.Close()
+	a.from.leave()
+}
+
+// connection is a client's connection over HTTP/1.x on an event loop.
+type connection struct {
+	*doors
+	from   origin
+	client *session.Client
+	peer   netip.Addr
+}
+
+// Requested begins an exchange. What no loop serves is handed to net/http.
+func (c *connection) Requested(client *session.Client, r *head.Request) session.Exchange {
+	c.client = client
+	x := &loopExchange{exchange: c.server.newExchange(c.server.ctx, r, c.from), conn: c, client: client}
+	if a := x.answerForChallenge(); a != nil {
+		x.give(a)
+		return x
+	}
+	d := x.decide()
+	switch {
+	case d.action == forwardHTTP && !x.location.http.target.TLS:
+		x.tell(d)
+		x.forward(x.location.http, "")
+	case d.action == openTunnel && x.location.Mode == config.ModeTunnel && !x.location.websocket.target.TLS:
+		x.tell(d)
+		x.forward(x.location.websocket, r.Protocol)
+	case d.action == forwardHTTP, d.action == openTunnel, d.action == serveStatic:
+		c.handOver()
+		return nil
+	default:
+		x.tell(d)
+		x.give(x.answerFor(d))
+	}
+	return x
+}
+
+// handOver gives the connection to net/http, with what was read from it.
+func (c *connection) handOver() {
+	read := []byte(c.client.HeadText())
+	conn, ahead := c.client.Take()
+	c.forget(conn.Loop(), c)
+	released, err := conn.Release()
+	if err != nil {
+		c.server.admission.refuse("handing over: "+err.Error(), c.from.remote.Addr())
+		conn.Close()
+		c.from.leave()
+		return
+	}
+	client := newClientConn(released, c.from)
+	client.ahead = append(read, ahead...)
+	there := c.server.tunnels.holdHandover()
+	go func() {
+		defer there()
+		c.server.web.http1.give(client)
+	}()
+}
+
+// Refused logs a head that was refused.
+func (c *connection) Refused(err *head.Error) {
+	c.server.logRefused(c.from, &headError{err.Status, err.Reason})
+}
+
+// Timeouts are those of the configuration that holds now.
+func (c *connection) Timeouts() (requestHead, keepAlive time.Duration) {
+	t := &c.server.gen.Load().cfg.Timeouts
+	return t.RequestHead, t.KeepAlive
+}
+
+// Closed counts the connection out.
+func (c *connection) Closed(client *session.Client) {
+	c.forget(client.Conn().Loop(), c)
+	c.from.leave()
+}
+
+// close ends the connection, behind the answer that is given now if there is one.
+func (c *connection) close() { c.client.CloseAfterAnswer() }
+
+// isGone reports an error that says just that the client has left.
+func isGone(err error) bool { return errors.Is(err, io.EOF) }

@@ -1,0 +1,291 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+
+	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/session"
+	"wstunnel/internal/tunnel"
+)
+
+// loopExchange is an exchange on an event loop.
+type loopExchange struct {
+	*exchange
+	conn   *connection
+	client *session.Client
+
+	// What the backend is sent.
+	out      *head.Request
+	held     []byte // of the body, until there is a backend
+	whole    bool
+	trailers head.Fields
+
+	// The way to a backend.
+	upstream *upstream
+	servers  *attempt
+	fresh    bool               // no idle connection will do
+	withdraw func()             // leaves the queue of max_connections; nil where there is none
+	lookUp   context.CancelFunc // ends the resolving of a name under way, or nil
+	dialing  *reactor.Dialing   // nil before there is an address
+	pool     *pool              // of the server that is tried now
+	wait     *list.Element      // in that pool
+	backend  *loopBackend       // nil before it is connected
+
+	answerFields head.Fields // of the backend's answer, as they came
+	opening      bool        // counted among the handshakes that may become a tunnel
+	over         bool
+}
+
+// maxHeld bounds what is held of a body while there is no backend to take it.
+const maxHeld = 64 << 10
+
+// give gives an answer of this front end's own, and ends the exchange.
+func (x *loopExchange) give(a *answer) {
+	fields := a.fields
+	x.addHSTS(&fields)
+	if a.close {
+		x.client.CloseAfterAnswer()
+	}
+	x.status, x.sent = a.status, int64(len(a.body))
+	x.finish()
+	x.client.Respond(&head.Response{Status: a.status, Fields: fields, Length: int64(len(a.body))})
+	x.client.Write([]byte(a.body))
+	x.client.End(nil)
+}
+
+// fail answers for a backend that did not.
+func (x *loopExchange) fail(err error) {
+	x.err = err
+	x.leaveServer()
+	x.give(answerForFailure(err))
+}
+
+// finish ends the exchange: it is logged once, and whatever it holds is let go.
+func (x *loopExchange) finish() {
+	if x.over {
+		return
+	}
+	x.over = true
+	x.leaveServer()
+	if x.opening {
+		x.server.tunnels.release()
+	}
+	x.log()
+}
+
+// Data takes a piece of the request's body, or what the client says behind an upgrade request.
+func (x *loopExchange) Data(p []byte) {
+	if x.backend == nil || x.out.Protocol != "" {
+		x.held = append(x.held, p...)
+		if len(x.held) >= maxHeld {
+			x.client.Pause()
+		}
+		return
+	}
+	x.backend.Write(p)
+	if !x.over && x.backend.Pending() > 0 {
+		x.client.Pause()
+	}
+}
+
+// Whole takes the end of the request.
+func (x *loopExchange) Whole(trailers head.Fields) {
+	x.whole, x.trailers = true, rewriteTrailers(trailers, x.in.request.Fields)
+	if x.backend != nil {
+		x.endRequest()
+	}
+}
+
+// Drained says that the client takes more of its answer.
+func (x *loopExchange) Drained() {
+	if x.backend != nil {
+		x.backend.Resume()
+	}
+}
+
+// Gone deals with a client that left, or that does not go on.
+func (x *loopExchange) Gone(err error) {
+	if x.over {
+		return
+	}
+	broken := errors.Is(err, session.ErrStalled) || errors.Is(err, session.ErrMalformed)
+	if !broken {
+		x.clientGone = true
+		if !isGone(err) {
+			x.err = err
+		}
+		x.finish()
+		return
+	}
+	x.err = err
+	x.leaveServer()
+	switch {
+	case x.client.Responded():
+		x.finish()
+		x.client.Abort()
+	case errors.Is(err, session.ErrStalled):
+		x.giveLast(textAnswer(http.StatusRequestTimeout, "the request body did not come in time"))
+	default:
+		x.giveLast(textAnswer(http.StatusBadRequest, "the request body is malformed or incomplete"))
+	}
+}
+
+func (x *loopExchange) giveLast(a *answer) {
+	a.close = true
+	x.give(a)
+}
+
+// Answered takes a head of the backend's answer.
+func (x *loopExchange) Answered(r *head.Response) {
+	x.backend.noteAnswer(r.Fields)
+	switch {
+	case r.Status == http.StatusSwitchingProtocols && x.out.Protocol != "":
+		x.switched(r)
+		return
+	case r.Status == http.StatusSwitchingProtocols:
+		x.fail(errors.New("the backend switched protocols, which nobody had asked for"))
+		return
+	case r.Status == http.StatusContinue:
+		return
+	case r.Status < 200:
+		x.client.Respond(&head.Response{Status: r.Status, Fields: dropHopByHop(r.Fields)})
+		x.client.Flush()
+		return
+	}
+	u := x.upstream
+	worker := x.client.Worker()
+	fields := worker.Fields[:0]
+	x.addHSTS(&fields)
+	fields = rewriteResponse(fields, r.Fields, r.Status, &x.in, x.location, u.target)
+	if r.Chunked {
+		fields = announce(fields, r.Fields)
+	}
+	worker.Fields = fields[:0]
+	x.hintAtHTTPS(r.Status, fields)
+	x.answerFields, x.status = r.Fields, r.Status
+	x.backend.Await(x.location.Timeouts.ResponseBody)
+	x.client.Respond(&head.Response{Status: r.Status, Fields: fields, Length: r.Length})
+}
+
+// Body takes a piece of the answer.
+func (x *loopExchange) Body(p []byte) {
+	x.sent += int64(len(p))
+	x.client.Write(p)
+	if !x.over && x.client.Pending() > 0 {
+		x.backend.Pause()
+	}
+}
+
+// Caught sends on what came: an event, half a page.
+func (x *loopExchange) Caught() { x.client.Flush() }
+
+// Done ends the exchange.
+func (x *loopExchange) Done(trailers head.Fields) {
+	trailers = rewriteTrailers(trailers, x.answerFields)
+	backend := x.backend
+	x.backend = nil
+	if x.whole && x.out.Protocol == "" && !x.out.Close {
+		backend.release()
+	} else {
+		backend.close()
+	}
+	x.finish()
+	x.client.End(trailers)
+}
+
+// Took says that the backend takes more of the request.
+func (x *loopExchange) Took() {
+	if !x.whole {
+		x.client.Resume()
+	}
+}
+
+// Broke deals with a backend that broke off.
+func (x *loopExchange) Broke(err error) {
+	backend := x.backend
+	x.backend = nil
+	backend.uncount()
+	silent := !backend.Began()
+	switch {
+	case x.client.Responded():
+		x.err = err
+		x.finish()
+		x.client.Abort()
+	case x.out.Protocol != "" && silent:
+		x.pool.delay()
+		x.tryNext(x.wrapHandshake(err))
+	case x.out.Protocol != "":
+		x.fail(x.wrapHandshake(err))
+	case backend.Reused() && silent && x.repeatable() && !errors.Is(err, os.ErrDeadlineExceeded):
+		x.fresh = true // the connection was stale
+		x.leaveServer()
+		x.servers = x.upstream.attempt()
+		x.dialNext()
+	case silent && !backend.Reused():
+		x.diagnose(err)
+	default:
+		x.fail(err)
+	}
+}
+
+// diagnose fails, when it is known what a server that broke off without a word looks like.
+func (x *loopExchange) diagnose(err error) {
+	conn, p, ctx := x.client.Conn(), x.pool, x.server.ctx
+	go func() {
+		err := p.diagnose(ctx, err)
+		conn.Loop().Post(func() {
+			conn.Do(func() {
+				if !x.over {
+					x.fail(err)
+				}
+			})
+		})
+	}()
+}
+
+// repeatable reports whether the request can be sent again after a connection broke under it.
+func (x *loopExchange) repeatable() bool {
+	return !x.in.request.HasBody() && idempotent(x.in.request.Method)
+}
+
+// switched checks a 101 and opens the tunnel.
+func (x *loopExchange) switched(r *head.Response) {
+	if err := x.checkSwitching(r.Fields); err != nil {
+		x.fail(x.wrapHandshake(err))
+		return
+	}
+	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.target)
+	backend, backendEarly := x.backend.take()
+	x.backend = nil
+	conn, early := x.client.Take()
+	early = append(x.held, early...)
+	x.conn.forget(conn.Loop(), x.conn)
+	defer func() {
+		if !x.tunnelled {
+			backend.Close()
+			conn.Close()
+			x.from.leave()
+		}
+		x.finish()
+	}()
+	answer := http1.AppendStatus(make([]byte, 0, 512), http.StatusSwitchingProtocols)
+	answer = append(answer, "Upgrade: websocket\r\nConnection: Upgrade\r\n"...)
+	answer = append(http1.AppendFields(answer, fields, false), "\r\n"...)
+	if err := conn.Write(answer); err != nil {
+		x.err, x.clientGone = err, true
+		return
+	}
+	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
+	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
+		x.tunnelled, x.slot = true, nil // the slot is the tunnel's
+		return tunnel.Join(conn, backend, early, backendEarly, options, done)
+	})
+}

@@ -1,0 +1,207 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"wstunnel/internal/http1"
+	"wstunnel/internal/reactor"
+)
+
+// forward carries the exchange to a backend; with a protocol it asks for an upgrade to that.
+func (x *loopExchange) forward(u *upstream, protocol string) {
+	x.upstream = u
+	if protocol != "" {
+		x.opening = true
+		x.server.tunnels.hold()
+		x.out = x.upgradeRequest()
+	} else {
+		x.out = rewriteRequest(nil, &x.in, x.location, u.target, "")
+		x.out.Fields = announce(x.out.Fields, x.in.request.Fields)
+		x.out.Close = x.in.request.HasBody() && !http1.BodyExpected(x.in.request.Method) || u.target.KeepAlive == 0
+	}
+	x.servers = u.attempt()
+	x.dialNext()
+}
+
+// dialNext goes to the next server, when there is a turn for it.
+func (x *loopExchange) dialNext() {
+	if len(x.servers.left) == 0 {
+		x.fail(x.servers.err())
+		return
+	}
+	conn := x.client.Conn()
+	p, s, withdraw := x.servers.reserve(func(p *pool, s *slot, err error) {
+		posted := conn.Loop().Post(func() { conn.Do(func() { x.turn(p, s, err) }) })
+		if !posted {
+			s.free()
+		}
+	})
+	if x.withdraw = withdraw; p != nil {
+		x.turn(p, s, nil)
+	}
+}
+
+// turn asks a server: on an idle connection if one will do, else on a new one.
+func (x *loopExchange) turn(p *pool, s *slot, err error) {
+	x.withdraw = nil
+	switch {
+	case x.over:
+		s.free()
+		return
+	case err != nil:
+		x.fail(err)
+		return
+	}
+	x.pool, x.slot, x.exchange.backend = p, s, p.address
+	worker := x.client.Worker()
+	b := p.takeOnLoop(worker, x.maxIdle())
+	switch {
+	case b == nil:
+		x.dial()
+	case b.worker == worker:
+		x.ask(b)
+	default:
+		b.lend(worker, func(b *loopBackend) { x.client.Conn().Do(func() { x.lent(b) }) })
+	}
+}
+
+// lent goes on with another loop's connection, or with a new one.
+func (x *loopExchange) lent(b *loopBackend) {
+	switch {
+	case b == nil:
+		x.dial()
+	case x.over:
+		b.close()
+	default:
+		x.ask(b)
+	}
+}
+
+// dial opens a new connection.
+func (x *loopExchange) dial() {
+	if x.over {
+		return
+	}
+	p := x.pool
+	if x.slot != nil {
+		p.keepAtMost(x.slot.spare())
+	}
+	p.among.count.Add(1)
+	if x.server.backendsFull() {
+		p.among.count.Add(-1)
+		x.fail(errBackendsFull)
+		return
+	}
+	x.wait = p.await()
+	conn := x.client.Conn()
+	loop := conn.Loop()
+	timeout := x.location.Timeouts.Connect
+	deadline := loop.Now() + timeout
+	x.lookUp = p.sockaddrs(loop, timeout, func(addresses []unix.Sockaddr, err error) {
+		conn.Do(func() {
+			switch {
+			case x.over:
+			case err != nil:
+				x.dialFailed(err)
+			default:
+				x.dialing = loop.Dial(addresses, deadline-loop.Now(), func(c *reactor.Conn, err error) {
+					conn.Do(func() { x.dialled(c, err) })
+				})
+			}
+		})
+	})
+}
+
+func (x *loopExchange) dialled(c *reactor.Conn, err error) {
+	x.dialing = nil
+	if err != nil {
+		x.dialFailed(err)
+		return
+	}
+	x.ask(newLoopBackend(c, x.client.Worker(), x.pool, x.wait))
+}
+
+func (x *loopExchange) dialFailed(err error) {
+	if isSilence(err) {
+		x.pool.delay()
+	}
+	x.tryNext(fmt.Errorf("connecting to %s: %w", x.pool.address, err))
+}
+
+// tryNext goes on to the next server.
+func (x *loopExchange) tryNext(err error) {
+	x.leaveServer()
+	x.servers.failed(x.pool, err)
+	x.dialNext()
+}
+
+// leaveServer ends what the server was asked for; it may be called more than once.
+func (x *loopExchange) leaveServer() {
+	if x.withdraw != nil {
+		x.withdraw()
+	}
+	if x.lookUp != nil {
+		x.lookUp()
+	}
+	x.dialing.Cancel()
+	switch {
+	case x.backend != nil:
+		x.backend.close()
+	case x.wait != nil:
+		x.pool.leave(x.wait)
+		x.pool.among.count.Add(-1)
+	}
+	x.withdraw, x.lookUp, x.dialing, x.backend, x.wait = nil, nil, nil, nil, nil
+	x.slot.free()
+	x.slot = nil
+}
+
+// ask sends the request, with what has come of its body.
+func (x *loopExchange) ask(b *loopBackend) {
+	x.backend, x.wait, x.lookUp = b, nil, nil
+	b.slot, x.slot = x.slot, nil
+	limit := x.location.Timeouts.ResponseHead
+	body := x.held
+	if x.out.Protocol != "" {
+		limit, body = x.location.Timeouts.Handshake, nil // what came behind the request is for the tunnel
+	} else {
+		x.held = nil
+	}
+	b.Ask(x, x.out, body)
+	if x.backend != b {
+		return // it broke
+	}
+	b.Await(limit)
+	if x.out.Protocol != "" {
+		x.slot, b.slot = b.slot, nil
+		return
+	}
+	if x.whole {
+		x.endRequest()
+		return
+	}
+	if x.in.request.Expect {
+		x.client.SayContinue()
+	}
+	if b.Pending() == 0 {
+		x.client.Resume()
+	}
+}
+
+// endRequest ends the request. The time for the answer's head begins now.
+func (x *loopExchange) endRequest() {
+	b := x.backend
+	b.End(x.trailers)
+	if x.backend == b && x.status == 0 {
+		b.Await(x.location.Timeouts.ResponseHead)
+	}
+}
+
+// wrapHandshake says what an error was about.
+func (x *loopExchange) wrapHandshake(err error) error {
+	return fmt.Errorf("handshake with %s: %w", x.pool.address, err)
+}
