@@ -101,18 +101,23 @@ func (p *pool) connect(ctx context.Context, timeout time.Duration) (net.Conn, er
 	if !p.secure {
 		return conn, nil
 	}
-	secure := tls.Client(tunnel.Transport(conn), &tls.Config{
-		ServerName:         p.serverName,
-		RootCAs:            p.roots,
-		InsecureSkipVerify: !p.verify, // `tls_verify: false`
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
-	})
+	secure := tls.Client(tunnel.Transport(conn), p.tlsConfig())
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", p.address, err)
 	}
 	return secure, nil
+}
+
+// tlsConfig is that of the handshake with the server.
+func (p *pool) tlsConfig() *tls.Config {
+	return &tls.Config{
+		ServerName:         p.serverName,
+		RootCAs:            p.roots,
+		InsecureSkipVerify: !p.verify, // `tls_verify: false`
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+	}
 }
 
 // queuePause is the time between two attempts at a Unix socket whose queue is full, which the kernel does not announce the end of.

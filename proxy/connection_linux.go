@@ -5,63 +5,18 @@ package proxy
 import (
 	"errors"
 	"io"
-	"net/netip"
 	"time"
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
-	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
 )
-
-// arrival is a connection that is to begin with a TLS handshake, until its first byte comes.
-type arrival struct {
-	*doors
-	conn  *reactor.Conn
-	from  origin
-	timer reactor.Timer
-}
-
-// Readable gives the connection to a goroutine for its handshake.
-func (a *arrival) Readable(*reactor.Conn) {
-	a.depart()
-	conn, err := a.conn.Release()
-	if err != nil {
-		a.server.admission.refuse("handing over: "+err.Error(), a.from.remote.Addr())
-		a.conn.Close()
-		a.from.leave()
-		return
-	}
-	go a.from.listener.serveTLS(conn, a.from)
-}
-
-// Drained is not told: nothing is written.
-func (a *arrival) Drained(*reactor.Conn) {}
-
-// Failed ends the connection.
-func (a *arrival) Failed(*reactor.Conn, error) { a.close() }
-
-// Expired ends the wait.
-func (a *arrival) Expired() { a.close() }
-
-func (a *arrival) depart() {
-	a.conn.Loop().Stop(&a.timer)
-	a.forget(a.conn.Loop(), a)
-}
-
-// close ends a connection that has sent nothing.
-func (a *arrival) close() {
-	a.depart()
-	a.conn.Close()
-	a.from.leave()
-}
 
 // connection is a client's connection over HTTP/1.x on an event loop.
 type connection struct {
 	*doors
 	from   origin
 	client *session.Client
-	peer   netip.Addr
 }
 
 // Requested begins an exchange. What no loop serves is handed to net/http.
@@ -74,13 +29,13 @@ func (c *connection) Requested(client *session.Client, r *head.Request) session.
 	}
 	d := x.decide()
 	switch {
-	case d.action == forwardHTTP && !x.location.http.target.TLS:
+	case d.action == forwardHTTP:
 		x.tell(d)
 		x.forward(x.location.http, "")
-	case d.action == openTunnel && x.location.Mode == config.ModeTunnel && !x.location.websocket.target.TLS:
+	case d.action == openTunnel && x.location.Mode == config.ModeTunnel:
 		x.tell(d)
 		x.forward(x.location.websocket, r.Protocol)
-	case d.action == forwardHTTP, d.action == openTunnel, d.action == serveStatic:
+	case d.action == openTunnel, d.action == serveStatic:
 		c.handOver()
 		return nil
 	default:

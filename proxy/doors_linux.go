@@ -106,29 +106,6 @@ func (d *doors) forget(loop *reactor.Loop, c closable) {
 	}
 }
 
-// takeHTTP1 takes a TLS connection back onto a loop after its handshake.
-func (d *doors) takeHTTP1(conn net.Conn, from origin) {
-	c, err := reactor.Adopt(conn)
-	if err != nil {
-		conn.Close()
-		from.leave()
-		return
-	}
-	loop := d.loops.Pick()
-	posted := loop.Post(func() {
-		if err := loop.Add(c, nil); err != nil {
-			from.leave()
-			return
-		}
-		c.SetKeepAlive(tunnel.KeepAlive) // the net package has set its own
-		d.open(c, from, false)
-	})
-	if !posted {
-		c.Close()
-		from.leave()
-	}
-}
-
 // onLoops makes tunnels that net/http has opened run on the same loops.
 func (d *doors) onLoops(opts *tunnel.Options) { opts.Loops = d.loops }
 

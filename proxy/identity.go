@@ -16,9 +16,6 @@ const acmeTLS = "acme-tls/1"
 // challengePath is where an ACME authority asks for the answer to an HTTP-01 challenge (RFC 8555, section 8.3).
 const challengePath = "/.well-known/acme-challenge/"
 
-// clientSubject is the header that tells a backend whom the client's certificate names. No client can set it.
-const clientSubject = "X-Client-Subject"
-
 // handshakeInfo is what a client said of itself in its TLS handshake.
 type handshakeInfo struct {
 	serverName string              // empty if it gave none

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"time"
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
@@ -29,15 +30,17 @@ type loopExchange struct {
 	trailers head.Fields
 
 	// The way to a backend.
-	upstream *upstream
-	servers  *attempt
-	fresh    bool               // no idle connection will do
-	withdraw func()             // leaves the queue of max_connections; nil where there is none
-	lookUp   context.CancelFunc // ends the resolving of a name under way, or nil
-	dialing  *reactor.Dialing   // nil before there is an address
-	pool     *pool              // of the server that is tried now
-	wait     *list.Element      // in that pool
-	backend  *loopBackend       // nil before it is connected
+	upstream  *upstream
+	servers   *attempt
+	fresh     bool               // no idle connection will do
+	withdraw  func()             // leaves the queue of max_connections; nil where there is none
+	lookUp    context.CancelFunc // ends the resolving of a name under way, or nil
+	dialing   *reactor.Dialing   // nil before there is an address
+	shaking   *reactor.Conn      // in its TLS handshake
+	connectBy time.Duration      // on the loop's clock
+	pool      *pool              // of the server that is tried now
+	wait      *list.Element      // in that pool
+	backend   *loopBackend       // nil before it is connected
 
 	answerFields head.Fields // of the backend's answer, as they came
 	opening      bool        // counted among the handshakes that may become a tunnel

@@ -3,7 +3,9 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 
@@ -100,7 +102,7 @@ func (x *loopExchange) dial() {
 	conn := x.client.Conn()
 	loop := conn.Loop()
 	timeout := x.location.Timeouts.Connect
-	deadline := loop.Now() + timeout
+	x.connectBy = loop.Now() + timeout
 	x.lookUp = p.sockaddrs(loop, timeout, func(addresses []unix.Sockaddr, err error) {
 		conn.Do(func() {
 			switch {
@@ -108,7 +110,7 @@ func (x *loopExchange) dial() {
 			case err != nil:
 				x.dialFailed(err)
 			default:
-				x.dialing = loop.Dial(addresses, deadline-loop.Now(), func(c *reactor.Conn, err error) {
+				x.dialing = loop.Dial(addresses, x.connectBy-loop.Now(), func(c *reactor.Conn, err error) {
 					conn.Do(func() { x.dialled(c, err) })
 				})
 			}
@@ -122,6 +124,28 @@ func (x *loopExchange) dialled(c *reactor.Conn, err error) {
 		x.dialFailed(err)
 		return
 	}
+	if !x.pool.secure {
+		x.ask(newLoopBackend(c, x.client.Worker(), x.pool, x.wait))
+		return
+	}
+	x.shaking = c
+	config := x.pool.tlsConfig()
+	c.Handshake(x.server.ctx, func(transport net.Conn) *tls.Conn { return tls.Client(transport, config) }, x.connectBy-c.Loop().Now(), x.shaken)
+}
+
+// shaken goes on behind the TLS handshake with a server, which was an answer of its kind.
+func (x *loopExchange) shaken(_ tls.ConnectionState, err error) {
+	c := x.shaking
+	x.shaking = nil
+	if err != nil {
+		c.Close()
+		if isSilence(err) {
+			x.pool.delay()
+		}
+		x.tryNext(fmt.Errorf("TLS handshake with %s: %w", x.pool.address, err))
+		return
+	}
+	x.pool.leave(x.wait)
 	x.ask(newLoopBackend(c, x.client.Worker(), x.pool, x.wait))
 }
 
@@ -148,6 +172,10 @@ func (x *loopExchange) leaveServer() {
 		x.lookUp()
 	}
 	x.dialing.Cancel()
+	if x.shaking != nil {
+		x.shaking.Close()
+		x.shaking = nil
+	}
 	switch {
 	case x.backend != nil:
 		x.backend.close()

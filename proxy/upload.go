@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,8 +37,10 @@ type upload struct {
 // startUpload writes the head, in one write, and then the body in a goroutine of its own, which [upload.abandon] waits for.
 func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *head.Request, headTimeout time.Duration) (*upload, error) {
 	up := &upload{w: w, conn: conn, headTimeout: headTimeout, done: make(chan struct{})}
-	if names := trailerNames(rewriteTrailers(namesOf(r.Trailer), fieldsOf(r.Header))); names != "" {
-		out.Fields.Add(head.Trailer, names)
+	if names := headerNames(r.Trailer); names != "" {
+		fields := fieldsOf(r.Header)
+		fields.Add(head.Trailer, names)
+		out.Fields = announce(out.Fields, fields)
 	}
 	conn.SetWriteDeadline(time.Now().Add(headTimeout))
 	if _, err := conn.Write(http1.AppendRequest(make([]byte, 0, 1024), out)); err != nil {
@@ -52,13 +56,7 @@ func startUpload(w *responseWriter, r *http.Request, conn *backendConn, out *hea
 	return up, nil
 }
 
-func trailerNames(trailers head.Fields) string {
-	names := make([]string, 0, len(trailers))
-	for _, f := range trailers {
-		names = append(names, f.Name)
-	}
-	return strings.Join(names, ", ")
-}
+func headerNames(h http.Header) string { return strings.Join(slices.Sorted(maps.Keys(h)), ", ") }
 
 // send copies the body. If the client fails, the backend's connection is closed, so that it can't take half a body
 // for a whole one; if the backend fails, it may still have answered.

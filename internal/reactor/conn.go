@@ -301,6 +301,9 @@ func (c *Conn) Reset() {
 
 // forget takes c off the loop, and leaves it to the closing of the descriptor to take it out of epoll.
 func (c *Conn) forget() {
+	if h, ok := c.handler.(*handshaking); ok {
+		h.feed.expire(net.ErrClosed)
+	}
 	c.closed, c.reading, c.waiting = true, false, false
 	c.dropPending()
 	c.loop.table[c.fd] = nil

@@ -18,8 +18,10 @@ type Group struct {
 	log       *slog.Logger
 	start     time.Time    // the zero of the loops' clocks
 	listeners atomic.Int32 // that there have been
-	watcher   atomic.Pointer[func(held time.Duration)]
-	pipes     atomic.Int32 // that a loop may have
+	// handshakes holds those that compute now.
+	handshakes chan struct{}
+	watcher    atomic.Pointer[func(held time.Duration)]
+	pipes      atomic.Int32 // that a loop may have
 
 	mu             sync.Mutex // guards what follows
 	acceptFailures int        // since the last line about them
@@ -52,7 +54,7 @@ func (g *Group) watch(f func()) {
 
 // NewGroup starts the loops. What goes wrong inside callbacks is logged to log.
 func NewGroup(log *slog.Logger) (*Group, error) {
-	g := &Group{log: log, start: time.Now()}
+	g := &Group{log: log, start: time.Now(), handshakes: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	g.pipes.Store(maxPipes)
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop(g)

@@ -4,6 +4,7 @@ package reactor
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -107,4 +108,23 @@ func socketError(fd int32) error {
 		return nil
 	}
 	return unix.Errno(code)
+}
+
+// addresses returns the two ends of a connection: a *net.TCPAddr each, or a *net.UnixAddr.
+func addresses(fd int32) (local, remote net.Addr) {
+	own, _ := unix.Getsockname(int(fd))
+	peer, _ := unix.Getpeername(int(fd))
+	return netAddr(own), netAddr(peer)
+}
+
+func netAddr(a unix.Sockaddr) net.Addr {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return &net.TCPAddr{IP: a.Addr[:], Port: a.Port}
+	case *unix.SockaddrInet6:
+		return &net.TCPAddr{IP: a.Addr[:], Port: a.Port}
+	case *unix.SockaddrUnix:
+		return &net.UnixAddr{Name: a.Name, Net: "unix"}
+	}
+	return &net.UnixAddr{Net: "unix"}
 }

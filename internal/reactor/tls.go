@@ -19,6 +19,9 @@ import (
 type Transport struct {
 	blocking net.Conn // nil while on a loop
 	conn     *Conn    // nil while blocking
+	feed     *feed    // while it does its handshake
+	left     []byte   // of the handshake: ciphertext to be read first
+	leftErr  error    // and the end behind it
 	secure   *tls.Conn
 	local    net.Addr
 	remote   net.Addr
@@ -40,7 +43,18 @@ var errWouldBlock net.Error = wouldBlock{}
 
 // Read reads ciphertext. On a loop it never blocks, and makes no call to learn what the last one told.
 func (t *Transport) Read(p []byte) (int, error) {
-	if t.conn == nil {
+	switch {
+	case t.feed != nil:
+		return t.feed.read(p)
+	case len(t.left) > 0:
+		n := copy(p, t.left)
+		if t.left = t.left[n:]; len(t.left) == 0 {
+			t.left = nil
+		}
+		return n, nil
+	case t.leftErr != nil:
+		return 0, t.leftErr
+	case t.conn == nil:
 		return t.blocking.Read(p)
 	}
 	return t.conn.readCiphertext(p)
@@ -48,7 +62,10 @@ func (t *Transport) Read(p []byte) (int, error) {
 
 // Write writes ciphertext. On a loop the records of one call of crypto/tls are collected and leave together.
 func (t *Transport) Write(p []byte) (int, error) {
-	if t.conn == nil {
+	switch {
+	case t.feed != nil:
+		return t.feed.write(p)
+	case t.conn == nil:
 		return t.blocking.Write(p)
 	}
 	l := t.conn.loop
@@ -61,7 +78,11 @@ func (t *Transport) Write(p []byte) (int, error) {
 
 // Close closes the connection.
 func (t *Transport) Close() error {
-	if t.conn == nil {
+	switch {
+	case t.feed != nil:
+		t.feed.expire(net.ErrClosed)
+		return nil
+	case t.conn == nil:
 		return t.blocking.Close()
 	}
 	return errOnLoop
@@ -93,7 +114,7 @@ func (t *Transport) SetLinger(seconds int) error {
 
 // SetDeadline sets the deadlines of the blocking connection; a loop has none.
 func (t *Transport) SetDeadline(at time.Time) error {
-	if t.conn == nil {
+	if t.blocking != nil {
 		return t.blocking.SetDeadline(at)
 	}
 	return nil
@@ -101,7 +122,7 @@ func (t *Transport) SetDeadline(at time.Time) error {
 
 // SetReadDeadline sets the deadline for reads of the blocking connection.
 func (t *Transport) SetReadDeadline(at time.Time) error {
-	if t.conn == nil {
+	if t.blocking != nil {
 		return t.blocking.SetReadDeadline(at)
 	}
 	return nil
@@ -109,7 +130,7 @@ func (t *Transport) SetReadDeadline(at time.Time) error {
 
 // SetWriteDeadline sets the deadline for writes of the blocking connection.
 func (t *Transport) SetWriteDeadline(at time.Time) error {
-	if t.conn == nil {
+	if t.blocking != nil {
 		return t.blocking.SetWriteDeadline(at)
 	}
 	return nil

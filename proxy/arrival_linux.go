@@ -1,0 +1,112 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"wstunnel/internal/reactor"
+)
+
+// arrival is a connection over TLS from its accept to the end of its handshake.
+type arrival struct {
+	*doors
+	conn  *reactor.Conn
+	from  origin
+	timer reactor.Timer
+	// turnedAway: the client has been told what is wrong, and is let end.
+	turnedAway bool
+}
+
+// Readable begins the handshake with the first byte.
+func (a *arrival) Readable(c *reactor.Conn) {
+	if a.turnedAway {
+		if _, err := c.Read(); err != nil {
+			a.close()
+		}
+		return
+	}
+	c.Loop().Stop(&a.timer)
+	settings := a.server.gen.Load().tls
+	if settings == nil {
+		a.close()
+		return
+	}
+	c.Handshake(a.server.ctx, func(transport net.Conn) *tls.Conn { return tls.Server(transport, settings) }, tlsHandshakeTimeout, a.shaken)
+}
+
+// Drained is of no interest.
+func (a *arrival) Drained(*reactor.Conn) {}
+
+// Failed ends the connection.
+func (a *arrival) Failed(*reactor.Conn, error) { a.close() }
+
+// Expired ends a wait.
+func (a *arrival) Expired() { a.close() }
+
+// close ends the connection.
+func (a *arrival) close() {
+	a.conn.Loop().Stop(&a.timer)
+	a.conn.Close()
+	a.forget(a.conn.Loop(), a)
+	a.from.leave()
+}
+
+// shaken hands the connection to whoever speaks the protocol that was chosen.
+func (a *arrival) shaken(state tls.ConnectionState, err error) {
+	switch {
+	case err != nil:
+		a.failed(err)
+		return
+	case state.NegotiatedProtocol == acmeTLS: // the handshake was all that the authority wanted (RFC 8737, section 3)
+		a.close()
+		return
+	}
+	a.from.handshake = handshakeInfoOf(state)
+	a.forget(a.conn.Loop(), a)
+	if state.NegotiatedProtocol == "h2" {
+		a.handOver()
+		return
+	}
+	a.open(a.conn, a.from, false)
+}
+
+// handOver gives a connection over HTTP/2 to net/http.
+func (a *arrival) handOver() {
+	conn, err := a.conn.Release()
+	if err != nil {
+		a.server.admission.refuse("handing over: "+err.Error(), a.from.remote.Addr())
+		a.conn.Close()
+		a.from.leave()
+		return
+	}
+	there := a.server.tunnels.holdHandover()
+	go func() {
+		defer there()
+		a.server.web.http2.give(newH2Conn(newClientConn(conn, a.from)))
+	}()
+}
+
+// failed answers a client that speaks plain HTTP to a TLS port, and closes. Failed handshakes are
+// everyday noise of scanners: they are logged for debugging only.
+func (a *arrival) failed(err error) {
+	a.server.log.Debug("TLS handshake failed", "client", a.from.remote.String(), "error", err)
+	var record tls.RecordHeaderError
+	if !errors.As(err, &record) || record.Conn == nil || !looksLikeHTTP(record.RecordHeader) {
+		a.close()
+		return
+	}
+	const text = "400 Bad Request: plain HTTP was sent to a port that speaks HTTPS\n"
+	a.turnedAway = true
+	a.conn.Handle(a)
+	a.conn.Write(fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"+
+		"Connection: close\r\n\r\n%s", len(text), text))
+	a.conn.CloseWrite()
+	// The rest of the request is taken, or the reset that closing over it sends would overtake the answer.
+	a.conn.Loop().Set(&a.timer, time.Second)
+	a.conn.Resume()
+}
