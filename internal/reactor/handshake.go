@@ -167,7 +167,6 @@ type handshaking struct {
 	conn  *Conn
 	feed  *feed
 	timer Timer
-	over  bool
 }
 
 // Readable feeds the handshake.
