@@ -3,26 +3,35 @@
 // A connection's journey, in the order of the files:
 //
 //	server.go      Server: apply a configuration, stop
-//	listener.go    one address: TLS handshake, ALPN
+//	listener.go    one address
 //	doors_*.go     accept, on event loops where there are any; within the limits of admission.go
-//	door_linux.go  a request head and a tunnel's handshake on a loop, or a hand-over to net/http
-//	webservers.go  the net/http servers that connections are handed to
-//	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
-//	h2conn.go      the frames an HTTP/2 client sends, watched for floods
-//	handler.go     an exchange in net/http's hands, with responsewriter.go
+//	arrival_linux.go       a TLS handshake, and which protocol follows
+//	connection_linux.go    a client's connection over HTTP/1.x on a loop
+//	loopexchange_linux.go  one request on a loop, from its head to its log line
+//	loopforward_linux.go   its way to a backend
+//	loopbackend_linux.go   connections to backends on a loop
 //	decide.go      request to site, location and what serves it: pure
 //	route.go       which location answers: pure, with path.go
-//	identity.go    what the TLS handshake has to do with it: challenges, 421, certificates of clients
+//	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
-//	upstream.go    connections to backends
-//	forward.go     an HTTP exchange with a backend, with upload.go and response.go
-//	websocket.go   a handshake with a backend and the tunnel that follows
+//	answer.go      answers of this front end's own
+//	upstream.go    servers and whose turn it is, with limit.go
+//	pool.go        connections to a server that wait for their next request, with kept.go and backendconn.go
 //	relay.go       WebSocket message by message, for `mode: relay`, with relayconn.go and inflate.go
-//	static.go      a directory, with contenttype.go and sources.go, which says what it keeps back
+//	static.go      a directory, with staticfile.go, contenttype.go and sources.go, which says what it keeps back
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange and of a tunnel
 //	hints.go       what the operator is told once an hour; httpshint.go is such a case
+//
+// HTTP/2, files, relays, and systems without event loops still go through net/http:
+//
+//	webservers.go  the net/http servers that connections are handed to
+//	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
+//	h2conn.go      the frames an HTTP/2 client sends, watched for floods by h2guard.go
+//	handler.go     an exchange in net/http's hands, with responsewriter.go and nethttp.go
+//	forward.go     an HTTP exchange with a backend, with upload.go and response.go
+//	websocket.go   a handshake with a backend and the tunnel that follows
 //
 // There are three lifetimes:
 //
