@@ -187,6 +187,17 @@ func (x *loopExchange) Body(p []byte) {
 	}
 }
 
+// Sink is the client.
+func (x *loopExchange) Sink() *session.Client { return x.client }
+
+// Spliced counts a piece of the answer that was not seen.
+func (x *loopExchange) Spliced(n int) {
+	x.sent += int64(n)
+	if !x.over && x.client.Pending() > 0 {
+		x.backend.Pause()
+	}
+}
+
 // Caught sends on what came: an event, half a page.
 func (x *loopExchange) Caught() { x.client.Flush() }
 

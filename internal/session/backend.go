@@ -21,6 +21,10 @@ type Asker interface {
 	Answered(r *head.Response)
 	// Body is a piece of the answer's body.
 	Body(p []byte)
+	// Sink returns the client that the body goes to as it comes, or nil where it does not.
+	Sink() *Client
+	// Spliced says that so many bytes of the body have gone to it inside the kernel.
+	Spliced(n int)
 	// Caught says that all that has come so far was told.
 	Caught()
 	// Done says that the answer is whole. The connection is the asker's to release or to close.
@@ -47,6 +51,7 @@ type Backend struct {
 	chunked bool // the request goes in chunks
 	whole   bool // the request was written to its end
 	last    bool // the connection ends with this exchange
+	ended   bool // the answer has come to its end, which is yet to be told
 	dirty   bool // bytes came that nobody asked for
 	closed  bool
 }
@@ -132,6 +137,11 @@ func (b *Backend) Resume() {
 	if b.closed || b.asker == nil || b.conn.Reading() {
 		return
 	}
+	if b.ended {
+		b.ended = false
+		b.feed(nil)
+		return
+	}
 	if b.limit > 0 {
 		b.Await(b.limit)
 	}
@@ -195,21 +205,29 @@ func (b *Backend) Readable(*reactor.Conn) {
 		b.endIdle()
 		return
 	}
+	if b.splice() {
+		return
+	}
 	p, err := b.conn.Read()
 	switch {
 	case errors.Is(err, io.EOF):
-		if err := b.decoder.EOF(); err != nil {
-			b.broke(err)
-			return
-		}
-		b.last = true
-		b.feed(nil)
+		b.atEnd()
 	case err != nil:
 		b.broke(err)
 	case len(p) > 0:
 		b.heard = b.conn.Loop().Now()
 		b.feed(p)
 	}
+}
+
+// atEnd deals with the end of the backend's stream.
+func (b *Backend) atEnd() {
+	if err := b.decoder.EOF(); err != nil {
+		b.broke(err)
+		return
+	}
+	b.last = true
+	b.feed(nil)
 }
 
 // feed decodes what has come.

@@ -90,6 +90,7 @@ type Client struct {
 	opaque    bool // what comes is no HTTP any more
 	spoke     bool // and it has come
 	left      int64
+	pipe      *reactor.Pipe // with what the client has yet to take of a body, or nil
 	pending   int           // bytes that were not taken when the timer was set
 	until     time.Duration // when lingering ends
 }
@@ -374,7 +375,12 @@ func (c *Client) put(p []byte) {
 }
 
 // Pending returns how many bytes the client has yet to take. Whoever writes is to stop while it is not zero, until Drained.
-func (c *Client) Pending() int { return c.conn.Pending() }
+func (c *Client) Pending() int {
+	if c.pipe != nil {
+		return c.conn.Pending() + c.pipe.Held()
+	}
+	return c.conn.Pending()
+}
 
 // End ends the answer.
 func (c *Client) End(trailers head.Fields) {
@@ -494,6 +500,7 @@ func (c *Client) Take() (conn *reactor.Conn, ahead []byte) {
 // leave ends the session's part in the connection.
 func (c *Client) leave() {
 	c.conn.Loop().Stop(&c.timer)
+	c.dropPipe()
 	c.phase, c.exchange = gone, nil
 }
 
@@ -561,6 +568,9 @@ func (c *Client) lost(err error) {
 
 // Drained says that the client has taken all that was written.
 func (c *Client) Drained(*reactor.Conn) {
+	if c.pipe != nil && !c.drainPipe() {
+		return
+	}
 	switch {
 	case c.phase == lingering && c.whole && !c.opaque:
 		c.close()
@@ -591,10 +601,10 @@ func (c *Client) expired() {
 			return
 		}
 		c.close()
-	case c.conn.Pending() > 0 && c.conn.Pending() < c.pending:
-		c.pending = c.conn.Pending()
+	case c.Pending() > 0 && c.Pending() < c.pending:
+		c.pending = c.Pending()
 		c.conn.Loop().Set(&c.timer, stall)
-	case c.conn.Pending() > 0:
+	case c.Pending() > 0:
 		c.lost(ErrNotTaking)
 	case !c.whole && c.exchange != nil:
 		c.closing = true
