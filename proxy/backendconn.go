@@ -41,7 +41,7 @@ type backendConn struct {
 }
 
 func newBackendConn(conn net.Conn, r io.Reader, p *pool) *backendConn {
-	c := &backendConn{Conn: conn, br: bufio.NewReader(r), pool: p, life: idleConnLife}
+	c := &backendConn{Conn: conn, br: bufio.NewReaderSize(r, smallAnswer), pool: p, life: idleConnLife}
 	if !p.secure && isNear(conn.RemoteAddr()) {
 		c.life = nearIdleLife
 	}

@@ -35,7 +35,8 @@ const (
 type clientConn struct {
 	net.Conn // *net.TCPConn, or *tls.Conn after its handshake
 	origin
-	ahead []byte // what was read before, to be read again first
+	ahead []byte     // what was read before, to be read again first
+	held  heldAnswer // belongs to the handler of the request under way
 
 	framing requestFraming // belongs to whoever reads; one at a time
 	broken  error          // the stream's framing broke: nothing more is read
@@ -298,16 +299,26 @@ func (c *clientConn) linger() {
 
 // Write gives the client clientStall to take p.
 func (c *clientConn) Write(p []byte) (int, error) {
-	c.Conn.SetWriteDeadline(time.Now().Add(clientStall))
-	return c.Conn.Write(p)
+	if c.holds(p) {
+		return len(p), nil
+	}
+	return c.letGo(p)
 }
 
 // ReadFrom lets net/http send files and backend bodies inside the kernel, the latter where there is a pipe to be had.
 func (c *clientConn) ReadFrom(r io.Reader) (n int64, err error) {
 	tcp, plain := c.Conn.(*net.TCPConn)
 	limited, isLimited := r.(*io.LimitedReader)
+	if isLimited {
+		if taken, n, err := c.holdFrom(limited); taken {
+			return n, err
+		}
+	}
 	if !plain || !isLimited {
 		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	if _, err := c.letGo(nil); err != nil {
+		return 0, err
 	}
 	if _, fromBackend := limited.R.(*net.TCPConn); fromBackend {
 		pipes := c.listener.server.pipes

@@ -50,9 +50,10 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	} else {
 		defer client.answered()
 	}
-	w := newResponseWriter(rw, r)
+	w := newResponseWriter(rw, r, client)
 	x := s.newExchange(r.Context(), headOf(r), client.origin)
 	x.client = client
+	defer w.sendHeld()
 	defer func() {
 		x.status, x.sent = w.status, w.written
 		x.log()

@@ -9,8 +9,7 @@ import (
 type kept struct {
 	conn evictable
 	//lint:ignore U1000 looked at where there are loops
-	loop any // whose it is
-	//lint:ignore U1000 looked at where there are loops
+	loop    any // whose it is
 	since   time.Time
 	expires time.Time
 }

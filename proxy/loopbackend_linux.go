@@ -184,10 +184,10 @@ func (p *pool) keep(k *kept, reused bool, firstByteAfter time.Duration) bool {
 	if reused {
 		p.pace += (min(firstByteAfter, longestPatience) - p.pace) / 8
 	}
-	if p.retired || p.keepAlive == 0 || p.isBusy(k.since) {
+	if p.retired || p.keepAlive == 0 || p.owesRoom(k.since) {
 		return false
 	}
-	if len(p.idle)+len(p.kept) >= p.keepAlive {
+	if len(p.idle)+len(p.kept) >= max(p.keepAlive, mostIdle) {
 		if len(p.kept) == 0 {
 			return false
 		}
@@ -196,6 +196,9 @@ func (p *pool) keep(k *kept, reused bool, firstByteAfter time.Duration) bool {
 	}
 	p.kept = append(p.kept, k)
 	next := k.expires
+	if len(p.idle)+len(p.kept) > p.keepAlive {
+		next = k.since.Add(watchAfter)
+	}
 	if longest := p.waiting.Front(); longest != nil {
 		next = longest.Value.(time.Time).Add(p.patience())
 	}

@@ -23,7 +23,10 @@ const (
 	// watchAfter is how long a connection is idle before somebody watches whether the backend closes it.
 	watchAfter = 50 * time.Millisecond
 	// longestPatience is how long a request waits for a new connection's first byte at most before idle ones are in its way.
-	longestPatience = 20 * time.Millisecond
+	longestPatience = 50 * time.Millisecond
+	// mostIdle is how many connections are kept at a moment, of which those above the configured number are closed after watchAfter: a
+	// busy server's come and go.
+	mostIdle = 128
 	// delayFor is how long a server that did not answer is tried after the others.
 	delayFor = 10 * time.Second
 )
@@ -32,8 +35,9 @@ const (
 // configurations that keep naming its server.
 //
 // A server may serve one connection at a time with each of a few workers, as Apache's prefork does; one that we keep
-// idle holds a worker, while requests of ours wait on new connections that nobody accepts. So none is kept while a request has
-// waited for the first byte of a new connection for notably longer than kept ones take to answer.
+// idle holds a worker, while requests of ours wait on new connections that nobody accepts. So each request that has waited for the first byte of
+// a new connection for notably longer than kept ones take to answer has one closed in its favour, and another one when it has waited as
+// long again.
 type pool struct {
 	poolKey
 	among        *pools
@@ -44,7 +48,7 @@ type pool struct {
 	mu      sync.Mutex
 	idle    []*backendConn // oldest first
 	kept    []*kept        // those of event loops, oldest first
-	waiting list.List      // of time.Time: since when requests have waited for a new connection's first byte, the longest first
+	waiting list.List      // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
 	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
 	timer   *time.Timer    // for tend
 	due     time.Time      // when it comes; zero if it does not
@@ -96,10 +100,15 @@ func (p *pool) patience() time.Duration {
 	return min(2*p.pace+time.Millisecond, longestPatience)
 }
 
-// isBusy reports whether a request has waited for too long.
-func (p *pool) isBusy(now time.Time) bool {
+// owesRoom reports whether a request has waited for so long that a connection is to be closed in its favour. Its waiting begins anew.
+func (p *pool) owesRoom(now time.Time) bool {
 	longest := p.waiting.Front()
-	return longest != nil && now.Sub(longest.Value.(time.Time)) >= p.patience()
+	if longest == nil || now.Sub(longest.Value.(time.Time)) < p.patience() {
+		return false
+	}
+	longest.Value = now
+	p.waiting.MoveToBack(longest)
+	return true
 }
 
 // take returns the connection that has been idle for the shortest time, which is no longer than maxIdle, and that the backend has not closed; or nil.
@@ -138,10 +147,10 @@ func (p *pool) put(c *backendConn, now time.Time) (kept bool, surplus *backendCo
 	if c.reused {
 		p.pace += (min(c.firstByteAfter, longestPatience) - p.pace) / 8
 	}
-	if p.retired || p.keepAlive == 0 || p.isBusy(now) {
+	if p.retired || p.keepAlive == 0 || p.owesRoom(now) {
 		return false, nil
 	}
-	if len(p.idle)+len(p.kept) >= p.keepAlive {
+	if len(p.idle)+len(p.kept) >= max(p.keepAlive, mostIdle) {
 		if len(p.idle) == 0 {
 			return false, nil
 		}
@@ -212,7 +221,7 @@ func (p *pool) tendAt(at time.Time) {
 	}
 }
 
-// tend closes idle connections whose time is up or that are in the way, has those watched that have been idle for a while, and
+// tend closes idle connections whose time is up, that are too many or in the way, has those watched that have been idle for a while, and
 // comes again when there is more of this to do.
 func (p *pool) tend() {
 	closing := p.sortOut(time.Now())
@@ -223,14 +232,17 @@ func (p *pool) sortOut(now time.Time) (closing []*backendConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.due = time.Time{}
-	if p.isBusy(now) {
-		closing, p.idle = p.idle, nil
-		p.evictKept(func(*kept) bool { return true })
-		return closing
+	surplus := len(p.idle) + len(p.kept) - p.keepAlive
+	goes := func(since, expires time.Time) bool {
+		if tooMany := surplus > 0 && now.Sub(since) >= watchAfter; now.Before(expires) && !tooMany && !p.owesRoom(now) {
+			return false
+		}
+		surplus--
+		return true
 	}
-	p.evictKept(func(k *kept) bool { return !now.Before(k.expires) })
+	p.evictKept(func(k *kept) bool { return goes(k.since, k.expires) })
 	p.idle = slices.DeleteFunc(p.idle, func(c *backendConn) bool {
-		if now.Before(c.expires) {
+		if !goes(c.idleSince, c.expires) {
 			return false
 		}
 		closing = append(closing, c)
@@ -248,7 +260,11 @@ func (p *pool) sortOut(now time.Time) (closing []*backendConn) {
 		}
 	}
 	for _, k := range p.kept {
-		p.tendAt(k.expires)
+		if surplus > 0 {
+			p.tendAt(k.since.Add(watchAfter))
+		} else {
+			p.tendAt(k.expires)
+		}
 	}
 	if longest := p.waiting.Front(); longest != nil && len(p.idle)+len(p.kept) > 0 {
 		p.tendAt(longest.Value.(time.Time).Add(p.patience()))

@@ -4,6 +4,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 type responseWriter struct {
 	http.ResponseWriter
 	rc      *http.ResponseController
+	client  *clientConn // of HTTP/1.x; nil otherwise
 	status  int
 	written int64
 	body    *watchedBody // nil if the request has none
@@ -23,8 +25,11 @@ type responseWriter struct {
 // newResponseWriter wraps the writer of a request, and its body. It lets a response begin before the request's body has ended.
 // Of an HTTP/1.x connection such a response is the last: net/http would go on with whatever is left of the body as if
 // it were the next request.
-func newResponseWriter(rw http.ResponseWriter, r *http.Request) *responseWriter {
+func newResponseWriter(rw http.ResponseWriter, r *http.Request, client *clientConn) *responseWriter {
 	w := &responseWriter{ResponseWriter: rw, rc: http.NewResponseController(rw)}
+	if r.ProtoMajor == 1 {
+		w.client = client
+	}
 	if r.ContentLength != 0 {
 		w.body = &watchedBody{ReadCloser: r.Body}
 		r.Body = w.body
@@ -60,6 +65,13 @@ func (w *responseWriter) end() {
 	}
 }
 
+// sendHeld sends a small answer.
+func (w *responseWriter) sendHeld() {
+	if w.client != nil && w.client.held.buf != nil {
+		w.FlushError()
+	}
+}
+
 // Unwrap lets http.ResponseController reach what it wraps.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
@@ -69,8 +81,20 @@ func (w *responseWriter) WriteHeader(status int) {
 		if w.watched && !w.body.ended.Load() {
 			w.Header().Set("Connection", "close")
 		}
+		w.holdSmall()
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// holdSmall makes an answer whose head and body are small leave in one write.
+func (w *responseWriter) holdSmall() {
+	length := w.Header()["Content-Length"]
+	if w.client == nil || len(length) != 1 {
+		return
+	}
+	if n, err := strconv.Atoi(length[0]); err == nil && n <= smallAnswer {
+		w.client.hold()
+	}
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
@@ -97,7 +121,11 @@ func (w *responseWriter) ReadFrom(r io.Reader) (n int64, err error) {
 // FlushError sends what was written so far.
 func (w *responseWriter) FlushError() error {
 	defer w.boundWrite()()
-	return w.rc.Flush()
+	err := w.rc.Flush()
+	if w.client != nil && err == nil {
+		_, err = w.client.letGo(nil)
+	}
+	return err
 }
 
 // boundWrite begins to bound a write, until the function that it returns is called.
