@@ -136,10 +136,16 @@ func (c *Client) atEnd() {
 	switch {
 	case c.phase == serving && c.opaque && c.spoke:
 		c.conn.Pause() // it may have said all it has to say; the tunnel will come upon the end
-	case c.phase == serving:
+	case c.phase == serving && !c.answered:
 		c.lost(io.EOF)
-	default:
+	case c.phase == lingering && c.Pending() > 0:
+		c.conn.Pause()
+	case c.phase == lingering:
 		c.close()
+	default:
+		c.whole = true
+		c.beginLingering() // the answer before may not have been taken yet
+		c.conn.Pause()
 	}
 }
 
@@ -240,7 +246,9 @@ func (c *Client) refuse(err error) {
 	if c.phase == serving {
 		c.closing = true
 		c.conn.Pause()
-		c.exchange.Gone(errors.Join(ErrMalformed, bad))
+		if c.exchange != nil {
+			c.exchange.Gone(errors.Join(ErrMalformed, bad))
+		}
 		return
 	}
 	c.server.Refused(bad)
@@ -423,6 +431,7 @@ func (c *Client) afterAnswer() {
 
 func (c *Client) next() {
 	c.phase, c.served, c.request = idle, true, nil
+	c.pending = c.Pending() + 1
 	_, keepAlive := c.server.Timeouts()
 	c.conn.Loop().Set(&c.timer, keepAlive)
 	if len(c.ahead) > 0 && !c.decoding {
@@ -508,29 +517,37 @@ func (c *Client) leave() {
 // which overtakes the answer (RFC 9112, section 9.6).
 func (c *Client) beginLingering() {
 	c.phase, c.ahead, c.exchange = lingering, nil, nil
-	if c.whole && !c.opaque && c.conn.Pending() == 0 {
+	now := c.conn.Loop().Now()
+	c.pending, c.until = c.Pending(), now+lingerTime
+	switch {
+	case c.pending > 0:
+		c.conn.Loop().Set(&c.timer, stall)
+	case c.whole && !c.opaque:
 		c.close()
 		return
+	default:
+		c.conn.Loop().Set(&c.timer, lingerPause)
 	}
 	c.conn.CloseWrite()
-	c.until = c.conn.Loop().Now() + lingerTime
-	c.conn.Loop().Set(&c.timer, lingerPause)
 	c.conn.Resume()
 }
 
+// linger goes on taking what nobody wants, for a while.
 func (c *Client) linger() {
-	now := c.conn.Loop().Now()
-	if now >= c.until && c.conn.Pending() == 0 {
+	switch now := c.conn.Loop().Now(); {
+	case c.Pending() > 0:
+	case now >= c.until:
 		c.close()
-		return
+	default:
+		c.conn.Loop().Set(&c.timer, lingerPause)
 	}
-	c.conn.Loop().Set(&c.timer, lingerPause)
 }
 
-// Close closes a connection that serves no request.
+// Close closes a connection that serves no request, once the answer before is taken.
 func (c *Client) Close() {
 	if c.phase == idle {
-		c.close()
+		c.whole = true
+		c.beginLingering()
 	}
 }
 
@@ -574,6 +591,8 @@ func (c *Client) Drained(*reactor.Conn) {
 	switch {
 	case c.phase == lingering && c.whole && !c.opaque:
 		c.close()
+	case c.phase == lingering:
+		c.conn.Loop().Set(&c.timer, lingerPause)
 	case c.phase == serving:
 		if c.whole {
 			c.conn.Loop().Stop(&c.timer)
@@ -591,23 +610,19 @@ func (c *Client) Failed(_ *reactor.Conn, err error) { c.lost(err) }
 func (c *Client) Expired() { c.conn.Do(c.expired) }
 
 func (c *Client) expired() {
+	n := c.Pending()
 	switch {
-	case c.phase == idle:
-		c.close()
-	case c.phase == lingering:
-		if n := c.conn.Pending(); n > 0 && n < c.pending {
-			c.pending = n
-			c.conn.Loop().Set(&c.timer, lingerPause)
-			return
-		}
-		c.close()
-	case c.Pending() > 0 && c.Pending() < c.pending:
-		c.pending = c.Pending()
+	case n > 0 && n < c.pending:
+		c.pending = n // it takes its answer, slowly
 		c.conn.Loop().Set(&c.timer, stall)
-	case c.Pending() > 0:
+	case c.phase != serving:
+		c.close()
+	case n > 0:
 		c.lost(ErrNotTaking)
 	case !c.whole && c.exchange != nil:
 		c.closing = true
 		c.exchange.Gone(ErrStalled)
+	case !c.whole:
+		c.close()
 	}
 }
