@@ -16,7 +16,7 @@ import (
 type TunnelStatus struct {
 	ID             uint64
 	Site, Location string // the site's first host, the location's path as written
-	Host, Path     string // as the client asked for them
+	Host, Path     string // as the client asked for them, 256 bytes of each at most
 	// Client is address and port, or the address alone of a client that a trusted proxy names.
 	Client      string
 	Backend     string

@@ -39,29 +39,49 @@ func (x *exchange) relay(w *responseWriter, r *http.Request, resp *backendRespon
 		x.fail(w, fmt.Errorf("backend's handshake: the 101 has a subprotocol that nobody asked for: %s", quoted(strings.Join(got, ", "))))
 		return
 	}
+	x.slot = resp.conn.slot
 	session := newRelaySession(x, resp.conn.end())
+	opened, over := make(chan struct{}), make(chan tunnel.Result, 1)
 	answer := &relayWriter{responseWriter: w, session: session, header: relayHeader(resp.Header), opened: func() {
 		x.tunnelled, w.status = true, http.StatusSwitchingProtocols
 		session.live = x.server.tunnels.announce(x.tunnelInfo(fieldsOf(resp.Header)))
 		session.live.register(session)
 		there()
+		close(opened)
 	}}
-	proxy := &websocketproxy.WebsocketProxy{
+	go session.carry(relayProxy(session, r, resp), answer, relayRequest(r), over)
+	select {
+	case <-opened: // net/http, and all that it keeps of the request, is not needed any more
+	case result := <-over:
+		x.slot.free()
+		if session.client != nil { // it was gone before it could be answered
+			x.err, x.clientGone = result.Err, true
+			x.from.leave()
+		}
+	}
+}
+
+// relayProxy makes what repeats the handshake with both ends of a session and moves its messages.
+func relayProxy(s *relaySession, r *http.Request, resp *backendResponse) *websocketproxy.WebsocketProxy {
+	subprotocols := resp.Header["Sec-Websocket-Protocol"]
+	return &websocketproxy.WebsocketProxy{
 		Backend:  func(*http.Request) *url.URL { return &url.URL{Scheme: "ws", Host: "backend", Path: "/"} },
 		Upgrader: &websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }, EnableCompression: mayDeflate(r.Header)},
 		Dialer: &websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) {
-			return &relayBackend{relayConn: session.backend, subprotocols: resp.Header["Sec-Websocket-Protocol"]}, nil
+			return &relayBackend{relayConn: s.backend, subprotocols: subprotocols}, nil
 		}},
 	}
-	proxy.ServeHTTP(answer, relayRequest(r))
-	result := session.finish()
-	switch {
-	case x.tunnelled:
-		session.live.ended(result)
-	case session.client != nil: // it was gone before it could be answered
-		x.err, x.clientGone = result.Err, true
-		x.from.leave()
+}
+
+// carry runs a session to its end, and hands over how it ended where it never became a live connection.
+func (s *relaySession) carry(proxy *websocketproxy.WebsocketProxy, w *relayWriter, r *http.Request, over chan<- tunnel.Result) {
+	proxy.ServeHTTP(w, r)
+	result := s.finish()
+	if s.live != nil {
+		s.live.ended(result)
+		return
 	}
+	over <- result
 }
 
 // mayDeflate reports whether the client can be offered permessage-deflate: the upgrader does not know how to accept an
@@ -72,12 +92,15 @@ func mayDeflate(h http.Header) bool {
 
 // relayRequest returns the request as far as websocketproxy needs it: all else has been sent to the backend.
 func relayRequest(r *http.Request) *http.Request {
-	own := r.Clone(r.Context())
-	own.Header = http.Header{}
+	own := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: "/"}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+	}
 	for _, name := range []string{
 		"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions",
 	} {
-		own.Header[name] = r.Header[name]
+		for _, value := range r.Header[name] {
+			own.Header.Add(name, strings.Clone(value))
+		}
 	}
 	return own
 }
@@ -241,6 +264,7 @@ func (w *relayWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w.session.client = newRelayConn(w.session, tunnel.Client, end)
 	conn := &relayClient{relayConn: w.session.client, header: w.header, opened: w.opened}
+	w.responseWriter, w.header, w.opened = nil, nil, nil
 	return conn, bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn)), nil
 }
 
@@ -266,6 +290,7 @@ func (c *relayClient) Write(p []byte) (int, error) {
 	}
 	c.Conn.SetWriteDeadline(time.Time{})
 	c.opened()
+	c.header, c.opened = nil, nil
 	c.session.watchIdle()
 	return len(p), nil
 }

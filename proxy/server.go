@@ -84,6 +84,7 @@ type generation struct {
 // New returns a server that listens nowhere yet. Sockets that the process inherited, from systemd for instance, are taken for the
 // listeners whose address they have; the server owns them.
 func New(logger *slog.Logger, inherited []net.Listener) *Server {
+	logger = slog.New(boundedLog{logger.Handler()})
 	s := &Server{
 		log: logger, httpLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +56,6 @@ func (x *exchange) upgrade(w *responseWriter, r *http.Request) {
 	there := sync.OnceFunc(x.server.tunnels.release)
 	defer there()
 	if x.location.Mode == config.ModeRelay {
-		defer resp.conn.slot.free()
 		x.relay(w, r, resp, there)
 		return
 	}
@@ -218,11 +218,15 @@ func hijack(w *responseWriter) (tunnel.End, error) {
 	return tunnel.End{Conn: client.Conn, Early: slices.Concat(early, client.takeAhead())}, nil
 }
 
-// tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open.
+// maxKept is how much of a string of a peer's is kept with a tunnel.
+const maxKept = 256
+
+// tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open. It keeps nothing of the heads themselves.
 func (x *exchange) tunnelInfo(fields head.Fields) tunnelInfo {
+	kept := func(s string) string { return strings.Clone(beginning(s, maxKept)) }
 	info := tunnelInfo{
-		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: x.in.request.Host, Path: x.in.path,
-		Backend: x.backend, Subprotocol: fields.Get(head.SecWebSocketProtocol), Mode: x.location.Mode,
+		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
+		Backend: x.backend, Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	info.from.handshake = nil // of no more use
 	if x.in.client != x.in.peer {
