@@ -80,17 +80,17 @@ type turn struct {
 func (g *Group) takeTurn() *turn {
 	g.handshakes <- struct{}{}
 	t := &turn{group: g}
-	t.timer = time.AfterFunc(turnLength, t.end)
+	t.timer = time.AfterFunc(turnLength, t.pass)
 	return t
 }
 
 // end gives the turn to the next; it may be called more than once.
 func (t *turn) end() {
-	t.once.Do(func() {
-		t.timer.Stop()
-		<-t.group.handshakes
-	})
+	t.timer.Stop()
+	t.pass()
 }
+
+func (t *turn) pass() { t.once.Do(func() { <-t.group.handshakes }) }
 
 // shake does a handshake. A panic in it, in a certificate's source perhaps, is the end of that connection only.
 func (g *Group) shake(ctx context.Context, conn *tls.Conn) (err error) {
