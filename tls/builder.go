@@ -85,7 +85,7 @@ func (b *builder) auto(cfg *config.Site, asker *asker) (source, error) {
 	if i := slices.IndexFunc(cfg.Hosts, issuable); i >= 0 {
 		first = cfg.Hosts[i]
 	}
-	return &autoSource{manager: b.manager, first: first, asker: asker}, nil
+	return &autoSource{manager: b.manager, first: first, asker: asker, cfg: b.cfg}, nil
 }
 
 // prepare makes a storage ready to be written. One that cannot be is a mistake to be told of at once, unless there are

@@ -30,6 +30,7 @@ type Manager struct {
 	refused    refused
 	tickets    tickets
 	budget     budget
+	questions  questions
 	current    atomic.Pointer[Certificates] // the configuration in use
 
 	wake  chan struct{} // tells the schedule that something may be due
@@ -156,6 +157,7 @@ type autoSource struct {
 	manager *Manager
 	first   string // the certificate of the site's first host is for clients that name none
 	asker   *asker // nil unless on demand
+	cfg     *config.Config
 }
 
 // issuanceWait is how long a handshake waits for an order that is under way, or that it starts itself.
@@ -170,7 +172,7 @@ func (s *autoSource) certificate(hello *tls.ClientHelloInfo, name string) (*tls.
 	e := s.manager.entry(name)
 	if e == nil && s.asker != nil {
 		var err error
-		if e, err = s.manager.demand(hello.Context(), s.asker, name); err != nil {
+		if e, err = s.manager.demand(hello.Context(), s.asker, name, clientOf(hello.Conn, s.cfg)); err != nil {
 			return nil, err
 		}
 	}

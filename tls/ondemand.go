@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -61,8 +62,8 @@ func newAsker(url string, log *slog.Logger, now func() time.Time) *asker {
 
 var errAsking = errors.New("too many names are being asked about")
 
-// allowed tells whether a name may have a certificate. Of those who want to know the same at once, one asks.
-func (a *asker) allowed(ctx context.Context, name string) (bool, error) {
+// allowed tells whether a name may have a certificate. Of those who want to know the same at once, one asks, if permit lets him.
+func (a *asker) allowed(ctx context.Context, name string, permit func() error) (bool, error) {
 	for {
 		a.mu.Lock()
 		if known, ok := a.answers[name]; ok && a.now().Before(known.expires) {
@@ -82,6 +83,11 @@ func (a *asker) allowed(ctx context.Context, name string) (bool, error) {
 		case <-ctx.Done():
 			return false, ctx.Err()
 		}
+	}
+	if err := permit(); err != nil {
+		a.mu.Unlock()
+		a.warn("a name is not asked about", name, err)
+		return false, err
 	}
 	done := make(chan struct{})
 	a.asking[name] = done
@@ -166,12 +172,30 @@ type budget struct {
 
 // spend takes an order from the budget, or says that it is used up. Renewals are not counted.
 func (b *budget) spend(now time.Time, name string) error {
-	domain, err := publicsuffix.EffectiveTLDPlusOne(name)
-	if err != nil {
-		return fmt.Errorf("%s has no registrable domain: %w", name, err)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	domain, err := b.look(now, name)
+	if err != nil {
+		return err
+	}
+	b.orders = append(b.orders, now)
+	b.domains[domain] = append(b.domains[domain], now)
+	return nil
+}
+
+// left says that the budget is used up for a name, if it is.
+func (b *budget) left(now time.Time, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, err := b.look(now, name)
+	return err
+}
+
+// look returns the registrable domain of a name that an order is left for. The caller holds mu.
+func (b *budget) look(now time.Time, name string) (domain string, err error) {
+	if domain, err = publicsuffix.EffectiveTLDPlusOne(name); err != nil {
+		return "", fmt.Errorf("%s has no registrable domain: %w", name, err)
+	}
 	b.orders = since(b.orders, now.Add(-time.Hour))
 	for other, orders := range b.domains {
 		if orders = since(orders, now.Add(-7*24*time.Hour)); len(orders) == 0 {
@@ -182,13 +206,11 @@ func (b *budget) spend(now time.Time, name string) error {
 	}
 	switch {
 	case len(b.orders) >= ordersPerHour:
-		return fmt.Errorf("%d certificates were ordered on demand within an hour", ordersPerHour)
+		return "", fmt.Errorf("%d certificates were ordered on demand within an hour", ordersPerHour)
 	case len(b.domains[domain]) >= domainPerWeek:
-		return fmt.Errorf("%d certificates for names under %s were ordered on demand within a week", domainPerWeek, domain)
+		return "", fmt.Errorf("%d certificates for names under %s were ordered on demand within a week", domainPerWeek, domain)
 	}
-	b.orders = append(b.orders, now)
-	b.domains[domain] = append(b.domains[domain], now)
-	return nil
+	return domain, nil
 }
 
 // since returns the times after begin; they are in order.
@@ -209,15 +231,21 @@ func (a *asker) warn(what, name string, err error) {
 	}
 }
 
-// demand returns the entry of a name that a client asks for, if it is allowed; nil if it is not.
-func (m *Manager) demand(ctx context.Context, asker *asker, name string) (*entry, error) {
+// demand returns the entry of a name that a client asks for, if it is allowed; nil if it is not. Nobody is asked about a name that could
+// not be ordered, nor for a client that has asked for too many.
+func (m *Manager) demand(ctx context.Context, asker *asker, name string, client netip.Addr) (*entry, error) {
 	c := m.current.Load()
 	if c == nil || c.authority == nil || !issuable(name) {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, issuanceWait)
 	defer cancel()
-	allowed, err := asker.allowed(ctx, name)
+	allowed, err := asker.allowed(ctx, name, func() error {
+		if err := m.questions.permit(m.now(), client); err != nil {
+			return err
+		}
+		return m.budget.left(m.now(), name)
+	})
 	if err != nil || !allowed {
 		return nil, err
 	}

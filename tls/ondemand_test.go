@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,9 @@ func (s *askServer) asker(t *testing.T, clock *clock, logs *logBuffer) *asker {
 	t.Cleanup(a.client.CloseIdleConnections)
 	return a
 }
+
+// freely permits a question.
+func freely() error { return nil }
 
 func onDemandSite(ask string, hosts ...string) config.Site {
 	s := site(config.TLSAuto, hosts...)
@@ -193,7 +197,7 @@ func TestAnswersAreRememberedForTheirTime(t *testing.T) {
 		{"no.example", time.Second, false, 4},
 	} {
 		clock.Add(step.pass)
-		allowed, err := a.allowed(t.Context(), step.name)
+		allowed, err := a.allowed(t.Context(), step.name, freely)
 		if allowed != step.allowed || err != nil || ask.asked.Load() != step.asked {
 			t.Errorf("%+v: got %v, %v after %d questions", step, allowed, err, ask.asked.Load())
 		}
@@ -207,7 +211,7 @@ func TestOneQuestionPerNameAtATime(t *testing.T) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			if ok, err := a.allowed(t.Context(), "yes.example"); !ok || err != nil {
+			if ok, err := a.allowed(t.Context(), "yes.example", freely); !ok || err != nil {
 				t.Errorf("got %v, %v", ok, err)
 			}
 		})
@@ -224,12 +228,12 @@ func TestRedirectsAndFailuresAreNoYes(t *testing.T) {
 	a := ask.asker(t, clock, &logs)
 	for status, wantErr := range map[int]bool{http.StatusFound: false, http.StatusInternalServerError: true} {
 		ask.status.Store(int64(status))
-		if ok, err := a.allowed(t.Context(), fmt.Sprintf("yes%d.example", status)); ok || (err != nil) != wantErr {
+		if ok, err := a.allowed(t.Context(), fmt.Sprintf("yes%d.example", status), freely); ok || (err != nil) != wantErr {
 			t.Errorf("%d: got %v, %v", status, ok, err)
 		}
 	}
 	ask.Close()
-	if ok, err := a.allowed(t.Context(), "yes.example"); ok || err == nil {
+	if ok, err := a.allowed(t.Context(), "yes.example", freely); ok || err == nil {
 		t.Errorf("without a server: %v, %v", ok, err)
 	}
 	if got := logs.lines("asking about a name failed"); len(got) != 1 {
@@ -242,7 +246,7 @@ func TestFailedQuestionsDoNotTellTheSecretsOfTheURL(t *testing.T) {
 	ask.Close()
 	var logs logBuffer
 	a := newAsker(strings.Replace(ask.URL, "//", "//robot:secret@", 1)+"/check?token=secret", logs.logger(), newClock().Now)
-	_, err := a.allowed(t.Context(), "yes.example")
+	_, err := a.allowed(t.Context(), "yes.example", freely)
 	if err == nil || !strings.Contains(err.Error(), "asking whether yes.example is allowed: ") || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v", err)
 	}
@@ -261,7 +265,7 @@ func TestQuestionsAtOnceAreBounded(t *testing.T) {
 	var refused atomic.Int64
 	for i := range 2 * maxAsking {
 		all.Go(func() {
-			if _, err := a.allowed(context.Background(), fmt.Sprintf("yes%d.example", i)); err != nil {
+			if _, err := a.allowed(context.Background(), fmt.Sprintf("yes%d.example", i), freely); err != nil {
 				refused.Add(1)
 			}
 		})
@@ -335,7 +339,7 @@ func TestSitesOnDemandShareOneBudget(t *testing.T) {
 		}
 		asker := c.lookup(name).asker
 		t.Cleanup(asker.client.CloseIdleConnections)
-		if _, err := m.demand(t.Context(), asker, name); (err == nil) != (i < ordersPerHour) {
+		if _, err := m.demand(t.Context(), asker, name, netip.Addr{}); (err == nil) != (i < ordersPerHour) {
 			t.Errorf("order %d: %v", i, err)
 		}
 	}

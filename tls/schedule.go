@@ -225,7 +225,7 @@ func (m *Manager) lookAfter(j job) outcome {
 		return outcome{cert: cert, due: next, attempt: kept}
 	}
 	if j.asker != nil {
-		allowed, err := j.asker.allowed(m.ctx, name)
+		allowed, err := j.asker.allowed(m.ctx, name, func() error { return nil })
 		if err != nil {
 			return m.failed(j, kept, err)
 		}
