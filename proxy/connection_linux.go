@@ -35,7 +35,10 @@ func (c *connection) Requested(client *session.Client, r *head.Request) session.
 	case d.action == openTunnel && x.location.Mode == config.ModeTunnel:
 		x.tell(d)
 		x.forward(x.location.websocket, r.Protocol)
-	case d.action == openTunnel, d.action == serveStatic:
+	case d.action == serveStatic:
+		x.tell(d)
+		x.sendFile()
+	case d.action == openTunnel:
 		c.handOver()
 		return nil
 	default:

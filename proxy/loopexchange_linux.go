@@ -42,6 +42,7 @@ type loopExchange struct {
 	wait      *list.Element      // in that pool
 	backend   *loopBackend       // nil before it is connected
 
+	file         *fileAnswer // nil where no file is sent
 	answerFields head.Fields // of the backend's answer, as they came
 	opening      bool        // counted among the handshakes that may become a tunnel
 	over         bool
@@ -78,6 +79,9 @@ func (x *loopExchange) finish() {
 	}
 	x.over = true
 	x.leaveServer()
+	if x.file != nil {
+		x.file.goOn(false)
+	}
 	if x.opening {
 		x.server.tunnels.release()
 	}
@@ -86,6 +90,9 @@ func (x *loopExchange) finish() {
 
 // Data takes a piece of the request's body, or what the client says behind an upgrade request.
 func (x *loopExchange) Data(p []byte) {
+	if x.file != nil {
+		return // nobody reads it
+	}
 	if x.backend == nil || x.out.Protocol != "" {
 		x.held = append(x.held, p...)
 		if len(x.held) >= maxHeld {
@@ -109,7 +116,10 @@ func (x *loopExchange) Whole(trailers head.Fields) {
 
 // Drained says that the client takes more of its answer.
 func (x *loopExchange) Drained() {
-	if x.backend != nil {
+	switch {
+	case x.file != nil:
+		x.file.drained()
+	case x.backend != nil:
 		x.backend.Resume()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -271,4 +272,34 @@ func TestStaticTypesAreNginxsAndNothingIsSniffed(t *testing.T) {
 			t.Errorf("%s: %q, nosniff %v, want %q", name, got, nosniff, want)
 		}
 	}
+}
+
+// TestLongFileReachesASlowClientWhole has several that take it at the same time, each at its own pace.
+func TestLongFileReachesASlowClientWhole(t *testing.T) {
+	content := make([]byte, 5<<20)
+	for i := range content {
+		content[i] = byte(i * 2654435761 >> 11)
+	}
+	root := directory(t, map[string]string{"long": string(content), "short": "short"})
+	f := startTLS(t, secureSite(`{path: /, static: "`+root+`"}`))
+	var clients sync.WaitGroup
+	for i := range 6 {
+		c := f.dial()
+		if i%2 == 0 {
+			c = f.dialSecure()
+		}
+		clients.Go(func() {
+			for range 2 {
+				c.send("GET /long HTTP/1.1\r\n" + host + "\r\nGET /short HTTP/1.1\r\n" + host + "\r\n")
+				time.Sleep(time.Duration(i) * 20 * time.Millisecond)
+				if a := c.answer("GET"); a.StatusCode != 200 || a.err != nil || a.body != string(content) {
+					t.Errorf("client %d: %s, %d bytes, %v", i, a.Status, len(a.body), a.err)
+				}
+				if a := c.answer("GET"); a.body != "short" {
+					t.Errorf("client %d: %q", i, a.body)
+				}
+			}
+		})
+	}
+	clients.Wait()
 }
