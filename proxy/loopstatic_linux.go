@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
 )
 
 // filePiece is how much of a file is read at a time.
@@ -34,8 +36,9 @@ type fileAnswer struct {
 	status int
 	sent   bool // the head has left
 
-	waiting bool      // for the client to take a piece; belongs to the loop
-	taken   chan bool // whether to go on
+	pipe    *reactor.Pipe // for the next piece of a file, or nil
+	waiting bool          // for the client to take a piece; belongs to the loop
+	taken   chan bool     // whether to go on
 }
 
 // sendFile answers from the location's directory.
@@ -76,8 +79,15 @@ func (f *fileAnswer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// ReadFrom reads pieces as large as they are sent.
+// ReadFrom reads pieces as large as they are sent. Of a long file, to a client without TLS, they move inside the kernel.
 func (f *fileAnswer) ReadFrom(r io.Reader) (n int64, err error) {
+	if limited, ok := r.(*io.LimitedReader); ok && limited.N > filePiece {
+		if file, ok := limited.R.(*os.File); ok {
+			if n, err = f.splice(file, limited); err != nil {
+				return n, err
+			}
+		}
+	}
 	for {
 		room := f.room()
 		m, err := io.ReadFull(r, room)
@@ -93,6 +103,21 @@ func (f *fileAnswer) ReadFrom(r io.Reader) (n int64, err error) {
 			return n, err
 		}
 	}
+}
+
+// splice sends what there are pipes for.
+func (f *fileAnswer) splice(file *os.File, limited *io.LimitedReader) (n int64, err error) {
+	err = f.push() // the head
+	for err == nil && f.pipe != nil && limited.N > 0 {
+		var moved int
+		if moved, err = f.pipe.FillFile(file, int(min(limited.N, filePiece))); moved == 0 {
+			return n, nil // copying will tell why
+		}
+		n += int64(moved)
+		limited.N -= int64(moved)
+		err = f.push()
+	}
+	return n, err
 }
 
 // room returns where the next bytes go.
@@ -133,6 +158,9 @@ func (f *fileAnswer) end(own *exchange) {
 		if f.piece != nil {
 			filePieces.Put(f.piece)
 		}
+		if f.pipe != nil {
+			f.x.client.PutPipe(f.pipe)
+		}
 	})
 }
 
@@ -152,6 +180,11 @@ func (f *fileAnswer) deliver(last bool) {
 	}
 	x.sent += int64(len(p))
 	x.client.Write(p)
+	if f.pipe != nil && f.pipe.Held() > 0 {
+		x.sent += int64(f.pipe.Held())
+		x.client.WritePipe(f.pipe)
+		f.pipe = nil
+	}
 	switch {
 	case x.over:
 		f.goOn(false)
@@ -164,16 +197,24 @@ func (f *fileAnswer) deliver(last bool) {
 	default:
 		x.client.Flush()
 		if f.waiting = x.client.Pending() > 0; !f.waiting {
-			f.goOn(true)
+			f.next()
 		}
 	}
+}
+
+// next lets the goroutine make the next piece.
+func (f *fileAnswer) next() {
+	if f.pipe == nil {
+		f.pipe = f.x.client.Pipe()
+	}
+	f.goOn(true)
 }
 
 // drained says that the client has taken all there was.
 func (f *fileAnswer) drained() {
 	if f.waiting {
 		f.waiting = false
-		f.goOn(true)
+		f.next()
 	}
 }
 

@@ -81,6 +81,22 @@ func (p *Pipe) Fill(c *Conn, n int) (int, error) {
 	return moved, nil
 }
 
+// FillFile moves at most n bytes from a file, from its offset on, into the pipe; io.EOF at its end. It waits for the disk, and so is to be called on a
+// goroutine, to which the pipe belongs meanwhile.
+func (p *Pipe) FillFile(file *os.File, n int) (int, error) {
+	moved, err := unix.Splice(int(file.Fd()), nil, p.w, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	switch {
+	case err == unix.EINTR || err == unix.EAGAIN:
+		return 0, nil
+	case err != nil:
+		return 0, os.NewSyscallError("splice", err)
+	case moved == 0:
+		return 0, io.EOF
+	}
+	p.held += int(moved)
+	return int(moved), nil
+}
+
 // Drain moves what c takes out of the pipe.
 func (p *Pipe) Drain(c *Conn) error {
 	for p.held > 0 {
