@@ -109,8 +109,8 @@ func (f *fileAnswer) ReadFrom(r io.Reader) (n int64, err error) {
 func (f *fileAnswer) splice(file *os.File, limited *io.LimitedReader) (n int64, err error) {
 	err = f.push() // the head
 	for err == nil && f.pipe != nil && limited.N > 0 {
-		var moved int
-		if moved, err = f.pipe.FillFile(file, int(min(limited.N, filePiece))); moved == 0 {
+		moved, _ := f.pipe.FillFile(file, int(min(limited.N, filePiece)))
+		if moved == 0 {
 			return n, nil // copying will tell why
 		}
 		n += int64(moved)
