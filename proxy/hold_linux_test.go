@@ -15,7 +15,7 @@ import (
 func TestNoHeadHoldsALoop(t *testing.T) {
 	const (
 		size  = 63 << 10
-		limit = 2 * time.Millisecond * raceFactor // one on a machine with nothing else to do
+		limit = time.Millisecond * raceFactor
 		times = 9
 	)
 	b := startHeads(t, always(switching))

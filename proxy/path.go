@@ -73,24 +73,25 @@ func percentDecode(raw string) (string, error) {
 	if strings.IndexByte(raw, 0) >= 0 {
 		return "", errPathNUL
 	}
-	next := strings.IndexByte(raw, '%')
-	if next < 0 {
+	if strings.IndexByte(raw, '%') < 0 {
 		return raw, nil
 	}
 	decoded := make([]byte, 0, len(raw))
-	for ; next >= 0; next = strings.IndexByte(raw, '%') {
-		decoded = append(decoded, raw[:next]...)
-		c, ok := escaped(raw[next:])
-		switch {
-		case !ok:
-			return "", errPathEscape
-		case c == 0:
-			return "", errPathNUL
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		if c == '%' {
+			var ok bool
+			if c, ok = escaped(raw[i:]); !ok {
+				return "", errPathEscape
+			}
+			if c == 0 {
+				return "", errPathNUL
+			}
+			i += 2
 		}
 		decoded = append(decoded, c)
-		raw = raw[next+3:]
 	}
-	return string(append(decoded, raw...)), nil
+	return string(decoded), nil
 }
 
 // escaped returns the byte that the percent-encoding at the front of s stands for.

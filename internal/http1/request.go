@@ -3,7 +3,6 @@ package http1
 import (
 	"bytes"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -231,14 +230,33 @@ func CheckTarget(method, target string) *head.Error {
 		}
 		return nil
 	}
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	_, authority, ok := splitURL(target)
+	switch {
+	case !ok:
 		return head.Bad("request target is neither a path nor an http URL")
-	}
-	if u.User != nil {
+	case strings.IndexByte(authority, '@') >= 0:
 		return head.Bad("user name in the request target")
 	}
 	return nil
+}
+
+// splitURL returns the scheme, http or https, and the authority of an absolute URL.
+func splitURL(target string) (scheme, authority string, ok bool) {
+	scheme, rest, ok := strings.Cut(target, "://")
+	switch {
+	case !ok:
+		return "", "", false
+	case strings.EqualFold(scheme, "http"):
+		scheme = "http"
+	case strings.EqualFold(scheme, "https"):
+		scheme = "https"
+	default:
+		return "", "", false
+	}
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		rest = rest[:end]
+	}
+	return scheme, rest, rest != ""
 }
 
 // parseField parses a header or trailer line without its end (RFC 9112, section 5).
@@ -274,14 +292,14 @@ func checkHost(r *head.Request) *head.Error {
 	case strings.HasPrefix(r.Target, "/") || r.Target == "*" || r.Method == http.MethodConnect:
 		return nil
 	}
-	u, err := url.Parse(r.Target)
-	if err != nil || !host.Valid(u.Host) {
+	scheme, authority, _ := splitURL(r.Target)
+	if !host.Valid(authority) {
 		return head.Bad("the host of the request target is no host name or address")
 	}
-	if hosts == 1 && host.Authority(u.Scheme, r.Host) != host.Authority(u.Scheme, u.Host) {
-		return head.Bad("Host %s contradicts the request target's %s", head.Quoted(r.Host), head.Quoted(u.Host))
+	if hosts == 1 && host.Authority(scheme, r.Host) != host.Authority(scheme, authority) {
+		return head.Bad("Host %s contradicts the request target's %s", head.Quoted(r.Host), head.Quoted(authority))
 	}
-	r.Host = u.Host
+	r.Host = authority
 	return nil
 }
 
