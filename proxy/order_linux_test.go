@@ -11,8 +11,15 @@ import (
 	"time"
 )
 
-// TestRequestsOnAClientsNewConnectionsKeepTheirOrder: they are sent at the same time, to a backend that takes one after the other.
-func TestRequestsOnAClientsNewConnectionsKeepTheirOrder(t *testing.T) {
+// TestPairsOfRequestsKeepTheirOrder: two connections of a client, new ones or used ones, send at the same time, to a backend that takes one
+// request after the other.
+func TestPairsOfRequestsKeepTheirOrder(t *testing.T) {
+	for name, kept := range map[string]bool{"new connections": false, "kept connections": true} {
+		t.Run(name, func(t *testing.T) { checkOrder(t, kept) })
+	}
+}
+
+func checkOrder(t *testing.T, kept bool) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +43,13 @@ func TestRequestsOnAClientsNewConnectionsKeepTheirOrder(t *testing.T) {
 	}()
 	f := start(t, oneSite(`{path: /, http: {url: "http://`+l.Addr().String()+`", keepalive: off}}`))
 	swapped := 0
-	for range pairs {
-		first, second := f.dial(), f.dial()
+	first, second := f.dial(), f.dial()
+	for i := range pairs {
+		if i > 0 && !kept {
+			first.Close()
+			second.Close()
+			first, second = f.dial(), f.dial()
+		}
 		first.send(strings.Replace(get, "/ ", "/first ", 1))
 		second.send(strings.Replace(get, "/ ", "/second ", 1))
 		first.expect(200)
@@ -46,8 +58,6 @@ func TestRequestsOnAClientsNewConnectionsKeepTheirOrder(t *testing.T) {
 			swapped++
 		}
 		<-seen
-		first.Close()
-		second.Close()
 	}
 	l.Close()
 	<-ended
