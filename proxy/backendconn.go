@@ -296,5 +296,6 @@ func (c *backendConn) quiet() bool {
 func (c *backendConn) end() tunnel.End {
 	c.uncount()
 	early, _ := c.br.Peek(c.br.Buffered())
+	c.br = nil // a tunnel may live for days
 	return tunnel.End{Conn: c.Conn, Early: append([]byte(nil), early...)}
 }
