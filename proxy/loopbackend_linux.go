@@ -24,7 +24,8 @@ type loopBackend struct {
 	asked          time.Time // of a kept one, when it was taken
 	firstByteAfter time.Duration
 	life           time.Duration // how long it may be idle
-	uncounted      bool          // closed, or part of a tunnel
+	counted        bool          // among the connections to backends; one for a tunnel is counted as that
+	gone           bool          // closed, or part of a tunnel
 }
 
 func newLoopBackend(c *reactor.Conn, worker *session.Worker, p *pool, wait *list.Element) *loopBackend {
@@ -107,11 +108,13 @@ func (b *loopBackend) take() (conn *reactor.Conn, early []byte) {
 }
 
 func (b *loopBackend) uncount() {
-	if b.uncounted {
+	if b.gone {
 		return
 	}
-	b.uncounted = true
-	b.pool.among.count.Add(-1)
+	b.gone = true
+	if b.counted {
+		b.pool.among.count.Add(-1)
+	}
 	if b.wait != nil {
 		b.pool.leave(b.wait)
 	}

@@ -83,6 +83,13 @@ func (x *loopExchange) lent(b *loopBackend) {
 	}
 }
 
+// count counts a connection to a backend in or out. One for a tunnel is counted as that.
+func (x *loopExchange) count(n int64) {
+	if x.out.Protocol == "" {
+		x.pool.among.count.Add(n)
+	}
+}
+
 // dial opens a new connection.
 func (x *loopExchange) dial() {
 	if x.over {
@@ -92,9 +99,9 @@ func (x *loopExchange) dial() {
 	if x.slot != nil {
 		p.keepAtMost(x.slot.spare())
 	}
-	p.among.count.Add(1)
+	x.count(1)
 	if x.server.backendsFull() {
-		p.among.count.Add(-1)
+		x.count(-1)
 		x.fail(errBackendsFull)
 		return
 	}
@@ -125,12 +132,19 @@ func (x *loopExchange) dialled(c *reactor.Conn, err error) {
 		return
 	}
 	if !x.pool.secure {
-		x.ask(newLoopBackend(c, x.client.Worker(), x.pool, x.wait))
+		x.ask(x.newBackend(c))
 		return
 	}
 	x.shaking = c
 	config := x.pool.tlsConfig()
 	c.Handshake(x.server.ctx, func(transport net.Conn) *tls.Conn { return tls.Client(transport, config) }, x.connectBy-c.Loop().Now(), x.shaken)
+}
+
+// newBackend is a connection that was just made.
+func (x *loopExchange) newBackend(c *reactor.Conn) *loopBackend {
+	b := newLoopBackend(c, x.client.Worker(), x.pool, x.wait)
+	b.counted = x.out.Protocol == ""
+	return b
 }
 
 // shaken goes on behind the TLS handshake with a server, which was an answer of its kind.
@@ -146,7 +160,7 @@ func (x *loopExchange) shaken(_ tls.ConnectionState, err error) {
 		return
 	}
 	x.pool.leave(x.wait)
-	x.ask(newLoopBackend(c, x.client.Worker(), x.pool, x.wait))
+	x.ask(x.newBackend(c))
 }
 
 func (x *loopExchange) dialFailed(err error) {
@@ -181,7 +195,7 @@ func (x *loopExchange) leaveServer() {
 		x.backend.close()
 	case x.wait != nil:
 		x.pool.leave(x.wait)
-		x.pool.among.count.Add(-1)
+		x.count(-1)
 	}
 	x.withdraw, x.lookUp, x.dialing, x.backend, x.wait = nil, nil, nil, nil, nil
 	x.slot.free()
