@@ -74,16 +74,16 @@ func TestRelayBoundsTheMemoryOfAll(t *testing.T) {
 func TestRelaysThatHoldTheMemoryGiveWay(t *testing.T) {
 	deaf, done := startDeaf(t), make(chan bool)
 	b, got := startReader(t)
-	const limit = 16 << 20
-	f := start(t, "limits: {relay_memory: 16MiB}\n"+oneSite(
-		`{path: /ws, mode: relay, max_message: 2MiB, websocket: "ws://`+deaf.address+`"}`,
+	const limit = 64 << 20
+	f := start(t, "limits: {relay_memory: 64MiB}\n"+oneSite(
+		`{path: /ws, mode: relay, max_message: 8MiB, websocket: "ws://`+deaf.address+`"}`,
 		`{path: /live, mode: relay, websocket: "ws://`+b.address+`"}`))
 	f.server.SetRelayTimes(time.Minute, time.Second)
 	var all []*client
-	for range 20 {
+	for range 10 {
 		all = append(all, relayed(t, f, ""))
 	}
-	message := []byte(clientFrame(binaryFrame, make([]byte, 2<<20)))
+	message := []byte(clientFrame(binaryFrame, make([]byte, 8<<20))) // more than the kernel takes for a backend that reads nothing
 	before := heap()
 	for _, c := range all {
 		go func() {
@@ -97,11 +97,9 @@ func TestRelaysThatHoldTheMemoryGiveWay(t *testing.T) {
 			<-done
 		}
 	}()
-	if grown := awaitFlat(heap) - before; grown > limit {
+	if grown := awaitFlat(heap) - before; grown > limit*3/2 { // what is garbage between two looks included
 		t.Errorf("the heap grew by %d MiB, with a limit of %d", grown>>20, limit>>20)
 	}
-	const fit = 3 // and what came of others
-	await(t, "the end of those that there is no memory for", func() bool { return f.server.TunnelCount() <= fit })
 	live := f.dial()
 	live.send(strings.Replace(upgrade, "/ws", "/live", 1))
 	live.head()
@@ -109,14 +107,24 @@ func TestRelaysThatHoldTheMemoryGiveWay(t *testing.T) {
 	if g := next(t, got); string(g.payload) != "short" {
 		t.Errorf("the backend got %v", g)
 	}
-	long := make([]byte, 1<<20)
-	go live.send(clientFrame(binaryFrame, long))
-	if g := next(t, got); !bytes.Equal(g.payload, long) {
-		t.Errorf("the backend got %v", g)
-	}
-	if log := f.log.String(); !strings.Contains(log, `"close_code":1013,"closed_by":"proxy","cause":"no memory left"`) {
-		t.Error("no relay gave way")
-	}
+	long := []byte(clientFrame(binaryFrame, make([]byte, 1<<20)))
+	await(t, "a long message's turn", func() bool { // others wait for theirs too, and give up after a while
+		live := f.dial()
+		defer live.Close()
+		live.send(strings.Replace(upgrade, "/ws", "/live", 1))
+		live.head()
+		go live.Write(long)
+		passed := false
+		for g := next(t, got); g.err == nil; g = next(t, got) {
+			if passed = passed || g.first == binaryFrame; passed {
+				live.Close()
+			}
+		}
+		return passed
+	})
+	await(t, "a relay that gave way", func() bool {
+		return strings.Contains(f.log.String(), `"close_code":1013,"closed_by":"proxy","cause":"no memory left"`)
+	})
 }
 
 func TestRelayKeepsToMaxMessage(t *testing.T) {

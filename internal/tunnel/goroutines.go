@@ -30,11 +30,11 @@ type pumped struct {
 func newPumped(client, backend End, opts Options) *pumped {
 	t := &pumped{opts: opts}
 	t.toBackend = direction{
-		from: Client, src: client.Conn, dst: backend.Conn, early: client.Early,
+		tunnel: t, from: Client, src: client.Conn, dst: backend.Conn, early: client.Early,
 		stream: newStream(Client, opts.Extensions),
 	}
 	t.toClient = direction{
-		from: Backend, src: backend.Conn, dst: client.Conn, early: backend.Early,
+		tunnel: t, from: Backend, src: backend.Conn, dst: client.Conn, early: backend.Early,
 		stream: newStream(Backend, opts.Extensions),
 	}
 	t.idleTimer = time.AfterFunc(math.MaxInt64, t.checkIdle)

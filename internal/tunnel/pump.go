@@ -22,6 +22,7 @@ const (
 
 // direction moves bytes from src to dst. All but the atomics belong to its pump.
 type direction struct {
+	tunnel   *pumped
 	from     Side
 	src, dst net.Conn
 	early    []byte
@@ -146,7 +147,7 @@ func (t *pumped) pass(d *direction, p []byte) bool {
 	if passed > 0 {
 		t.touch()
 	}
-	d.account(t, uint64(len(p)))
+	d.account(uint64(len(p)))
 	if err != nil {
 		t.lost(d.to(), err)
 		return false
@@ -155,6 +156,7 @@ func (t *pumped) pass(d *direction, p []byte) bool {
 }
 
 func (d *direction) send(p []byte) error {
+	d.noteClose() // before the answer to it can come
 	d.writing.Store(true)
 	_, err := d.dst.Write(p)
 	d.writing.Store(false)
@@ -162,16 +164,21 @@ func (d *direction) send(p []byte) error {
 }
 
 // account counts bytes that came from src and notes a Close frame among them.
-func (d *direction) account(t *pumped, n uint64) {
+func (d *direction) account(n uint64) {
 	d.bytes.Add(n)
 	d.messages.Store(d.scan.Messages())
 	if d.scan.Err() != nil {
 		d.opaque.Store(true)
 	}
+	d.noteClose()
+}
+
+// noteClose notes a Close frame that has gone by.
+func (d *direction) noteClose() {
 	if code, ok := d.scan.Close(); ok && !d.closeSeen.Load() {
-		t.note(Result{By: d.from, Cause: CauseClose, Code: code})
+		d.tunnel.note(Result{By: d.from, Cause: CauseClose, Code: code})
 		d.closeSeen.Store(true)
-		t.hurry()
+		d.tunnel.hurry()
 	}
 }
 
@@ -190,7 +197,7 @@ func (t *pumped) splice(d *direction) (moved, ok bool) {
 		t.touch()
 		d.heard.Store(monotonic())
 		d.scan.Skip(uint64(n))
-		d.account(t, uint64(n))
+		d.account(uint64(n))
 	}
 	switch {
 	case err != nil:
