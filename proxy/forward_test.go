@@ -375,6 +375,31 @@ func TestForwardedHeadersOfTrustedProxiesOnly(t *testing.T) {
 	}
 }
 
+// TestWhatOthersForwardIsBelievedFromTrustedProxiesOnly is of the fields that this front end does not set itself.
+func TestWhatOthersForwardIsBelievedFromTrustedProxiesOnly(t *testing.T) {
+	names := []string{
+		"X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Scheme", "X-Forwarded-User", "Forwarded", "X-Original-URL", "X-Rewrite-URL",
+	}
+	said := ""
+	for _, name := range names {
+		said += name + ": by=client\r\n"
+	}
+	for _, trusted := range []string{"", "trusted_proxies: [127.0.0.1]\n"} {
+		b := startHeads(t, answerOrSwitch)
+		f := start(t, trusted+oneSite(both(b.address)))
+		for i, request := range []string{get, upgrade} {
+			c := f.dial()
+			c.send(strings.Replace(request, "\r\n\r\n", "\r\n"+said+"\r\n", 1))
+			c.head()
+			for _, name := range names {
+				if got := field(b.seen()[i], name); (trusted != "") != slices.Equal(got, []string{"by=client"}) || trusted == "" && got != nil {
+					t.Errorf("with %q the backend was sent %s %q", trusted, name, got)
+				}
+			}
+		}
+	}
+}
+
 func TestSpoofedChainEndsAtTheFirstUntrustedHop(t *testing.T) {
 	b := startHeads(t, always(ok))
 	c := start(t, "trusted_proxies: [127.0.0.1, 10.0.0.0/8]\n"+oneSite(httpTo(b.address))).dial()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestNoHeadHoldsALoop sends heads and paths of 64 KB in the shapes that cost most. Each is sent several times; the quickest tells what the
+// TestNoHeadHoldsALoop sends heads and paths of 64 KB in the shapes that cost most, of upgrades and of pages. Each is sent several times; the quickest tells what the
 // head itself costs on a busy machine.
 func TestNoHeadHoldsALoop(t *testing.T) {
 	const (
@@ -18,13 +18,16 @@ func TestNoHeadHoldsALoop(t *testing.T) {
 		limit = time.Millisecond * raceFactor
 		times = 9
 	)
-	b := startHeads(t, always(switching))
-	locations := []string{socketTo(b.address), `{path: /, websocket: "ws://` + b.address + `/x"}`}
+	b := startHeads(t, answerOrSwitch)
+	location := func(path, targetPath string) string {
+		return fmt.Sprintf(`{path: '%s', websocket: "ws://%s%s", http: "http://%[2]s%[3]s"}`, path, b.address, targetPath)
+	}
+	locations := []string{location("/ws", ""), location("/", "/x"), `{path: /files, static: "` + t.TempDir() + `"}`}
 	for i := range 200 {
-		locations = append(locations, fmt.Sprintf(`{path: %s, websocket: "ws://%s"}`, strings.Repeat("/a", i+1), b.address))
+		locations = append(locations, location(strings.Repeat("/a", i+1), ""))
 	}
 	f := start(t, oneSite(locations...))
-	regexes := start(t, oneSite(append(locations[:2:2], `{path: '~ (a|b)*c\.php$', websocket: "ws://`+b.address+`"}`)...))
+	regexes := start(t, oneSite(append(locations[:2:2], location(`~ (a|b)*c\.php$`, ""))...))
 
 	numbered := func(format string, n int) string {
 		var text strings.Builder
@@ -63,6 +66,10 @@ func TestNoHeadHoldsALoop(t *testing.T) {
 		"query":                          head("/ws?"+fill("a=b&"), ""),
 		"absolute target":                head("http://example.com/"+fill("a/"), ""),
 		"escaped dots behind a prefix":   head("/ws/"+fill("%2e/"), ""),
+		"CDN-Loop":                       head("/ws", "CDN-Loop: "+fill("a, ")+"\r\n"),
+		"Range":                          head("/files/a", "Range: bytes="+fill("0-1,")+"\r\n"),
+		"If-None-Match":                  head("/files/a", "If-None-Match: "+fill(`"a",`)+"\r\n"),
+		"dots in a file's name":          head("/files/"+fill("a."), ""),
 	}
 	var longest atomic.Int64
 	measure := func(t *testing.T, f *front, request string) {
@@ -94,6 +101,7 @@ func TestNoHeadHoldsALoop(t *testing.T) {
 			t.Fatalf("%s has %d bytes", name, len(request))
 		}
 		t.Run(name, func(t *testing.T) { measure(t, f, request) })
+		t.Run(name+", of a page", func(t *testing.T) { measure(t, f, strings.Replace(request, upgradeLines, "", 1)) })
 	}
 	t.Run("pattern", func(t *testing.T) { measure(t, regexes, head("/"+fill("ab"), "")) })
 	t.Run("pattern on 8 KB", func(t *testing.T) { measure(t, regexes, head("/"+strings.Repeat("ab", 2000), "")) })

@@ -192,3 +192,34 @@ func TestSpaceBeforeTheColonOfAResponseHeaderIsNoWayAroundItsCheck(t *testing.T)
 		t.Errorf("answered %s %q, %v", a.Status, a.body, a.err)
 	}
 }
+
+// TestHeadsAreBounded in what makes work beyond their bytes, whoever serves them.
+func TestHeadsAreBounded(t *testing.T) {
+	b := startHeads(t, always(ok))
+	f := startTLS(t, secureSite(both(b.address), `{path: /files, static: "`+t.TempDir()+`"}`))
+	fields := func(n int) string { return strings.Repeat("X: y\r\n", n) }
+	names := func(n int) string { return "Connection: " + strings.Repeat("a, ", n-1) + "a\r\n" }
+	for _, begin := range []string{get, upgrade, strings.Replace(get, "/ ", "/files/a ", 1)} {
+		begin = strings.TrimSuffix(begin, "\r\n")
+		own := strings.Count(begin, "\r\n") - 1               // fields
+		listed := strings.Count(begin, "Connection: Upgrade") // names
+		for _, tt := range []struct {
+			name, lines string
+			status      int // 0: none of these
+		}{
+			{"1,000 fields", fields(1000 - own), 0},
+			{"1,001 fields", fields(1001 - own), 431},
+			{"100 names", names(100 - listed), 0},
+			{"101 names", names(101 - listed), 400},
+			{"101 names in as many fields", strings.Repeat("Connection: a\r\n", 101-listed), 400},
+			{"64 KB", "X: " + strings.Repeat("y", 64<<10) + "\r\n", 431},
+		} {
+			for _, c := range []*client{f.dial(), f.dialSecure()} {
+				c.send(begin + tt.lines + "\r\n")
+				if got := c.answer("GET").StatusCode; got != tt.status && (tt.status != 0 || got != 200 && got != 404) {
+					t.Errorf("%.20q with %s: %d", begin, tt.name, got)
+				}
+			}
+		}
+	}
+}
