@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -84,5 +85,34 @@ func TestPongsOfOthersBecomeFewWrites(t *testing.T) {
 				t.Errorf("%d pongs became %d writes", len(flood)/len(pong), n)
 			}
 		})
+	}
+}
+
+// TestFloodOfPongsStopsWhereNobodyTakesIt: what the kernel does not hold stays with the client.
+func TestFloodOfPongsStopsWhereNobodyTakesIt(t *testing.T) {
+	done := make(chan bool)
+	b := startSocket(t, func(conn net.Conn, _ *bufio.Reader) {
+		defer speakNowAndThen(conn)()
+		<-done
+	})
+	defer close(done)
+	f := start(t, oneSite(`{path: /ws, ping: 1s, websocket: "ws://`+b.address+`"}`))
+	c := f.dial()
+	c.send(upgrade)
+	c.head()
+	c.awaitPing()
+	flood := bytes.Repeat(ws.AppendFrame(nil, ws.OpPong, []byte("12345678"), &[4]byte{1, 2, 3, 4}), 64<<10)
+	sent := 0
+	for err := error(nil); err == nil && sent < 256<<20; {
+		var n int
+		c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		n, err = c.Write(flood)
+		sent += n
+	}
+	if sent > 64<<20 {
+		t.Errorf("%d MB of pongs were taken", sent>>20)
+	}
+	if n := f.server.TunnelCount(); n != 1 {
+		t.Errorf("%d tunnels", n)
 	}
 }
