@@ -236,7 +236,7 @@ func (x *loopExchange) Took() {
 func (x *loopExchange) Broke(err error) {
 	backend := x.backend
 	x.backend = nil
-	backend.uncount()
+	backend.close()
 	silent := !backend.Began()
 	switch {
 	case x.client.Responded():

@@ -168,7 +168,7 @@ func (c *Client) decode(p []byte) {
 		c.ahead = nil
 	}
 	for c.phase == idle || c.phase == serving && !(c.answered && c.closing) {
-		if c.phase == serving && (c.whole || c.paused) {
+		if c.phase == serving && (c.whole || c.paused) || c.phase == idle && c.Pending() > 0 {
 			c.keep(p)
 			return
 		}
@@ -192,6 +192,7 @@ func (c *Client) decode(p []byte) {
 			c.afterAnswer()
 		default:
 			c.await()
+			c.conn.Resume()
 			return
 		}
 	}
@@ -600,6 +601,8 @@ func (c *Client) Drained(*reactor.Conn) {
 		if c.exchange != nil {
 			c.exchange.Drained()
 		}
+	case c.phase == idle && len(c.ahead) > 0:
+		c.feed(nil)
 	}
 }
 

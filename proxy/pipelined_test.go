@@ -1,0 +1,104 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestClientThatTakesNoAnswersIsAskedForNoMoreRequests: what it sends on one connection makes backends work, and answers wait in memory.
+func TestClientThatTakesNoAnswersIsAskedForNoMoreRequests(t *testing.T) {
+	page := "HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + strings.Repeat("x", 60000)
+	b := startHeads(t, always(page))
+	f := start(t, oneSite(httpTo(b.address)))
+	c := f.dial()
+	before := heap()
+	go func() {
+		many := strings.Repeat(get, 1000)
+		for range 20 {
+			if _, err := io.WriteString(c.Conn, many); err != nil {
+				return
+			}
+		}
+	}()
+	asked := -1
+	await(t, "an end of the requests", func() bool {
+		was := asked
+		time.Sleep(200 * time.Millisecond)
+		asked = len(b.seen())
+		return asked == was && asked > 0
+	})
+	if held := int64(heap()) - int64(before); asked > 300 || held > 8<<20 {
+		t.Errorf("%d requests were served for a client that takes nothing, %d bytes are held", asked, held)
+	}
+}
+
+// TestUploadBehindAPipelinedRequestIsTaken: so much of it came early that reading was paused.
+func TestUploadBehindAPipelinedRequestIsTaken(t *testing.T) {
+	release := make(chan bool)
+	b := startBackend(t, func(b *backend, conn net.Conn) {
+		<-release
+		serveEcho(b, conn)
+	})
+	c := start(t, oneSite(httpTo(b.address))).dial()
+	body := strings.Repeat("b", 400_000)
+	go c.send(get, fmt.Sprintf("POST /up HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n", host, len(body)), body)
+	time.Sleep(200 * time.Millisecond)
+	close(release)
+	c.expect(200)
+	if a := c.expect(200); a.body != "POST /up "+body {
+		t.Errorf("%d bytes came back", len(a.body))
+	}
+}
+
+// TestUploadMayTakeLongerThanResponseHead: that time begins when the request is sent.
+func TestUploadMayTakeLongerThanResponseHead(t *testing.T) {
+	b := startEcho(t)
+	f := start(t, "timeouts: {response_head: 400ms}\n"+oneSite(httpTo(b.address)))
+	for _, framing := range []string{"Content-Length: 10\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"} {
+		c := f.dial()
+		c.send("POST / HTTP/1.1\r\n", host, framing)
+		for range 10 {
+			time.Sleep(100 * time.Millisecond)
+			if strings.HasPrefix(framing, "T") {
+				c.send("1\r\nb\r\n")
+			} else {
+				c.send("b")
+			}
+		}
+		if strings.HasPrefix(framing, "T") {
+			c.send("0\r\n\r\n")
+		}
+		c.expect(200)
+	}
+}
+
+// TestAnswersBeforeAPipelinedHandOverAreWhole: the connection is handed over only when nothing is on its way to the client.
+func TestAnswersBeforeAPipelinedHandOverAreWhole(t *testing.T) {
+	const times = 200
+	page := strings.Repeat("x", 60000)
+	b := startHeads(t, always("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"+page))
+	echo := startEchoSocket(t)
+	broken := startHeads(t, always("HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf"))
+	f := startTLS(t, secureSite(httpTo(b.address), `{path: /ws, websocket: "ws://`+echo.address+`", mode: relay}`,
+		`{path: /broken, http: "http://`+broken.address+`"}`))
+	for name, last := range map[string]string{"relay": upgrade, "one that breaks off": strings.Replace(get, "/ ", "/broken ", 1)} {
+		for _, dial := range []func() *client{f.dial, f.dialSecure} {
+			c := dial()
+			c.send(strings.Repeat(get, times), last)
+			time.Sleep(300 * time.Millisecond)
+			for n := range times {
+				if a := c.expect(200); a.body != page {
+					t.Fatalf("%s: got %d bytes of page %d, %v", name, len(a.body), n, a.err)
+				}
+			}
+			if head := c.head(); name == "relay" && !strings.HasPrefix(head, "HTTP/1.1 101") {
+				t.Errorf("%s: got %q", name, head)
+			}
+			c.Close()
+		}
+	}
+}
