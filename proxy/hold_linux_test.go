@@ -5,19 +5,12 @@ package proxy_test
 import (
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 )
 
-// TestNoHeadHoldsALoop sends heads and paths of 64 KB in the shapes that cost most, of upgrades and of pages. Each is sent several times; the quickest tells what the
-// head itself costs on a busy machine.
+// TestNoHeadHoldsALoop sends heads and paths of 64 KB in the shapes that cost most, of upgrades and of pages.
 func TestNoHeadHoldsALoop(t *testing.T) {
-	const (
-		size  = 63 << 10
-		limit = time.Millisecond * raceFactor
-		times = 9
-	)
+	const size = 63 << 10
 	b := startHeads(t, answerOrSwitch)
 	location := func(path, targetPath string) string {
 		return fmt.Sprintf(`{path: '%s', websocket: "ws://%s%s", http: "http://%[2]s%[3]s"}`, path, b.address, targetPath)
@@ -71,38 +64,17 @@ func TestNoHeadHoldsALoop(t *testing.T) {
 		"If-None-Match":                  head("/files/a", "If-None-Match: "+fill(`"a",`)+"\r\n"),
 		"dots in a file's name":          head("/files/"+fill("a."), ""),
 	}
-	var longest atomic.Int64
-	measure := func(t *testing.T, f *front, request string) {
-		t.Helper()
-		f.server.WatchLoops(func(held time.Duration) {
-			for {
-				before := longest.Load()
-				if int64(held) <= before || longest.CompareAndSwap(before, int64(held)) {
-					return
-				}
-			}
-		})
-		defer f.server.WatchLoops(nil)
-		best := time.Hour
-		for range times {
-			longest.Store(0)
-			c := dial(t, f.plain)
-			c.send(request)
-			c.head()
-			c.Close()
-			best = min(best, time.Duration(longest.Load()))
-		}
-		if best > limit {
-			t.Errorf("a loop was held for %s, more than %s", best, limit)
-		}
-	}
 	for name, request := range shapes {
 		if len(request) > 64<<10 {
 			t.Fatalf("%s has %d bytes", name, len(request))
 		}
-		t.Run(name, func(t *testing.T) { measure(t, f, request) })
-		t.Run(name+", of a page", func(t *testing.T) { measure(t, f, strings.Replace(request, upgradeLines, "", 1)) })
+		t.Run(name, func(t *testing.T) { f.expectShortHolds(t, request, (*client).head) })
+		t.Run(name+", of a page", func(t *testing.T) {
+			f.expectShortHolds(t, strings.Replace(request, upgradeLines, "", 1), (*client).head)
+		})
 	}
-	t.Run("pattern", func(t *testing.T) { measure(t, regexes, head("/"+fill("ab"), "")) })
-	t.Run("pattern on 8 KB", func(t *testing.T) { measure(t, regexes, head("/"+strings.Repeat("ab", 2000), "")) })
+	t.Run("pattern", func(t *testing.T) { regexes.expectShortHolds(t, head("/"+fill("ab"), ""), (*client).head) })
+	t.Run("pattern on 8 KB", func(t *testing.T) {
+		regexes.expectShortHolds(t, head("/"+strings.Repeat("ab", 2000), ""), (*client).head)
+	})
 }

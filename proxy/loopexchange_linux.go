@@ -101,8 +101,12 @@ func (x *loopExchange) Data(p []byte) {
 		return
 	}
 	x.backend.Write(p)
-	if !x.over && x.backend.Pending() > 0 {
-		x.client.Pause()
+	if x.over || x.backend.Pending() == 0 {
+		return
+	}
+	x.client.Pause()
+	if x.status == 0 {
+		x.backend.Await(x.location.Timeouts.ResponseHead)
 	}
 }
 
@@ -225,11 +229,15 @@ func (x *loopExchange) Done(trailers head.Fields) {
 	x.client.End(trailers)
 }
 
-// Took says that the backend takes more of the request.
+// Took says that the backend takes more of the request, which is for the client to send.
 func (x *loopExchange) Took() {
-	if !x.whole {
-		x.client.Resume()
+	if !x.uploading() {
+		return
 	}
+	if x.status == 0 {
+		x.backend.Await(0)
+	}
+	x.client.Resume()
 }
 
 // Broke deals with a backend that broke off.

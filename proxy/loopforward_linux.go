@@ -217,22 +217,27 @@ func (x *loopExchange) ask(b *loopBackend) {
 	if x.backend != b {
 		return // it broke
 	}
-	b.Await(limit)
 	if x.out.Protocol != "" {
+		b.Await(limit)
 		x.slot, b.slot = b.slot, nil
 		return
 	}
-	if x.whole {
+	if !x.uploading() {
 		x.endRequest()
 		return
 	}
 	if x.in.request.Expect {
 		x.client.SayContinue()
 	}
-	if b.Pending() == 0 {
+	if b.Pending() > 0 {
+		b.Await(limit)
+	} else {
 		x.client.Resume()
 	}
 }
+
+// uploading reports whether more of the request's body is to come.
+func (x *loopExchange) uploading() bool { return !x.whole && x.in.request.HasBody() }
 
 // endRequest ends the request. The time for the answer's head begins now.
 func (x *loopExchange) endRequest() {

@@ -102,3 +102,19 @@ func TestAnswersBeforeAPipelinedHandOverAreWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadThatTheBackendDoesNotTakeIs504 after response_head, as if it had been sent.
+func TestUploadThatTheBackendDoesNotTakeIs504(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		conn.(*net.TCPConn).SetReadBuffer(4096)
+		time.Sleep(3 * time.Second)
+	})
+	f := start(t, "timeouts: {response_head: 400ms}\n"+oneSite(httpTo(b.address)))
+	c := f.dial()
+	begun := time.Now()
+	go c.send("POST / HTTP/1.1\r\n", host, "Content-Length: 50000000\r\n\r\n", strings.Repeat("b", 50_000_000))
+	c.expect(504)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+}

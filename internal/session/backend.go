@@ -70,30 +70,33 @@ func (b *Backend) Ask(asker Asker, r *head.Request, body []byte) {
 	b.asker = asker
 	b.decoder.Expect(r.Method)
 	b.chunked, b.whole, b.last = r.Length == head.Unknown, r.Length == 0, r.Close
-	dst := http1.AppendRequest(b.worker.ask[:0], r)
+	w := b.worker
+	w.claimAsk(b)
+	w.ask = http1.AppendRequest(w.ask, r)
 	switch {
 	case len(body) > 0 && b.chunked:
-		dst = http1.AppendChunk(dst, body)
+		w.ask = http1.AppendChunk(w.ask, body)
 	default:
-		dst = append(dst, body...)
+		w.ask = append(w.ask, body...)
 	}
-	b.worker.ask = dst[:0]
-	b.put(dst)
+	w.flushAsk()
 	if !b.closed {
 		b.conn.Resume()
 	}
 }
 
-// Write sends a piece of the request's body.
+// Write sends a piece of the request's body. Small chunks are collected until all that the client has sent so far is decoded.
 func (b *Backend) Write(p []byte) {
-	if b.closed || b.whole || len(p) == 0 {
-		return
+	switch w := b.worker; {
+	case b.closed || b.whole || len(p) == 0:
+	case !b.chunked:
+		b.put(p)
+	default:
+		w.claimAsk(b)
+		if w.ask = http1.AppendChunk(w.ask, p); len(w.ask) > heldMost {
+			w.flushAsk()
+		}
 	}
-	if b.chunked {
-		p = http1.AppendChunk(b.worker.ask[:0], p)
-		b.worker.ask = p[:0]
-	}
-	b.put(p)
 }
 
 // End ends the request.
@@ -103,7 +106,9 @@ func (b *Backend) End(trailers head.Fields) {
 	}
 	b.whole = true
 	if b.chunked {
-		b.put(http1.AppendLastChunk(nil, trailers))
+		b.worker.claimAsk(b)
+		b.worker.ask = http1.AppendLastChunk(b.worker.ask, trailers)
+		b.worker.flushAsk()
 	}
 }
 
@@ -120,10 +125,14 @@ func (b *Backend) put(p []byte) {
 // Pending returns how many bytes the backend has yet to take.
 func (b *Backend) Pending() int { return b.conn.Pending() }
 
-// Await bounds how long the backend may be silent from now on.
+// Await bounds how long the backend may be silent from now on; 0 is for ever.
 func (b *Backend) Await(limit time.Duration) {
 	b.limit, b.heard = limit, b.conn.Loop().Now()
-	b.conn.Loop().Set(&b.timer, limit)
+	if limit > 0 {
+		b.conn.Loop().Set(&b.timer, limit)
+	} else {
+		b.conn.Loop().Stop(&b.timer)
+	}
 }
 
 // Pause stops the answer; Resume lets it come.

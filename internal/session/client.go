@@ -3,6 +3,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -55,6 +56,12 @@ const (
 
 // maxAhead bounds what is read of a client before it is asked for: requests behind the one that is served, or bytes behind an upgrade.
 const maxAhead = 64 << 10
+
+// A client's turn ends, so that others have theirs, when it has begun 16 requests or sent 1,024 pieces of a body.
+const (
+	turnWork    = 1024
+	requestWork = 64
+)
 
 // phase is where a client's connection is.
 type phase uint8
@@ -157,19 +164,27 @@ func (c *Client) feed(p []byte) {
 	c.decoding = true
 	c.decode(p)
 	c.decoding, c.rest = false, nil
+	c.worker.flushAsk()
 	if c.phase == serving && c.answered && c.closing {
 		c.beginLingering()
 	}
 }
 
 func (c *Client) decode(p []byte) {
-	if len(c.ahead) > 0 {
+	own := len(c.ahead) > 0
+	if own {
 		p = append(c.ahead, p...)
 		c.ahead = nil
 	}
+	work := 0
 	for c.phase == idle || c.phase == serving && !(c.answered && c.closing) {
 		if c.phase == serving && (c.whole || c.paused) || c.phase == idle && c.Pending() > 0 {
-			c.keep(p)
+			c.keep(p, own)
+			return
+		}
+		if work >= turnWork && len(p) > 0 {
+			c.keep(p, own)
+			c.goOnLater()
 			return
 		}
 		n, event, err := c.decoder.Next(p)
@@ -180,8 +195,10 @@ func (c *Client) decode(p []byte) {
 			c.refuse(err)
 			return
 		case event == http1.Head:
+			work += requestWork
 			c.begin(c.decoder.Request)
 		case event == http1.Data:
+			work++
 			c.data(c.decoder.Data)
 		case event == http1.End:
 			c.whole = true
@@ -198,12 +215,29 @@ func (c *Client) decode(p []byte) {
 	}
 }
 
-// keep keeps what cannot be decoded yet.
-func (c *Client) keep(p []byte) {
-	c.ahead = append(c.ahead, p...)
+// keep keeps what cannot be decoded yet. It may be the client's own memory already.
+func (c *Client) keep(p []byte, own bool) {
+	switch {
+	case len(p) == 0:
+	case own:
+		c.ahead = p
+	default:
+		c.ahead = bytes.Clone(p)
+	}
 	if len(c.ahead) >= maxAhead || c.paused {
 		c.conn.Pause()
 	}
+}
+
+// goOnLater goes on with what was kept when others have had their turn.
+func (c *Client) goOnLater() {
+	c.conn.Loop().Post(func() {
+		c.conn.Do(func() {
+			if len(c.ahead) > 0 {
+				c.feed(nil)
+			}
+		})
+	})
 }
 
 // await sets the time for what is to come next.
@@ -377,7 +411,7 @@ func (c *Client) put(p []byte) {
 		c.lost(err)
 		return
 	}
-	if n := c.conn.Pending(); n > 0 && c.whole {
+	if n := c.conn.Pending(); n > 0 {
 		c.pending = n
 		c.conn.Loop().Set(&c.timer, stall)
 	}
@@ -595,7 +629,7 @@ func (c *Client) Drained(*reactor.Conn) {
 	case c.phase == lingering:
 		c.conn.Loop().Set(&c.timer, lingerPause)
 	case c.phase == serving:
-		if c.whole {
+		if c.whole || c.opaque {
 			c.conn.Loop().Stop(&c.timer)
 		}
 		if c.exchange != nil {
@@ -622,6 +656,7 @@ func (c *Client) expired() {
 		c.close()
 	case n > 0:
 		c.lost(ErrNotTaking)
+	case c.paused: // whoever does not want the rest of the body has a time of its own
 	case !c.whole && c.exchange != nil:
 		c.closing = true
 		c.exchange.Gone(ErrStalled)

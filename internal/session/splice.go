@@ -87,10 +87,8 @@ func (c *Client) drainPipe() bool {
 	}
 	if held := c.pipe.Held(); held > 0 {
 		c.conn.WaitWritable()
-		if c.whole {
-			c.pending = held
-			c.conn.Loop().Set(&c.timer, stall)
-		}
+		c.pending = held
+		c.conn.Loop().Set(&c.timer, stall)
 		return false
 	}
 	c.dropPipe()

@@ -16,9 +16,10 @@ type Worker struct {
 	// Fields is a place to make the fields of a head in, which is written before the next one is made.
 	Fields head.Fields
 
-	ask   []byte  // a place to make what a backend is sent
-	out   []byte  // what the owner is about to write
-	owner *Client // nil while out is empty
+	ask    []byte   // what asking is about to write; a place to make it
+	asking *Backend // nil while ask is empty
+	out    []byte   // what the owner is about to write
+	owner  *Client  // nil while out is empty
 
 	date   string
 	dateAt int64 // in seconds
@@ -38,6 +39,23 @@ func (w *Worker) claim(c *Client) {
 		w.owner.Flush()
 	}
 	w.owner = c
+}
+
+// claimAsk makes ask the backend's own.
+func (w *Worker) claimAsk(b *Backend) {
+	if w.asking != b {
+		w.flushAsk()
+	}
+	w.asking = b
+}
+
+// flushAsk sends a backend what was collected for it.
+func (w *Worker) flushAsk() {
+	b, p := w.asking, w.ask
+	w.asking, w.ask = nil, p[:0]
+	if b != nil && !b.closed {
+		b.put(p)
+	}
 }
 
 // now returns the Date of an answer, which changes once a second.
