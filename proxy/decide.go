@@ -169,7 +169,7 @@ func (l *location) decide(r *head.Request) decision {
 		return refusal(http.StatusUpgradeRequired, "this location speaks only WebSocket")
 	}
 	if upgrade {
-		d.hint = "a WebSocket was asked for on a location that has none; if its backend speaks WebSocket, write websocket: and that backend's URL beside http:"
+		d.hint = "a WebSocket was asked for on a location that has none; if there is a backend for it, write websocket: and its URL in that location"
 	}
 	return d
 }
