@@ -34,14 +34,6 @@ func silentPort(t *testing.T) string {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(address.(*unix.SockaddrInet4).Port)).String()
 }
 
-// answerOrSwitch answers a page with ok and a handshake with a 101.
-func answerOrSwitch(head string) string {
-	if field(head, "Upgrade") != nil {
-		return switching
-	}
-	return ok
-}
-
 // TestServerThatDoesNotAnswerIsTriedAfterTheOthers: it costs one request its time, and no other one.
 func TestServerThatDoesNotAnswerIsTriedAfterTheOthers(t *testing.T) {
 	good := startHeads(t, answerOrSwitch).address

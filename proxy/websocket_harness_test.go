@@ -102,3 +102,11 @@ func afterFirstLine(head string) string {
 	_, rest, _ := strings.Cut(head, "\n")
 	return rest
 }
+
+// answerOrSwitch answers a page with ok and a handshake with a 101.
+func answerOrSwitch(head string) string {
+	if field(head, "Upgrade") != nil {
+		return switching
+	}
+	return ok
+}
