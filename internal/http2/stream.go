@@ -1,0 +1,131 @@
+package http2
+
+import (
+	"slices"
+
+	"wstunnel/internal/head"
+)
+
+// Windows that a client is given (RFC 9113, section 5.2). What a stream holds is bounded by its own; that of the connection is opened again as soon as
+// bytes come, so that a stalled stream stops no other.
+const (
+	streamWindow     = 16 << 10
+	maxStreamWindow  = 1 << 20
+	connectionWindow = MaxStreams * streamWindow
+)
+
+// Stream is a request and its answer.
+type Stream struct {
+	ID uint32
+	// Request is the head that the stream began with.
+	Request *head.Request
+	// Refusal says why it is to be refused, with a status; nil for a request that is to be served.
+	Refusal *head.Error
+	// Owner is the caller's own.
+	Owner any
+
+	left int64 // bytes that its content-length has yet to bring, or head.Unknown
+
+	send int64 // what the client's window still takes; a change of settings can make it negative
+
+	window   int64 // what the client may still send
+	size     int64 // of the window, when all of it is open
+	grown    int64 // of that, what was taken from the budget
+	spent    int64 // bytes that were taken since it grew last
+	returned int64 // bytes that were taken and the client not told of
+
+	remoteEnded bool // the request is whole
+	localEnded  bool // the answer is
+	closed      bool
+}
+
+// Ended reports whether the request has come to its end.
+func (s *Stream) Ended() bool { return s.remoteEnded }
+
+// Closed reports whether nothing can be sent on the stream any more.
+func (s *Stream) Closed() bool { return s.closed }
+
+// find returns an open stream, or nil.
+func (c *Conn) find(id uint32) *Stream {
+	i, ok := c.search(id)
+	if !ok {
+		return nil
+	}
+	return c.streams[i]
+}
+
+func (c *Conn) search(id uint32) (int, bool) {
+	return slices.BinarySearchFunc(c.streams, id, func(s *Stream, id uint32) int { return int(s.ID) - int(id) })
+}
+
+// close takes a stream out of the table; reset says that this end has reset it.
+func (c *Conn) close(s *Stream, reset bool) {
+	s.closed = true
+	if s.grown > 0 {
+		c.budget.give(s.grown)
+		s.grown = 0
+	}
+	if i, ok := c.search(s.ID); ok {
+		c.streams = slices.Delete(c.streams, i, i+1)
+	}
+	if len(c.streams) == 0 {
+		c.streams = nil
+	}
+	c.remember(s.ID, reset)
+}
+
+// ended is a stream that is closed.
+type ended struct {
+	id    uint32
+	reset bool // by this end, so that what was on its way may still come
+}
+
+// remembered is how many streams are remembered after they were closed: frames for those that were reset may be on their way.
+const remembered = 16
+
+func (c *Conn) remember(id uint32, reset bool) {
+	if len(c.ended) < remembered {
+		c.ended = append(c.ended, ended{id, reset})
+		return
+	}
+	c.ended[c.nextEnded] = ended{id, reset}
+	c.nextEnded = (c.nextEnded + 1) % remembered
+}
+
+// recall tells how a stream was closed, if that is remembered.
+func (c *Conn) recall(id uint32) (e ended, ok bool) {
+	for _, e := range c.ended {
+		if e.id == id {
+			return e, true
+		}
+	}
+	return ended{}, false
+}
+
+// Grant says that n bytes of a stream's body were taken for good, so that the client may send as many more. The window grows, from the budget that all
+// share, while it is what an upload waits for.
+func (c *Conn) Grant(s *Stream, n int) {
+	s.returned += int64(n)
+	if s.closed || s.remoteEnded || s.returned < s.size/2 || s.left >= 0 && s.left <= s.window {
+		return
+	}
+	if s.spent += s.returned; s.spent >= s.size && s.size < maxStreamWindow {
+		more := c.budget.take(min(s.size, maxStreamWindow-s.size))
+		s.grown += more
+		s.size += more
+		s.returned += more
+		s.spent = 0
+	}
+	c.Out = appendWindowUpdate(c.Out, s.ID, uint32(s.returned))
+	s.window += s.returned
+	s.returned = 0
+}
+
+// grantConnection opens the connection's window again.
+func (c *Conn) grantConnection(n int64) {
+	if c.returned += n; c.returned >= connectionWindow/2 {
+		c.Out = appendWindowUpdate(c.Out, 0, uint32(c.returned))
+		c.window += c.returned
+		c.returned = 0
+	}
+}
