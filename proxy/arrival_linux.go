@@ -69,26 +69,10 @@ func (a *arrival) shaken(state tls.ConnectionState, err error) {
 	a.from.handshake = handshakeInfoOf(state)
 	a.forget(a.conn.Loop(), a)
 	if state.NegotiatedProtocol == "h2" {
-		a.handOver()
+		a.openHTTP2(a.conn, a.from)
 		return
 	}
 	a.open(a.conn, a.from, false)
-}
-
-// handOver gives a connection over HTTP/2 to net/http.
-func (a *arrival) handOver() {
-	conn, err := a.conn.Release()
-	if err != nil {
-		a.server.admission.refuse("handing over: "+err.Error(), a.from.remote.Addr())
-		a.conn.Close()
-		a.from.leave()
-		return
-	}
-	there := a.server.tunnels.holdHandover()
-	go func() {
-		defer there()
-		a.server.web.http2.give(newH2Conn(newClientConn(conn, a.from)))
-	}()
 }
 
 // failed answers a client that speaks plain HTTP to a TLS port, and closes. Failed handshakes are

@@ -9,6 +9,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
 )
 
@@ -20,12 +21,21 @@ type connection struct {
 }
 
 // Requested begins an exchange. What no loop serves is handed to net/http.
-func (c *connection) Requested(client *session.Client, r *head.Request) session.Exchange {
-	c.client = client
-	x := &loopExchange{exchange: c.server.newExchange(c.server.ctx, r, c.from), conn: c, client: client}
+func (c *connection) Requested(stream session.Stream, r *head.Request) session.Exchange {
+	c.client = stream.(*session.Client)
+	x := &loopExchange{exchange: c.server.newExchange(c.server.ctx, r, c.from), conn: c, client: stream}
+	if !x.begin() {
+		c.handOver()
+		return nil
+	}
+	return x
+}
+
+// begin decides what becomes of the request and begins with it. It reports false where no loop can do it.
+func (x *loopExchange) begin() bool {
 	if a := x.answerForChallenge(); a != nil {
 		x.give(a)
-		return x
+		return true
 	}
 	d := x.decide()
 	switch {
@@ -34,18 +44,17 @@ func (c *connection) Requested(client *session.Client, r *head.Request) session.
 		x.forward(x.location.http, "")
 	case d.action == openTunnel && x.location.Mode == config.ModeTunnel:
 		x.tell(d)
-		x.forward(x.location.websocket, r.Protocol)
+		x.forward(x.location.websocket, x.in.request.Protocol)
 	case d.action == serveStatic:
 		x.tell(d)
 		x.sendFile()
 	case d.action == openTunnel:
-		c.handOver()
-		return nil
+		return false
 	default:
 		x.tell(d)
 		x.give(x.answerFor(d))
 	}
-	return x
+	return true
 }
 
 // handOver gives the connection to net/http, with what was read from it.
@@ -81,8 +90,8 @@ func (c *connection) Timeouts() (requestHead, keepAlive time.Duration) {
 }
 
 // Closed counts the connection out.
-func (c *connection) Closed(client *session.Client) {
-	c.forget(client.Conn().Loop(), c)
+func (c *connection) Closed(conn *reactor.Conn) {
+	c.forget(conn.Loop(), c)
 	c.from.leave()
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wstunnel/internal/http2"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
 	"wstunnel/internal/tunnel"
@@ -24,6 +25,8 @@ type doors struct {
 	server *Server
 	loops  *reactor.Group
 	rooms  map[*reactor.Loop]*room
+	// uploads is what the windows of all clients over HTTP/2 grow out of.
+	uploads *http2.Budget
 	// closing: no more are taken in.
 	closing atomic.Bool
 }
@@ -47,7 +50,7 @@ func newDoors(s *Server) (*doors, error) {
 		return nil, err
 	}
 	loops.SetPipes(s.spare.loopPipes)
-	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}}
+	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
 	for _, loop := range loops.Loops {
 		d.rooms[loop] = &room{worker: session.NewWorker(loop), conns: map[closable]struct{}{}}
 	}

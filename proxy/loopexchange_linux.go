@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"time"
@@ -20,8 +21,8 @@ import (
 // loopExchange is an exchange on an event loop.
 type loopExchange struct {
 	*exchange
-	conn   *connection
-	client *session.Client
+	conn   *connection // of a client over HTTP/1.x
+	client session.Stream
 
 	// What the backend is sent.
 	out      *head.Request
@@ -124,6 +125,7 @@ func (x *loopExchange) Drained() {
 	case x.file != nil:
 		x.file.drained()
 	case x.backend != nil:
+		x.backend.Limit(x.client.Room())
 		x.backend.Resume()
 	}
 }
@@ -201,8 +203,11 @@ func (x *loopExchange) Body(p []byte) {
 	}
 }
 
-// Sink is the client.
-func (x *loopExchange) Sink() *session.Client { return x.client }
+// Sink is the client, over HTTP/1.x.
+func (x *loopExchange) Sink() *session.Client {
+	client, _ := x.client.(*session.Client)
+	return client
+}
 
 // Spliced counts a piece of the answer that was not seen.
 func (x *loopExchange) Spliced(n int) {
@@ -248,7 +253,7 @@ func (x *loopExchange) Broke(err error) {
 	silent := !backend.Began()
 	switch {
 	case x.client.Responded():
-		x.err = err
+		x.err = fmt.Errorf("reading the response body: %w", err)
 		x.finish()
 		x.client.Abort()
 	case x.out.Protocol != "" && silent:
@@ -297,7 +302,7 @@ func (x *loopExchange) switched(r *head.Response) {
 	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.target)
 	backend, backendEarly := x.backend.take()
 	x.backend = nil
-	conn, early := x.client.Take()
+	conn, early := x.conn.client.Take()
 	early = append(x.held, early...)
 	x.conn.forget(conn.Loop(), x.conn)
 	defer func() {

@@ -213,6 +213,7 @@ func (x *loopExchange) ask(b *loopBackend) {
 	} else {
 		x.held = nil
 	}
+	b.Limit(x.client.Room())
 	b.Ask(x, x.out, body)
 	if x.backend != b {
 		return // it broke

@@ -15,12 +15,18 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/session"
 )
 
 // filePiece is how much of a file is read at a time.
 const filePiece = 256 << 10
 
 var filePieces = sync.Pool{New: func() any { return new([filePiece]byte) }}
+
+// A stream over HTTP/2 shares its connection with others, and what it may have waiting is less.
+const streamPiece = 64 << 10
+
+var streamPieces = sync.Pool{New: func() any { return new([streamPiece]byte) }}
 
 var errClientGone = errors.New("the client is gone")
 
@@ -29,8 +35,10 @@ var errClientGone = errors.New("the client is gone")
 type fileAnswer struct {
 	x      *loopExchange
 	header http.Header
-	piece  *[filePiece]byte // nil until there is something to send
+	client *session.Client // nil for a stream over HTTP/2
+	piece  []byte          // nil until there is something to send
 	length int
+	most   int // of a piece
 
 	// These belong to the goroutine until a piece is on its way, and then to the loop until it is taken.
 	status int
@@ -44,7 +52,10 @@ type fileAnswer struct {
 // sendFile answers from the location's directory.
 func (x *loopExchange) sendFile() {
 	request := x.in.request
-	f := &fileAnswer{x: x, header: http.Header{}, taken: make(chan bool, 1)}
+	f := &fileAnswer{x: x, header: http.Header{}, taken: make(chan bool, 1), most: filePiece}
+	if f.client = x.Sink(); f.client == nil {
+		f.most = x.client.Room()
+	}
 	x.file = f
 	own := *x.exchange // the loop goes on with its own
 	r := &http.Request{
@@ -123,9 +134,26 @@ func (f *fileAnswer) splice(file *os.File, limited *io.LimitedReader) (n int64, 
 // room returns where the next bytes go.
 func (f *fileAnswer) room() []byte {
 	if f.piece == nil {
-		f.piece = filePieces.Get().(*[filePiece]byte)
+		f.takePiece()
 	}
-	return f.piece[f.length:]
+	return f.piece[f.length:f.most]
+}
+
+func (f *fileAnswer) takePiece() {
+	if f.client != nil {
+		f.piece = filePieces.Get().(*[filePiece]byte)[:]
+	} else {
+		f.piece = streamPieces.Get().(*[streamPiece]byte)[:]
+	}
+}
+
+func (f *fileAnswer) putPiece() {
+	switch len(f.piece) {
+	case filePiece:
+		filePieces.Put((*[filePiece]byte)(f.piece))
+	case streamPiece:
+		streamPieces.Put((*[streamPiece]byte)(f.piece))
+	}
 }
 
 // push sends a piece, and waits until the client has taken it.
@@ -155,11 +183,9 @@ func (f *fileAnswer) end(own *exchange) {
 			f.x.err = own.err
 		}
 		f.deliver(true)
-		if f.piece != nil {
-			filePieces.Put(f.piece)
-		}
+		f.putPiece()
 		if f.pipe != nil {
-			f.x.client.PutPipe(f.pipe)
+			f.client.PutPipe(f.pipe)
 		}
 	})
 }
@@ -182,7 +208,7 @@ func (f *fileAnswer) deliver(last bool) {
 	x.client.Write(p)
 	if f.pipe != nil && f.pipe.Held() > 0 {
 		x.sent += int64(f.pipe.Held())
-		x.client.WritePipe(f.pipe)
+		f.client.WritePipe(f.pipe)
 		f.pipe = nil
 	}
 	switch {
@@ -204,8 +230,8 @@ func (f *fileAnswer) deliver(last bool) {
 
 // next lets the goroutine make the next piece.
 func (f *fileAnswer) next() {
-	if f.pipe == nil {
-		f.pipe = f.x.client.Pipe()
+	if f.pipe == nil && f.client != nil {
+		f.pipe = f.client.Pipe()
 	}
 	f.goOn(true)
 }

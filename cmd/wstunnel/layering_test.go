@@ -17,9 +17,14 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/head": "what it takes apart becomes heads",
 		"wstunnel/internal/host": "a Host is checked",
 	},
+	"wstunnel/internal/http2": {
+		"wstunnel/internal/head": "what it takes apart becomes heads",
+		"wstunnel/internal/host": "an :authority is checked",
+	},
 	"wstunnel/internal/session": {
 		"wstunnel/internal/head":    "it hands on heads",
-		"wstunnel/internal/http1":   "the protocol of its connections",
+		"wstunnel/internal/http1":   "the protocols of its connections",
+		"wstunnel/internal/http2":   "of clients the other one",
 		"wstunnel/internal/reactor": "its connections",
 	},
 	"wstunnel/internal/config":  {},
@@ -41,6 +46,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/host":    "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/head":    "heads are rewritten",
 		"wstunnel/internal/http1":   "and written to backends",
+		"wstunnel/internal/http2":   "windows grow out of its budget",
 		"wstunnel/internal/session": "requests and answers on event loops",
 		"wstunnel/internal/ws":      "handshakes are checked and relayed frames followed",
 		"wstunnel/internal/tunnel":  "an upgraded connection becomes one",
@@ -64,6 +70,7 @@ var forbidden = map[string][]string{
 	"wstunnel/internal/host":  {"net", "os", "syscall"},
 	"wstunnel/internal/head":  {"net", "os", "syscall"},
 	"wstunnel/internal/http1": {"net", "os", "syscall"},
+	"wstunnel/internal/http2": {"net", "os", "syscall"},
 }
 
 func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {

@@ -14,7 +14,7 @@ const MaxStreams = 100
 
 // Conn is a connection at the server's end.
 type Conn struct {
-	// Out are the frames that are to be sent. They are the caller's to send, and to replace by an empty slice.
+	// Out are the frames that are to be sent. They are the caller's to send, and to take out by [Conn.Sent].
 	Out []byte
 	// Now is the time, from any beginning.
 	Now time.Duration
@@ -46,6 +46,9 @@ type Conn struct {
 	peerInitial int64 // what it takes of a new stream
 	window      int64 // what the client may send on all streams
 	returned    int64
+
+	dataAt, dataEnd int    // where the last DATA frame stands in Out
+	dataOf          uint32 // and whose it is
 
 	preface  int    // bytes of it that have come
 	settled  bool   // the first SETTINGS have come

@@ -111,7 +111,7 @@ func tellAll(conn *Conn, p []byte) (told string, err error) {
 // answers returns what the Conn has to send, frame by frame.
 func (c *client) answers() (frames []http2.Frame) {
 	c.in.Write(c.conn.Out)
-	c.conn.Out = nil
+	c.conn.Sent(nil)
 	for {
 		f, err := c.ReadFrame()
 		if err != nil {
@@ -522,7 +522,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 					break
 				}
 				taken++
-				c.conn.Out = nil
+				c.conn.Sent(nil)
 			}
 			if err != error(tt.err) || taken != tt.times {
 				t.Errorf("ended after %d for %v, want %d for %v", taken, err, tt.times, tt.err)
@@ -541,7 +541,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 				if _, err := c.tell(); err != nil {
 					t.Fatalf("the %dth, a second behind the one before, ended it: %v", i, err)
 				}
-				c.conn.Out = nil
+				c.conn.Sent(nil)
 			}
 		})
 	}

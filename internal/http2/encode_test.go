@@ -133,7 +133,15 @@ func TestDataIsBoundedByBothWindows(t *testing.T) {
 	if got := summary(c.answers()); got != "HEADERS 1 200; DATA 1 of 3; SETTINGS 0 ack; DATA 1 of 2 end" {
 		t.Errorf("sent %s", got)
 	}
-	if !s.Closed() || c.conn.find(1) != nil || c.conn.find(3) == nil {
+	other := c.conn.find(3)
+	c.conn.Respond(other, response(200, head.Unknown), "now", true, false)
+	c.conn.send = 100
+	c.conn.SendData(other, []byte("a"), false)
+	c.conn.SendData(other, nil, true)
+	if got := summary(c.answers()); got != "HEADERS 3 200; DATA 3 of 1 end" {
+		t.Errorf("an end behind data: %s", got)
+	}
+	if !s.Closed() || c.conn.find(1) != nil || c.conn.find(3) != nil {
 		t.Error("the stream is still open")
 	}
 }

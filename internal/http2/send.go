@@ -139,7 +139,14 @@ func (c *Conn) SendData(s *Stream, p []byte, end bool) {
 	if end {
 		flags = flagEndStream
 	}
+	if end && len(p) == 0 && c.dataOf == s.ID && c.dataEnd == len(c.Out) {
+		c.Out[c.dataAt+4] |= flagEndStream // the frame before this one can say it
+		c.endLocal(s)
+		return
+	}
+	c.dataAt, c.dataOf = len(c.Out), s.ID
 	c.Out = append(appendFrameHeader(c.Out, len(p), frameData, flags, s.ID), p...)
+	c.dataEnd = len(c.Out)
 	s.send -= int64(len(p))
 	c.send -= int64(len(p))
 	c.guard.sentBytes(frameHeaderLen + len(p))
@@ -147,6 +154,9 @@ func (c *Conn) SendData(s *Stream, p []byte, end bool) {
 		c.endLocal(s)
 	}
 }
+
+// Sent says that all of Out is on its way, and gives it a new place, which may be the old one.
+func (c *Conn) Sent(place []byte) { c.Out, c.dataAt, c.dataEnd = place[:0], 0, -1 }
 
 func (c *Conn) endLocal(s *Stream) {
 	s.localEnded = true

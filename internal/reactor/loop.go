@@ -38,6 +38,8 @@ type Loop struct {
 	lastGen uint32  // generation of the last connection that was put into the table
 	ready   []*Conn // to be read again without waiting for epoll
 	again   []*Conn // the other half of ready, in turn
+	enders  []Ender // to be told at the end of this turn
+	told    []Ender // the other half of enders, in turn
 	buf     []byte  // what was read last
 	sealed  []byte  // ciphertext of the TLS call under way
 	spares  [][]byte
@@ -132,6 +134,7 @@ func (l *Loop) run() {
 		l.readMail()
 		l.readAgain()
 		l.expire()
+		l.endTurn()
 	}
 }
 
@@ -139,7 +142,7 @@ func (l *Loop) run() {
 // loop's epoll descriptor: a thread that slept in epoll_wait itself would keep its processor from other goroutines for up
 // to ten milliseconds.
 func (l *Loop) wait(events []unix.EpollEvent) (n int) {
-	if len(l.ready) > 0 {
+	if len(l.ready)+len(l.enders) > 0 {
 		return poll(l.epfd, events)
 	}
 	l.setAlarm()
@@ -231,6 +234,23 @@ func (l *Loop) survive() {
 
 func (l *Loop) logPanic(r any) {
 	l.group.log.Error("panic in a callback", slog.String("panic", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
+}
+
+// Ender is told of the end of a turn.
+type Ender interface {
+	TurnEnded()
+}
+
+// AtTurnsEnd has e told once, when all that has come was dealt with and before the loop waits for more. What is asked for meanwhile is told at the end
+// of the next turn.
+func (l *Loop) AtTurnsEnd(e Ender) { l.enders = append(l.enders, e) }
+
+func (l *Loop) endTurn() {
+	l.enders, l.told = l.told[:0], l.enders
+	for i, e := range l.told {
+		l.told[i] = nil
+		l.group.watch(func() { l.call(e.TurnEnded) })
+	}
 }
 
 // readMail runs what was posted.

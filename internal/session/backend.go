@@ -44,6 +44,7 @@ type Backend struct {
 	decoder http1.ResponseDecoder
 	timer   reactor.Timer
 	limit   time.Duration // of silence
+	most    int           // bytes that are read at a time
 	heard   time.Duration // when a byte came last, or the wait for one began
 	rest    []byte        // of what is being decoded
 
@@ -58,7 +59,7 @@ type Backend struct {
 
 // NewBackend takes over a connection to a backend on its loop.
 func NewBackend(conn *reactor.Conn, worker *Worker) *Backend {
-	b := &Backend{conn: conn, worker: worker}
+	b := &Backend{conn: conn, worker: worker, most: maxAhead}
 	b.timer.On = b
 	conn.Handle(b)
 	return b
@@ -134,6 +135,9 @@ func (b *Backend) Await(limit time.Duration) {
 		b.conn.Loop().Stop(&b.timer)
 	}
 }
+
+// Limit bounds how many bytes of the answer are read at a time.
+func (b *Backend) Limit(most int) { b.most = most }
 
 // Pause stops the answer; Resume lets it come.
 func (b *Backend) Pause() {
@@ -217,7 +221,7 @@ func (b *Backend) Readable(*reactor.Conn) {
 	if b.splice() {
 		return
 	}
-	p, err := b.conn.Read()
+	p, err := b.conn.ReadUpTo(b.most)
 	switch {
 	case errors.Is(err, io.EOF):
 		b.atEnd()

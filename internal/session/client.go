@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"wstunnel/internal/head"
@@ -18,13 +17,13 @@ import (
 // Server is who a client's requests are for. It is called on the client's loop.
 type Server interface {
 	// Requested is told of a request and returns who serves it; nil where the connection was taken away by [Client.Take].
-	Requested(c *Client, r *head.Request) Exchange
+	Requested(s Stream, r *head.Request) Exchange
 	// Refused is told of a head that was refused; the client is answered already.
 	Refused(err *head.Error)
 	// Timeouts returns how long a client may take over a request's head, and how long it may be idle between two requests.
 	Timeouts() (requestHead, keepAlive time.Duration)
 	// Closed is told once that the connection has ended, unless it was taken away.
-	Closed(c *Client)
+	Closed(conn *reactor.Conn)
 }
 
 // Exchange serves one request, of which it is told what comes.
@@ -289,12 +288,7 @@ func (c *Client) refuse(err error) {
 	c.server.Refused(bad)
 	c.request, c.phase, c.closing, c.whole = &head.Request{Method: http.MethodGet, Major: 1, Minor: 1}, serving, true, false
 	c.responded, c.answered = false, false
-	body := strconv.Itoa(bad.Status) + " " + http.StatusText(bad.Status) + ": " + bad.Reason + "\n"
-	var fields head.Fields
-	fields.Add(head.ContentType, "text/plain; charset=utf-8")
-	c.Respond(&head.Response{Status: bad.Status, Fields: fields, Length: int64(len(body))})
-	c.Write([]byte(body))
-	c.End(nil)
+	refuse(c, bad)
 }
 
 // Respond writes the head of an answer: any number of 1xx, and then one that counts. What is written behind it is collected until
@@ -491,8 +485,11 @@ func (c *Client) Abort() {
 	} else {
 		c.conn.Close()
 	}
-	c.server.Closed(c)
+	c.server.Closed(c.conn)
 }
+
+// Room is what a connection reads at a time.
+func (c *Client) Room() int { return maxAhead }
 
 // Responded reports whether the head that counts was written.
 func (c *Client) Responded() bool { return c.responded }
@@ -592,7 +589,7 @@ func (c *Client) close() {
 	}
 	c.leave()
 	c.conn.Close()
-	c.server.Closed(c)
+	c.server.Closed(c.conn)
 }
 
 // CloseAfterAnswer makes the request that is served the last one.
@@ -615,7 +612,7 @@ func (c *Client) lost(err error) {
 	if exchange != nil {
 		exchange.Gone(err)
 	}
-	c.server.Closed(c)
+	c.server.Closed(c.conn)
 }
 
 // Drained says that the client has taken all that was written.

@@ -21,6 +21,8 @@ type Worker struct {
 	out    []byte   // what the owner is about to write
 	owner  *Client  // nil while out is empty
 
+	places [][]byte // for frames of HTTP/2, between two turns
+
 	date   string
 	dateAt int64 // in seconds
 }
@@ -65,4 +67,27 @@ func (w *Worker) now() string {
 		w.dateAt, w.date = at, now.UTC().Format(http.TimeFormat)
 	}
 	return w.date
+}
+
+// place returns room for the frames of a turn, which is to be given back.
+func (w *Worker) place() []byte {
+	n := len(w.places)
+	if n == 0 {
+		return make([]byte, 0, 4<<10)
+	}
+	place := w.places[n-1]
+	w.places = w.places[:n-1]
+	return place[:0]
+}
+
+// Of the room for frames, so much is kept.
+const (
+	maxPlaces    = 4
+	maxPlaceSize = 128 << 10
+)
+
+func (w *Worker) giveBack(place []byte) {
+	if len(w.places) < maxPlaces && cap(place) > 0 && cap(place) <= maxPlaceSize {
+		w.places = append(w.places, place)
+	}
 }
