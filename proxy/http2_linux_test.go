@@ -1,0 +1,60 @@
+//go:build linux && !portable
+
+package proxy_test
+
+import (
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+)
+
+func TestConnectionOverHTTP2EndsInTwoSteps(t *testing.T) {
+	release := make(chan bool)
+	answer := sync.OnceFunc(func() { close(release) })
+	defer answer()
+	b := startHeads(t, func(string) string {
+		<-release
+		return ok
+	})
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	c, _ := f.dialH2()
+	c.request(1, getPath("/")...)
+	await(t, "the request", func() bool { return len(b.seen()) == 1 })
+	done := make(chan error, 1)
+	go func() {
+		_, err := shutdown(f, patience)
+		done <- err
+	}()
+	away := func() *http2.GoAwayFrame {
+		for {
+			if f, ok := c.next().(*http2.GoAwayFrame); ok {
+				return f
+			}
+		}
+	}
+	if f := away(); f.LastStreamID != 1<<31-1 || f.ErrCode != http2.ErrCodeNo {
+		t.Errorf("first %v", f)
+	}
+	c.request(3, getPath("/")...) // it did not know yet
+	if f := away(); f.LastStreamID != 3 || f.ErrCode != http2.ErrCodeNo {
+		t.Errorf("then %v", f)
+	}
+	c.request(5, getPath("/")...)
+	answer()
+	for i, got := range c.wholes(1, 3) {
+		if got != `200 "ok" end` {
+			t.Errorf("stream %d: %s", 2*i+1, got)
+		}
+	}
+	if _, err := c.ReadFrame(); err == nil {
+		t.Error("the connection goes on")
+	}
+	c.conn.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(b.seen()); n != 2 {
+		t.Errorf("the backend saw %d requests", n)
+	}
+}
