@@ -44,18 +44,29 @@ type block struct {
 // usualFields is how many fields a head has at most, usually.
 const usualFields = 24
 
+// bombFactor is how many times what a head may be a block may hold before the connection is cut: one byte of it can be a field of kilobytes.
+const bombFactor = 4
+
+var errBomb = failure(EnhanceYourCalm, "HTTP/2 header block of far too many fields or bytes")
+
 // decode decodes a whole header block. It fails where the two ends no longer agree on their tables.
-func (c *Conn) decode(p []byte) (*block, *Error) {
-	b := &block{fields: make(head.Fields, 0, usualFields)}
+func (c *Conn) decode(p []byte) (b *block, err *Error) {
+	b = &block{fields: make(head.Fields, 0, usualFields)}
 	c.block = b
-	defer func() { c.block = nil }()
-	c.hpack.SetEmitEnabled(true)
-	_, err := c.hpack.Write(p)
-	if err == nil {
-		err = c.hpack.Close()
+	defer func() {
+		c.block = nil
+		if fault := recover(); fault == errBomb {
+			b, err = nil, errBomb // it is the only way to stop the decoder
+		} else if fault != nil {
+			panic(fault)
+		}
+	}()
+	_, failed := c.hpack.Write(p)
+	if failed == nil {
+		failed = c.hpack.Close()
 	}
-	if err != nil {
-		return nil, failure(CompressionError, "header block: %v", err)
+	if failed != nil {
+		return nil, failure(CompressionError, "header block: %v", failed)
 	}
 	if b.crumbs > 1 {
 		b.joinCrumbs()
@@ -63,17 +74,15 @@ func (c *Conn) decode(p []byte) (*block, *Error) {
 	return b, nil
 }
 
-// addField takes a field from the decoder, which makes no more of them once they are too many.
-func (c *Conn) addField(f hpack.HeaderField) {
-	if c.block.add(f.Name, f.Value); c.block.large {
-		c.hpack.SetEmitEnabled(false)
-	}
-}
+// addField takes a field from the decoder.
+func (c *Conn) addField(f hpack.HeaderField) { c.block.add(f.Name, f.Value) }
 
 func (b *block) add(name, value string) {
 	b.count++
 	b.size += len(name) + len(value) + head.FieldCharge
 	switch {
+	case b.count > bombFactor*head.MaxFields || b.size > bombFactor*MaxHeaderList:
+		panic(errBomb)
 	case b.count > head.MaxFields || b.size > MaxHeaderList:
 		b.large = true
 	case b.bad != nil:

@@ -12,6 +12,9 @@ import (
 // MaxStreams is how many requests a client may have open at once.
 const MaxStreams = 100
 
+// maxHeads bounds the heads of all streams that are open, counted as [MaxHeaderList] is. Beyond it, streams are refused.
+const maxHeads = 1 << 20
+
 // Conn is a connection at the server's end.
 type Conn struct {
 	// Out are the frames that are to be sent. They are the caller's to send, and to take out by [Conn.Sent].
@@ -36,6 +39,7 @@ type Conn struct {
 	failed   *Error
 
 	streams   []*Stream // in the order of their IDs
+	heads     int       // bytes of all their heads
 	lastID    uint32    // the highest that the client has opened
 	accepted  uint32    // the highest that is served, once the last GOAWAY is out
 	draining  bool      // that is so

@@ -467,6 +467,10 @@ func TestDrainServesWhatCameBefore(t *testing.T) {
 
 func TestFloodsEndTheConnection(t *testing.T) {
 	stream := func(c *client) { c.headers(1, false, post()...) }
+	var tooMany []string
+	for range 20 {
+		tooMany = append(tooMany, "x", strings.Repeat("a", 4000))
+	}
 	tests := []struct {
 		name  string
 		times int // that are taken
@@ -482,6 +486,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 			c.headers(2*i+1, true, get()...)
 			c.WriteWindowUpdate(2*i+1, 0)
 		}, errResetFlood},
+		{"requests too large", 200, nil, func(c *client, i uint32) { c.headers(2*i+1, true, get(tooMany...)...) }, errResetFlood},
 		{"malformed requests", 200, nil, func(c *client, i uint32) { c.headers(2*i+1, true, get("connection", "x")...) }, errResetFlood},
 		{"DATA of closed streams", 200, func(c *client) { stream(c); c.WriteRSTStream(1, 0) }, func(c *client, i uint32) {
 			c.headers(2*i+3, false, post()...)
@@ -547,25 +552,67 @@ func TestFloodsEndTheConnection(t *testing.T) {
 	}
 }
 
-// TestHPACKBombIsNotHeld: one byte on the wire is a field of four kilobytes.
-func TestHPACKBombIsNotHeld(t *testing.T) {
-	c := newClient(t)
-	c.headers(1, true, get("x", strings.Repeat("a", 4000))...)
-	c.tell()
-	block := c.fields(get()...)
-	block = append(block, bytes.Repeat([]byte{0x80 | 62}, 16000)...)
-	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, EndStream: true, EndHeaders: true, BlockFragment: block})
-	told, err := c.tell()
-	if told != "request 3 refused 431 end 3 " || err != nil {
-		t.Fatalf("%s, %v", told, err)
+// TestHPACKBombsAreNotHeld: one byte on the wire is a field of four kilobytes.
+func TestHPACKBombsAreNotHeld(t *testing.T) {
+	for _, tt := range []struct {
+		references int
+		told       string
+		err        error
+	}{
+		{10, "request 3 end 3 ", nil},
+		{20, "request 3 refused 431 end 3 ", nil},
+		{100, "", errBomb},
+		{60_000, "", errBomb},
+	} {
+		c := newClient(t)
+		c.headers(1, true, get("x", strings.Repeat("a", 4000))...)
+		c.tell()
+		block := append(c.fields(get()...), bytes.Repeat([]byte{0x80 | 62}, tt.references)...)
+		first := min(len(block), maxFrame)
+		c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, EndStream: true, EndHeaders: first == len(block), BlockFragment: block[:first]})
+		for p := block[first:]; len(p) > 0; p = p[min(len(p), maxFrame):] {
+			c.WriteContinuation(3, len(p) <= maxFrame, p[:min(len(p), maxFrame)])
+		}
+		if told, err := c.tell(); told != tt.told || err != nil && err != tt.err || err == nil && tt.err != nil {
+			t.Errorf("%d references: %s, %v", tt.references, told, err)
+		}
 	}
+}
+
+func TestCookieCrumbsAreCounted(t *testing.T) {
+	c := newClient(t)
 	var crumbs []string
-	for range 1000 {
+	for range 5000 {
 		crumbs = append(crumbs, "cookie", "a")
 	}
+	c.headers(1, true, get(crumbs[:2000]...)...)
+	c.headers(3, true, get(crumbs[:1990]...)...)
+	if told, err := c.tell(); told != "request 1 refused 431 end 1 request 3 end 3 " || err != nil {
+		t.Errorf("%s, %v", told, err)
+	}
 	c.headers(5, true, get(crumbs...)...)
-	c.headers(7, true, get(crumbs[:1990]...)...)
-	if told, err := c.tell(); told != "request 5 refused 431 end 5 request 7 end 7 " || err != nil {
-		t.Errorf("crumbs: %s, %v", told, err)
+	if told, err := c.tell(); told != "" || err != error(errBomb) {
+		t.Errorf("%s, %v", told, err)
+	}
+}
+
+func TestHeadsOfAllStreamsAreBounded(t *testing.T) {
+	c := newClient(t)
+	long := get("x", strings.Repeat("a", 15_000))
+	for i := range uint32(99) {
+		c.headers(2*i+1, true, long...)
+	}
+	told, err := c.tell()
+	if n := strings.Count(told, "request"); err != nil || n != 68 {
+		t.Errorf("%d requests were taken, %v", n, err)
+	}
+	if got := summary(c.answers()); strings.Count(got, "REFUSED_STREAM") != 31 {
+		t.Errorf("answered %s", got)
+	}
+	for len(c.conn.streams) > 0 {
+		c.conn.Reset(c.conn.streams[0], Cancel)
+	}
+	if c.conn.heads != 0 {
+		t.Errorf("%d bytes of heads are left", c.conn.heads)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // stricter are the reasons for which frames are refused here that x/net's Framer takes, since it looks at one frame at a time.
 var stricter = []string{
 	"idle stream", "DATA on", "HEADERS on stream", "HEADERS behind", "first frame", "frame of", "flood", "too many", "window", "setting", "frames of at most",
-	"depends on itself", "PUSH_PROMISE", "header block of", "CONTINUATION of no", "resets streams", "header block is interrupted", "padding", "truncated headers",
+	"depends on itself", "PUSH_PROMISE", "header block of", "far too many", "CONTINUATION of no", "resets streams", "header block is interrupted", "padding", "truncated headers",
 	"WINDOW_UPDATE of 0", "SETTINGS on", "header block:",
 }
 

@@ -86,9 +86,21 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 		c.remember(id, true)
 		return More, c.refuse(id, malformed.Code)
 	}
+	if refused == tooLarge {
+		if err := c.provoked(); err != nil {
+			return More, err
+		}
+		b.size = 0
+	}
+	if c.heads+b.size > maxHeads {
+		c.remember(id, true)
+		return More, c.refuse(id, RefusedStream)
+	}
+	c.heads += b.size
 	c.guard.controls.earn(controlsPerStream)
 	s := &Stream{
-		ID: id, Request: r, Refusal: refused, left: head.Unknown, send: c.peerInitial, window: streamWindow, size: streamWindow, remoteEnded: c.last,
+		ID: id, Request: r, Refusal: refused, left: head.Unknown, send: c.peerInitial, window: streamWindow, size: streamWindow, head: b.size,
+		remoteEnded: c.last,
 	}
 	if r != nil {
 		s.left = r.Length

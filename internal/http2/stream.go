@@ -24,6 +24,7 @@ type Stream struct {
 	// Owner is the caller's own.
 	Owner any
 
+	head int   // bytes of its head
 	left int64 // bytes that its content-length has yet to bring, or head.Unknown
 
 	send int64 // what the client's window still takes; a change of settings can make it negative
@@ -61,6 +62,7 @@ func (c *Conn) search(id uint32) (int, bool) {
 // close takes a stream out of the table; reset says that this end has reset it.
 func (c *Conn) close(s *Stream, reset bool) {
 	s.closed = true
+	c.heads -= s.head
 	if s.grown > 0 {
 		c.budget.give(s.grown)
 		s.grown = 0
