@@ -16,12 +16,6 @@ type h2Conn struct {
 	logged  atomic.Bool
 }
 
-func newH2Conn(c *clientConn) *h2Conn {
-	h := &h2Conn{clientConn: c, guard: newH2Guard(), in: h2Follower{left: h2PrefaceLen}}
-	h.idleForLong()
-	return h
-}
-
 func (c *h2Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	for n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && !c.idleForLong() {

@@ -74,3 +74,9 @@ func (l *listener) handshakeFailed(conn net.Conn, from origin, err error) {
 	conn.SetReadDeadline(time.Now().Add(time.Second))
 	io.CopyN(io.Discard, conn, maxRequestHead)
 }
+
+func newH2Conn(c *clientConn) *h2Conn {
+	h := &h2Conn{clientConn: c, guard: newH2Guard(), in: h2Follower{left: h2PrefaceLen}}
+	h.idleForLong()
+	return h
+}

@@ -217,39 +217,57 @@ func TestEvents(t *testing.T) {
 		},
 
 		// A stream ends.
-		{"a window of a stream above 2^31-1", func(c *client) { c.headers(1, true, get()...); c.WriteWindowUpdate(1, 1<<31-1) },
-			"request 1 end 1 reset 1 for FLOW_CONTROL_ERROR ", "RST_STREAM 1 FLOW_CONTROL_ERROR", ""},
-		{"an update by nothing", func(c *client) { c.headers(1, true, get()...); c.WriteWindowUpdate(1, 0) },
-			"request 1 end 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", ""},
-		{"DATA behind the end", func(c *client) { c.headers(1, true, get()...); c.WriteData(1, true, []byte("x")) },
-			"request 1 end 1 reset 1 for STREAM_CLOSED ", "RST_STREAM 1 STREAM_CLOSED", ""},
+		{
+			"a window of a stream above 2^31-1", func(c *client) { c.headers(1, true, get()...); c.WriteWindowUpdate(1, 1<<31-1) },
+			"request 1 end 1 reset 1 for FLOW_CONTROL_ERROR ", "RST_STREAM 1 FLOW_CONTROL_ERROR", "",
+		},
+		{
+			"an update by nothing", func(c *client) { c.headers(1, true, get()...); c.WriteWindowUpdate(1, 0) },
+			"request 1 end 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", "",
+		},
+		{
+			"DATA behind the end", func(c *client) { c.headers(1, true, get()...); c.WriteData(1, true, []byte("x")) },
+			"request 1 end 1 reset 1 for STREAM_CLOSED ", "RST_STREAM 1 STREAM_CLOSED", "",
+		},
 		{"DATA behind a reset", func(c *client) {
 			c.headers(1, false, post()...)
 			c.WriteRSTStream(1, 0)
 			c.WriteData(1, true, []byte("x"))
 		}, "request 1 reset 1 ", "RST_STREAM 1 STREAM_CLOSED", ""},
-		{"HEADERS behind the end", func(c *client) { c.headers(1, true, get()...); c.headers(1, true, get()...) },
-			"request 1 end 1 reset 1 for STREAM_CLOSED ", "RST_STREAM 1 STREAM_CLOSED", ""},
-		{"trailers that are no end", func(c *client) { c.headers(1, false, post()...); c.headers(1, false, "a", "b") },
-			"request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", ""},
-		{"trailers with a pseudo-header", func(c *client) { c.headers(1, false, post()...); c.headers(1, true, ":path", "/") },
-			"request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", ""},
-		{"too short a body", func(c *client) {
-			c.headers(1, false, post("content-length", "3")...)
-			c.WriteData(1, true, []byte("ab"))
+		{
+			"HEADERS behind the end", func(c *client) { c.headers(1, true, get()...); c.headers(1, true, get()...) },
+			"request 1 end 1 reset 1 for STREAM_CLOSED ", "RST_STREAM 1 STREAM_CLOSED", "",
 		},
-			`request 1 data 1 "ab" reset 1 for PROTOCOL_ERROR `, "RST_STREAM 1 PROTOCOL_ERROR", ""},
+		{
+			"trailers that are no end", func(c *client) { c.headers(1, false, post()...); c.headers(1, false, "a", "b") },
+			"request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", "",
+		},
+		{
+			"trailers with a pseudo-header", func(c *client) { c.headers(1, false, post()...); c.headers(1, true, ":path", "/") },
+			"request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", "",
+		},
+		{
+			"too short a body", func(c *client) {
+				c.headers(1, false, post("content-length", "3")...)
+				c.WriteData(1, true, []byte("ab"))
+			},
+			`request 1 data 1 "ab" reset 1 for PROTOCOL_ERROR `, "RST_STREAM 1 PROTOCOL_ERROR", "",
+		},
 		{"too short a body before trailers", func(c *client) {
 			c.headers(1, false, post("content-length", "3")...)
 			c.headers(1, true, "a", "b")
 		}, "request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", ""},
-		{"too long a body", func(c *client) {
-			c.headers(1, false, post("content-length", "1")...)
-			c.WriteData(1, true, []byte("ab"))
+		{
+			"too long a body", func(c *client) {
+				c.headers(1, false, post("content-length", "1")...)
+				c.WriteData(1, true, []byte("ab"))
+			},
+			"request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", "",
 		},
-			"request 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", ""},
-		{"a stream that depends on itself", func(c *client) { c.headers(1, true, get()...); c.WritePriority(1, http2.PriorityParam{StreamDep: 1}) },
-			"request 1 end 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", ""},
+		{
+			"a stream that depends on itself", func(c *client) { c.headers(1, true, get()...); c.WritePriority(1, http2.PriorityParam{StreamDep: 1}) },
+			"request 1 end 1 reset 1 for PROTOCOL_ERROR ", "RST_STREAM 1 PROTOCOL_ERROR", "",
+		},
 		{"DATA of a closed stream", func(c *client) {
 			c.headers(1, true, get()...)
 			c.tell()
@@ -284,8 +302,10 @@ func TestEvents(t *testing.T) {
 		{"a window of an idle stream", func(c *client) { c.WriteWindowUpdate(1, 1) }, "", "", "PROTOCOL_ERROR"},
 		{"a window of the connection above 2^31-1", func(c *client) { c.WriteWindowUpdate(0, 1<<31-1) }, "", "", "FLOW_CONTROL_ERROR"},
 		{"an update of the connection by nothing", func(c *client) { c.WriteWindowUpdate(0, 0) }, "", "", "PROTOCOL_ERROR"},
-		{"a setting too large", func(c *client) { c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31}) }, "", "",
-			"FLOW_CONTROL_ERROR"},
+		{
+			"a setting too large", func(c *client) { c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31}) }, "", "",
+			"FLOW_CONTROL_ERROR",
+		},
 		{"settings that open a window too far", func(c *client) {
 			c.headers(1, true, get()...)
 			c.WriteWindowUpdate(1, 1<<31-1-initialWindow)
@@ -501,12 +521,16 @@ func TestFloodsEndTheConnection(t *testing.T) {
 		{"WINDOW_UPDATE", 10_000, stream, func(c *client, _ uint32) { c.WriteWindowUpdate(1, 1) }, errUpdateFlood},
 		{"empty DATA", 100, stream, func(c *client, _ uint32) { c.WriteData(1, false, nil) }, errEmptyFlood},
 		{"padding", 100, stream, func(c *client, _ uint32) { c.WriteDataPadded(1, false, nil, make([]byte, 255)) }, errEmptyFlood},
-		{"CONTINUATION", 15, func(c *client) { c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}) },
-			func(c *client, _ uint32) { c.WriteContinuation(1, false, nil) }, errBlockFlood},
-		{"long CONTINUATION", 7, func(c *client) {
-			c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: make([]byte, maxFrame)})
+		{
+			"CONTINUATION", 15, func(c *client) { c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}) },
+			func(c *client, _ uint32) { c.WriteContinuation(1, false, nil) }, errBlockFlood,
 		},
-			func(c *client, _ uint32) { c.WriteContinuation(1, false, make([]byte, maxFrame)) }, errBlockFlood},
+		{
+			"long CONTINUATION", 7, func(c *client) {
+				c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: make([]byte, maxFrame)})
+			},
+			func(c *client, _ uint32) { c.WriteContinuation(1, false, make([]byte, maxFrame)) }, errBlockFlood,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

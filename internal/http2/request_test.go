@@ -27,8 +27,10 @@ func TestRequests(t *testing.T) {
 		want  string // the head, or why there is none
 	}{
 		{"plain", get(), "GET https / example.com -1 []"},
-		{"names are spelt as in HTTP/1.1", get("content-type", "a", "user-agent", "b", "x-own-name", "c", "etag", "d", "sec-websocket-protocol", "e"),
-			"GET https / example.com -1 [Content-Type=a User-Agent=b X-Own-Name=c ETag=d Sec-WebSocket-Protocol=e]"},
+		{
+			"names are spelt as in HTTP/1.1", get("content-type", "a", "user-agent", "b", "x-own-name", "c", "etag", "d", "sec-websocket-protocol", "e"),
+			"GET https / example.com -1 [Content-Type=a User-Agent=b X-Own-Name=c ETag=d Sec-WebSocket-Protocol=e]",
+		},
 		{"crumbs become one cookie", get("cookie", "a=b", "x", "y", "cookie", "c=d", "cookie", "e=f"), "GET https / example.com -1 [Cookie=a=b; c=d; e=f X=y]"},
 		{"host alone", without(":authority", "host", "other.example"), "GET https / other.example -1 [Host=other.example]"},
 		{"host and authority", get("host", "EXAMPLE.com:443"), "GET https / example.com -1 [Host=EXAMPLE.com:443]"},
