@@ -24,7 +24,7 @@
 //	accesslog.go   what is logged of an exchange and of a tunnel
 //	hints.go       what the operator is told once an hour; httpshint.go is such a case
 //
-// HTTP/2, files, relays, and systems without event loops still go through net/http:
+// Relays, and everything on systems without event loops, go through net/http, which also reads files on goroutines:
 //
 //	webservers.go  the net/http servers that connections are handed to
 //	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go

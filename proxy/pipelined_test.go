@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -107,14 +108,41 @@ func TestAnswersBeforeAPipelinedHandOverAreWhole(t *testing.T) {
 func TestUploadThatTheBackendDoesNotTakeIs504(t *testing.T) {
 	b := startBackend(t, func(_ *backend, conn net.Conn) {
 		conn.(*net.TCPConn).SetReadBuffer(4096)
-		time.Sleep(3 * time.Second)
+		time.Sleep(6 * time.Second)
 	})
 	f := start(t, "timeouts: {response_head: 400ms}\n"+oneSite(httpTo(b.address)))
 	c := f.dial()
+	body := strings.Repeat("b", 50_000_000)
 	begun := time.Now()
-	go c.send("POST / HTTP/1.1\r\n", host, "Content-Length: 50000000\r\n\r\n", strings.Repeat("b", 50_000_000))
+	go c.send("POST / HTTP/1.1\r\n", host, "Content-Length: 50000000\r\n\r\n", body)
 	c.expect(504)
-	if took := time.Since(begun); took > 2*time.Second {
+	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("took %s", took)
+	}
+}
+
+// TestConnectionOverTLSIsKeptThoughItsAnswerWasTakenSlowly.
+func TestConnectionOverTLSIsKeptThoughItsAnswerWasTakenSlowly(t *testing.T) {
+	const times = 300
+	page := strings.Repeat("x", 40_000)
+	b := startSecureBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		for {
+			if _, err := rawHead(br); err != nil {
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n"+page)
+		}
+	})
+	c := start(t, oneSite(`{path: /, http: "https://`+b.address+`", tls_verify: false}`)).dial()
+	c.send(strings.Repeat(get, times))
+	time.Sleep(300 * time.Millisecond)
+	for range times {
+		if a := c.expect(200); a.body != page {
+			t.Fatalf("got %d bytes, %v", len(a.body), a.err)
+		}
+	}
+	if n := b.accepted(); n > 1 {
+		t.Errorf("%d connections were made", n)
 	}
 }

@@ -322,6 +322,7 @@ func (c *Conn) Move(to *Loop, then func()) {
 	if c.watched {
 		c.mute()
 	}
+	c.loop.dropReady(c)
 	c.forget()
 	c.closed = false
 	posted := to.Post(func() {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -273,10 +274,26 @@ func (l *Loop) call(f func()) {
 func (l *Loop) readAgain() {
 	l.ready, l.again = l.again[:0], l.ready
 	for i, c := range l.again {
+		if c == nil {
+			continue
+		}
 		l.again[i] = nil
 		c.queued = false
 		if c.reading && !c.closed {
 			l.group.watch(func() { l.deliver(c, unix.EPOLLIN) })
+		}
+	}
+}
+
+// dropReady makes c not be read again by this loop.
+func (l *Loop) dropReady(c *Conn) {
+	if !c.queued {
+		return
+	}
+	c.queued = false
+	for _, conns := range [][]*Conn{l.ready, l.again} {
+		if i := slices.Index(conns, c); i >= 0 {
+			conns[i] = nil
 		}
 	}
 }

@@ -215,7 +215,9 @@ func (b *Backend) Take() (conn *reactor.Conn, early []byte) {
 // Readable takes what the backend sent.
 func (b *Backend) Readable(*reactor.Conn) {
 	if b.asker == nil {
-		b.endIdle()
+		if p, err := b.conn.Read(); len(p) > 0 || err != nil { // of TLS it may be nothing of the stream's
+			b.endIdle()
+		}
 		return
 	}
 	if b.splice() {

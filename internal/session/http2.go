@@ -3,6 +3,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"slices"
@@ -88,10 +89,14 @@ func (h *HTTP2) cork() {
 	}
 }
 
-// feed decodes what has come.
+// feed decodes what has come. When that was work enough for a turn, the rest waits until others have had theirs.
 func (h *HTTP2) feed(p []byte) {
 	h.cork()
-	for h.phase == serving {
+	for work := 0; h.phase == serving; work++ {
+		if work >= turnWork && len(p) > 0 {
+			h.goOnLater(p)
+			break
+		}
 		n, event, err := h.proto.Next(p)
 		p = p[n:]
 		if err != nil {
@@ -101,6 +106,9 @@ func (h *HTTP2) feed(p []byte) {
 		if event == http2.More {
 			break
 		}
+		if event == http2.Request {
+			work += requestWork
+		}
 		h.take(event)
 	}
 	for i, s := range h.touched {
@@ -109,7 +117,22 @@ func (h *HTTP2) feed(p []byte) {
 		s.deliver()
 	}
 	h.touched = h.touched[:0]
+	h.worker.flushAsk()
 	h.notePartial()
+}
+
+// goOnLater decodes the rest in another turn. Meanwhile nothing is read.
+func (h *HTTP2) goOnLater(p []byte) {
+	rest := bytes.Clone(p)
+	h.conn.Pause()
+	h.conn.Loop().Post(func() {
+		h.conn.Do(func() {
+			if h.phase == serving {
+				h.conn.Resume()
+				h.feed(rest)
+			}
+		})
+	})
 }
 
 // take deals with an event.

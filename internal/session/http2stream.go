@@ -134,6 +134,7 @@ func (s *stream) Resume() {
 	}
 	s.grant()
 	s.deliver()
+	s.session.worker.flushAsk()
 }
 
 // SayContinue asks for the body of a request that waits for it.

@@ -1,0 +1,47 @@
+//go:build linux
+
+package reactor
+
+import (
+	"crypto/tls"
+	"testing"
+	"time"
+)
+
+// TestMovedConnIsToldOfOnItsNewLoopOnly: over TLS a loop may have been about to read it again.
+func TestMovedConnIsToldOfOnItsNewLoopOnly(t *testing.T) {
+	g, _ := startGroup(t)
+	if len(g.Loops) < 2 {
+		t.Skip("one loop")
+	}
+	from, to := g.Loops[0], g.Loops[1]
+	for range 20 {
+		ours, peer, _ := securePair(t, true, tls.VersionTLS13)
+		read := make(chan string, 10)
+		c := adopt(t, from, ours, &script{readable: func(c *Conn) {
+			p, err := c.Read()
+			if err != nil {
+				c.Close()
+			} else if len(p) > 0 {
+				read <- string(p)
+			}
+		}})
+		moved := make(chan bool)
+		on(t, from, func() {
+			c.Pause()
+			c.Resume() // it is to be read again in this turn
+			c.Pause()
+			c.Move(to, func() {
+				c.Resume()
+				close(moved)
+			})
+		})
+		await(t, moved)
+		peer.Write([]byte("hello"))
+		if got := await(t, read); got != "hello" {
+			t.Errorf("got %q", got)
+		}
+		time.Sleep(time.Millisecond)
+		peer.Close()
+	}
+}
