@@ -19,7 +19,7 @@ import (
 )
 
 // filePiece is how much of a file is read at a time.
-const filePiece = 256 << 10
+const filePiece = 128 << 10
 
 var filePieces = sync.Pool{New: func() any { return new([filePiece]byte) }}
 
@@ -147,6 +147,7 @@ func (f *fileAnswer) takePiece() {
 	}
 }
 
+// putPiece gives back the memory of a piece that was written.
 func (f *fileAnswer) putPiece() {
 	switch len(f.piece) {
 	case filePiece:
@@ -154,6 +155,7 @@ func (f *fileAnswer) putPiece() {
 	case streamPiece:
 		streamPieces.Put((*[streamPiece]byte)(f.piece))
 	}
+	f.piece = nil
 }
 
 // push sends a piece, and waits until the client has taken it.
@@ -222,7 +224,9 @@ func (f *fileAnswer) deliver(last bool) {
 		x.client.End(nil)
 	default:
 		x.client.Flush()
-		if f.waiting = x.client.Pending() > 0; !f.waiting {
+		if f.waiting = x.client.Pending() > 0; f.waiting {
+			f.putPiece()
+		} else {
 			f.next()
 		}
 	}
