@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -306,6 +307,10 @@ func startBackendOn(t *testing.T, l net.Listener, serve func(*backend, net.Conn)
 	running.Go(func() {
 		for {
 			conn, err := l.Accept()
+			if errors.Is(err, syscall.EMFILE) { // a test made them scarce
+				time.Sleep(time.Millisecond)
+				continue
+			}
 			if err != nil {
 				return
 			}
