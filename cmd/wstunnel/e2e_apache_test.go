@@ -162,10 +162,14 @@ func visit(address string) (time.Duration, error) {
 	return time.Since(begin), first
 }
 
-// visits has several visitors load pages, each a few one after the other, and returns how long each page took.
+// visits has several visitors load pages, each a few one after the other, and returns how long each page took. What is in front of Apache has
+// been asked once before.
 func visits(t *testing.T, address string) []time.Duration {
 	t.Helper()
 	const visitors, pages = 4, 3
+	if _, err := visit(address); err != nil {
+		t.Error(err)
+	}
 	var mu sync.Mutex
 	var all []time.Duration
 	var running sync.WaitGroup
@@ -186,32 +190,39 @@ func visits(t *testing.T, address string) []time.Duration {
 	return all
 }
 
-// TestPagesFromPreforkApacheAreNoSlowerThanThroughNginx: each of its workers serves one connection, idle or not. The bounds leave room for
-// what HTTP/2 costs on a busy machine; a page that waits for workers to give up on idle connections takes seconds.
+// TestPagesFromPreforkApacheAreNoSlowerThanThroughNginx: each of its workers serves one connection, idle or not; a page that waits for
+// workers to give up on idle connections takes seconds. The bounds leave room for a busy machine.
 func TestPagesFromPreforkApacheAreNoSlowerThanThroughNginx(t *testing.T) {
 	for _, workers := range []int{6, 25, 150} {
 		t.Run(fmt.Sprint(workers, " workers"), func(t *testing.T) {
 			apache := startApache(t, workers)
+			throughUs := func() []time.Duration {
+				f := startFront(t, settings(`{path: /, http: "http://`+apache+`"}`))
+				defer f.stop(t)
+				return visits(t, f.https)
+			}
 			throughNginx := func() []time.Duration {
 				nginx, address := startNginx(t, apache)
-				took := visits(t, address)
-				nginx.signal(t, syscall.SIGTERM)
-				nginx.wait(t)
-				return took
+				defer nginx.wait(t)
+				defer nginx.signal(t, syscall.SIGTERM)
+				return visits(t, address)
 			}
 			throughNginx() // Apache starts its workers when they are needed
 			var ours, theirs []time.Duration
-			for range 2 {
-				f := startFront(t, settings(`{path: /, http: "http://`+apache+`"}`))
-				ours = append(ours, visits(t, f.https)...)
-				f.stop(t)
+			for _, oursFirst := range []bool{true, false, true} {
+				if oursFirst {
+					ours = append(ours, throughUs()...)
+				}
 				theirs = append(theirs, throughNginx()...)
+				if !oursFirst {
+					ours = append(ours, throughUs()...)
+				}
 			}
 			slices.Sort(ours)
 			slices.Sort(theirs)
 			half, last := len(ours)/2, len(ours)-1
 			t.Logf("half of the pages take %v, at most %v; through nginx %v, at most %v", ours[half], ours[last], theirs[half], theirs[last])
-			if ours[half] > 3*theirs[half]/2+100*time.Millisecond || ours[last] > 2*theirs[last]+time.Second {
+			if ours[half] > 5*theirs[half]/4+50*time.Millisecond || ours[last] > 2*theirs[last]+500*time.Millisecond {
 				t.Errorf("half of the pages take %v, at most %v; through nginx %v, at most %v", ours[half], ours[last], theirs[half], theirs[last])
 			}
 		})
