@@ -17,6 +17,17 @@ func (s *Server) KeepNoFilesOpen() {
 	}
 }
 
+// AgeDelays lets so much of the time pass for which servers that did not answer are tried after the others.
+func (s *Server) AgeDelays(by time.Duration) {
+	s.pools.mu.Lock()
+	defer s.pools.mu.Unlock()
+	for _, p := range s.pools.byKey {
+		if p.delayedUntil.Load() != 0 {
+			p.delayedUntil.Add(-int64(by))
+		}
+	}
+}
+
 // Counts are what the server keeps count of.
 type Counts struct {
 	Clients, ByClient, Backends, Idle, Opening, Live int

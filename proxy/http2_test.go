@@ -45,14 +45,20 @@ func (f *front) dialSecure() *client {
 	return &client{Conn: conn, t: f.t, br: bufio.NewReader(conn)}
 }
 
-// dialH2 has sent the preface and read the server's SETTINGS, which it returns.
+// dialH2 connects to the TLS listener and begins to speak HTTP/2.
 func (f *front) dialH2() (*h2Client, *http2.SettingsFrame) {
 	f.t.Helper()
 	conn := f.dialTLS("h2")
 	if p := conn.ConnectionState().NegotiatedProtocol; p != "h2" {
 		f.t.Fatalf("negotiated %q", p)
 	}
-	c := &h2Client{t: f.t, conn: conn, Framer: http2.NewFramer(conn, conn)}
+	return speakH2(f.t, conn)
+}
+
+// speakH2 has sent the preface and read the server's SETTINGS, which it returns.
+func speakH2(t *testing.T, conn net.Conn) (*h2Client, *http2.SettingsFrame) {
+	t.Helper()
+	c := &h2Client{t: t, conn: conn, Framer: http2.NewFramer(conn, conn)}
 	c.encode = hpack.NewEncoder(&c.block)
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.AllowIllegalWrites = true
@@ -60,11 +66,11 @@ func (f *front) dialH2() (*h2Client, *http2.SettingsFrame) {
 	c.WriteSettings()
 	first, err := c.ReadFrame()
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	settings, ok := first.(*http2.SettingsFrame)
 	if !ok {
-		f.t.Fatalf("the first frame is %v", first)
+		t.Fatalf("the first frame is %v", first)
 	}
 	c.WriteSettingsAck()
 	return c, settings

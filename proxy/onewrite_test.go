@@ -25,7 +25,7 @@ func (r *recorded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestSmallAnswerLeavesInOneWrite, a backend's, a file, and one of our own, over TLS in one record.
+// TestSmallAnswerLeavesInOneWrite, a backend's, a file, and one of our own, over TLS and HTTP/2 in one record.
 func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 	dir := t.TempDir()
 	for name, size := range map[string]int{"small.txt": 100, "large.txt": 14_000} {
@@ -60,14 +60,7 @@ func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 			}
 		})
 		t.Run("TLS "+path, func(t *testing.T) {
-			conn, err := net.Dial("tcp", f.secure)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(patience))
-			wire := &recorded{Conn: conn}
-			secure := tls.Client(wire, &tls.Config{ServerName: "example.com", InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			wire, secure := f.recordTLS("http/1.1")
 			c := &client{Conn: secure, t: t, br: bufio.NewReader(secure)}
 			for i := range 5 {
 				wire.read = nil
@@ -78,7 +71,32 @@ func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 				}
 			}
 		})
+		t.Run("HTTP/2 "+path, func(t *testing.T) {
+			wire, secure := f.recordTLS("h2")
+			c, _ := speakH2(t, secure)
+			for stream := uint32(1); stream < 11; stream += 2 {
+				wire.read = nil
+				c.request(stream, getPath(path)...)
+				c.whole(stream)
+				if n := records(wire.read); n != 1 && stream > 1 { // and so does what answers the client's SETTINGS
+					t.Errorf("the answer came in %d records", n)
+				}
+			}
+		})
 	}
+}
+
+// recordTLS connects to the TLS listener and notes what comes on the wire.
+func (f *front) recordTLS(protocol string) (*recorded, *tls.Conn) {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", f.secure)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	wire := &recorded{Conn: conn}
+	return wire, tls.Client(wire, &tls.Config{ServerName: "example.com", InsecureSkipVerify: true, NextProtos: []string{protocol}})
 }
 
 // records counts the TLS records in p.

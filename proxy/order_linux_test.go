@@ -61,7 +61,7 @@ func checkOrder(t *testing.T, kept bool) {
 	}
 	l.Close()
 	<-ended
-	if swapped > pairs/10 {
+	if swapped > pairs/100 {
 		t.Errorf("%d of %d pairs arrived in the wrong order", swapped, pairs)
 	}
 }

@@ -82,6 +82,27 @@ func TestServerThatDoesNotAnswerIsTriedAfterTheOthers(t *testing.T) {
 	}
 }
 
+// TestServerThatDidNotAnswerIsAskedAgainAfter10s, and not earlier.
+func TestServerThatDidNotAnswerIsAskedAgainAfter10s(t *testing.T) {
+	good := startHeads(t, answerOrSwitch).address
+	broken := startBackend(t, func(_ *backend, conn net.Conn) { rawHead(bufio.NewReader(conn)) })
+	f := start(t, oneSite(both("two"))+"upstreams: {two: {servers: [\""+broken.address+"\", \""+good+"\"]}}\n")
+	for _, step := range []struct {
+		age  time.Duration
+		want int // connections that the broken server has seen
+	}{{0, 1}, {9 * time.Second, 1}, {time.Second, 2}, {10 * time.Second, 3}} {
+		f.server.AgeDelays(step.age)
+		for range 4 { // each server's turn comes twice
+			c := f.dial()
+			c.send(upgrade)
+			c.expect(101)
+		}
+		if got := broken.accepted(); got != step.want {
+			t.Errorf("%v later the broken server has been asked %d times, want %d", step.age, got, step.want)
+		}
+	}
+}
+
 // TestOnlyServerIsNeverLeftOut is asked again right after it failed.
 func TestOnlyServerIsNeverLeftOut(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
