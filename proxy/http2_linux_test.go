@@ -58,3 +58,22 @@ func TestConnectionOverHTTP2EndsInTwoSteps(t *testing.T) {
 		t.Errorf("the backend saw %d requests", n)
 	}
 }
+
+// TestSmallAnswerOverHTTP2LeavesInOneRecord, whoever makes it.
+func TestSmallAnswerOverHTTP2LeavesInOneRecord(t *testing.T) {
+	f := startSmall(t)
+	for _, path := range smallAnswers {
+		t.Run(path, func(t *testing.T) {
+			wire, secure := f.recordTLS("h2")
+			c, _ := speakH2(t, secure)
+			for stream := uint32(1); stream < 11; stream += 2 {
+				wire.read = nil
+				c.request(stream, getPath(path)...)
+				c.whole(stream)
+				if n := records(wire.read); n != 1 && stream > 1 { // and so does what answers the client's SETTINGS
+					t.Errorf("the answer came in %d records", n)
+				}
+			}
+		})
+	}
+}

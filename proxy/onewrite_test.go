@@ -25,8 +25,11 @@ func (r *recorded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestSmallAnswerLeavesInOneWrite, a backend's, a file, and one of our own, over TLS and HTTP/2 in one record.
-func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
+var smallAnswers = []string{"/", "/4k", "/12k", "/fields", "/files/small.txt", "/files/large.txt", "/files/none"}
+
+// startSmall runs a server that has [smallAnswers].
+func startSmall(t *testing.T) *front {
+	t.Helper()
 	dir := t.TempDir()
 	for name, size := range map[string]int{"small.txt": 100, "large.txt": 14_000} {
 		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600); err != nil {
@@ -41,8 +44,13 @@ func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 		}
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s", fields, len(body), body)
 	})
-	f := startTLS(t, secureSite(httpTo(b.address), `{path: /files/, static: "`+dir+`"}`))
-	for _, path := range []string{"/", "/4k", "/12k", "/fields", "/files/small.txt", "/files/large.txt", "/files/none"} {
+	return startTLS(t, secureSite(httpTo(b.address), `{path: /files/, static: "`+dir+`"}`))
+}
+
+// TestSmallAnswerLeavesInOneWrite, a backend's, a file, and one of our own, over TLS in one record.
+func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
+	f := startSmall(t)
+	for _, path := range smallAnswers {
 		request := strings.Replace(get, "/ ", path+" ", 1)
 		t.Run("plain "+path, func(t *testing.T) {
 			c := f.dial()
@@ -67,18 +75,6 @@ func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 				c.send(request)
 				c.answer("GET")
 				if n := records(wire.read); n != 1 && i > 0 { // the tickets of the session come with the first answer
-					t.Errorf("the answer came in %d records", n)
-				}
-			}
-		})
-		t.Run("HTTP/2 "+path, func(t *testing.T) {
-			wire, secure := f.recordTLS("h2")
-			c, _ := speakH2(t, secure)
-			for stream := uint32(1); stream < 11; stream += 2 {
-				wire.read = nil
-				c.request(stream, getPath(path)...)
-				c.whole(stream)
-				if n := records(wire.read); n != 1 && stream > 1 { // and so does what answers the client's SETTINGS
 					t.Errorf("the answer came in %d records", n)
 				}
 			}
