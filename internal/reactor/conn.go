@@ -86,6 +86,12 @@ func (c *Conn) Plain() bool { return c.tls == nil }
 // Truncated reports, after io.EOF, whether a TLS stream ended without a close_notify.
 func (c *Conn) Truncated() bool { return c.truncated }
 
+// Addresses returns both ends of the connection: a *net.TCPAddr each, or a *net.UnixAddr.
+func (c *Conn) Addresses() (local, remote net.Addr) { return addresses(c.fd) }
+
+// HungUp reports whether the peer has ended its stream, be it behind bytes that are yet to be read.
+func (c *Conn) HungUp() bool { return c.closed || hungUp(c.fd) }
+
 // Reading reports whether Readable events are wanted.
 func (c *Conn) Reading() bool { return c.reading }
 

@@ -1,0 +1,288 @@
+//go:build linux
+
+package session
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/nettest"
+
+	"wstunnel/internal/reactor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds whatever a test waits for.
+const patience = 10 * time.Second
+
+func startLoops(t *testing.T) *reactor.Group {
+	t.Helper()
+	g, err := reactor.NewGroup(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+// sockets makes a TCP connection.
+func sockets(t *testing.T) (ours, peers net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if peers, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if ours, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peers.Close(); ours.Close() })
+	return ours, peers
+}
+
+// secured does a TLS handshake over a connection, of which ours is the server's end.
+func secured(t *testing.T, ours, peers net.Conn) (server, client *tls.Conn) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = tls.Server(reactor.NewTransport(ours), &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	client = tls.Client(peers, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return server, client
+}
+
+// bridge puts a connection on a loop and makes a bridge to it.
+func bridge(t *testing.T, g *reactor.Group, conn net.Conn, early string) *Bridge {
+	t.Helper()
+	c, err := reactor.Adopt(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := make(chan *Bridge)
+	loop := g.Pick()
+	loop.Post(func() {
+		if err := loop.Add(c, nil); err != nil {
+			t.Error(err)
+		}
+		made <- NewBridge(c, []byte(early))
+	})
+	b := <-made
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// eachBridge runs a test with a bridge over TCP and with one over TLS, and the peer's end.
+func eachBridge(t *testing.T, early string, test func(t *testing.T, b *Bridge, peer net.Conn)) {
+	t.Run("plain", func(t *testing.T) {
+		ours, peer := sockets(t)
+		test(t, bridge(t, startLoops(t), ours, early), peer)
+	})
+	t.Run("tls", func(t *testing.T) {
+		plain, plainPeer := sockets(t)
+		ours, peer := secured(t, plain, plainPeer)
+		test(t, bridge(t, startLoops(t), ours, early), peer)
+	})
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never %s", what)
+		}
+	}
+}
+
+// TestBridgeIsANetConn: between two of them all holds that does of a connection of package net.
+func TestBridgeIsANetConn(t *testing.T) {
+	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+		g := startLoops(t)
+		a, z := sockets(t)
+		one, other := bridge(t, g, a, ""), bridge(t, g, z, "")
+		return one, other, func() { one.Close(); other.Close() }, nil
+	})
+}
+
+func TestBridgeCarriesManyBytesBothWaysAndBothEnds(t *testing.T) {
+	eachBridge(t, "early ", func(t *testing.T, b *Bridge, peer net.Conn) {
+		long := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+		go func() {
+			io.Copy(b, b)
+			b.CloseWrite()
+		}()
+		go func() {
+			peer.Write(long)
+			peer.(interface{ CloseWrite() error }).CloseWrite()
+		}()
+		got, err := io.ReadAll(peer)
+		if want := append([]byte("early "), long...); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes came back of %d, %v", len(got), len(want), err)
+		}
+	})
+}
+
+func TestBridgeLetsLittleWaitForWhoDoesNotRead(t *testing.T) {
+	eachBridge(t, "", func(t *testing.T, b *Bridge, peer net.Conn) {
+		stalled := func() bool {
+			peer.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			_, err := peer.Write(make([]byte, 64<<10))
+			return errors.Is(err, os.ErrDeadlineExceeded)
+		}
+		eventually(t, "stalled", stalled)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if n := b.came.Len(); n <= maxAhead/2 || n > maxAhead || !b.paused {
+			t.Errorf("%d bytes wait to be read, paused %v", n, b.paused)
+		}
+	})
+}
+
+func TestBridgeWriteWaitsForAPeerThatTakesNothing(t *testing.T) {
+	eachBridge(t, "", func(t *testing.T, b *Bridge, peer net.Conn) {
+		pending := func() (n int) {
+			done := make(chan int)
+			b.post(func() { done <- b.conn.Pending() })
+			return <-done
+		}
+		piece := make([]byte, 1<<20)
+		written := 0
+		for {
+			b.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+			n, err := b.Write(piece)
+			if written += n; err != nil {
+				if !errors.Is(err, os.ErrDeadlineExceeded) || n%bridgePiece != 0 {
+					t.Errorf("wrote %d, %v", n, err)
+				}
+				break
+			}
+		}
+		if n := pending(); n == 0 || n > bridgePiece+1<<10 {
+			t.Errorf("%d bytes are pending", n)
+		}
+		b.SetWriteDeadline(time.Time{})
+		go func() {
+			b.Write([]byte("end"))
+			b.CloseWrite()
+		}()
+		got, err := io.ReadAll(peer)
+		if want := written + len("end"); err != nil || len(got) != want {
+			t.Errorf("the peer got %d bytes, %v; %d were written", len(got), err, want)
+		}
+	})
+}
+
+func TestBridgeReadsWhatCameBeforeTheEnd(t *testing.T) {
+	eachBridge(t, "", func(t *testing.T, b *Bridge, peer net.Conn) {
+		io.WriteString(peer, "last words")
+		peer.Close()
+		if got, err := io.ReadAll(b); err != nil || string(got) != "last words" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+func TestBridgeSeesAResetBehindUnreadBytes(t *testing.T) {
+	ours, peer := sockets(t)
+	b := bridge(t, startLoops(t), ours, "")
+	io.WriteString(peer, "last words")
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(b, buf); err != nil {
+		t.Fatal(err)
+	}
+	peer.(*net.TCPConn).SetLinger(0)
+	peer.Close()
+	got, err := io.ReadAll(b)
+	if !errors.Is(err, syscall.ECONNRESET) || string(got) != " words" {
+		t.Errorf("%q, %v", got, err)
+	}
+	eventually(t, "failed", func() bool { _, err := b.Write([]byte("x")); return err != nil })
+}
+
+func TestBridgeTellsThatThePeerHungUpBehindUnreadBytes(t *testing.T) {
+	eachBridge(t, "", func(t *testing.T, b *Bridge, peer net.Conn) {
+		for range 3 { // less than the system takes, and more than the bridge does
+			peer.Write(make([]byte, maxAhead/2))
+		}
+		if b.HungUp() {
+			t.Error("hung up before its time")
+		}
+		peer.Close()
+		eventually(t, "hung up", b.HungUp)
+	})
+}
+
+func TestBridgeCloseWakesWhoReadsAndWhoWrites(t *testing.T) {
+	eachBridge(t, "", func(t *testing.T, b *Bridge, peer net.Conn) {
+		errs := make(chan error, 2)
+		go func() { errs <- second(b.Read(make([]byte, 1))) }()
+		go func() { errs <- second(io.Copy(b, endless{})) }()
+		time.Sleep(50 * time.Millisecond)
+		b.Close()
+		for range 2 {
+			if err := <-errs; !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		}
+		io.Copy(io.Discard, peer)
+		if err := b.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a second Close: %v", err)
+		}
+	})
+}
+
+func TestBridgeEndsWithItsLoop(t *testing.T) {
+	g := startLoops(t)
+	ours, _ := sockets(t)
+	b := bridge(t, g, ours, "")
+	errs := make(chan error, 1)
+	go func() { errs <- second(b.Read(make([]byte, 1))) }()
+	g.Close()
+	if err := <-errs; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := b.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if !b.HungUp() {
+		t.Error("its peer is still there")
+	}
+}
+
+// endless is a stream of zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func second[A, B any](_ A, b B) B { return b }
