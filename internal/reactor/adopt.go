@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -91,7 +89,7 @@ func (c *Conn) Release() (net.Conn, error) {
 		c.mute() // the socket lives on in another descriptor
 	}
 	c.forget()
-	file := os.NewFile(uintptr(c.fd), "")
+	file := c.toFile()
 	conn, err := net.FileConn(file)
 	file.Close()
 	if err != nil {

@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -25,22 +23,22 @@ type Handler interface {
 
 // Conn is one end of a connection on a loop: TCP, a Unix socket, or TLS over one of them. It begins paused.
 type Conn struct {
-	loop       *Loop
-	handler    Handler
-	tls        *Transport // nil for a plain end
-	out        *outgoing  // nil while the peer takes all
-	generation uint32
-	fd         int32
-	armed      uint32 // events that epoll watches for
-	reading    bool   // readable events are wanted
-	waiting    bool   // writable events are wanted
-	watched    bool   // epoll knows the descriptor
-	queued     bool   // in the loop's ready list
-	dry        bool   // the last read took all there was
-	ending     bool   // the writing side is closed, or will be when out has left
-	near       bool   // dialled on this machine itself
-	truncated  bool   // the TLS stream ended without a close_notify
-	closed     bool
+	loop    *Loop
+	handler Handler
+	tls     *Transport // nil for a plain end
+	out     *outgoing  // nil while the peer takes all
+	polled
+	fd        int32
+	armed     uint32 // events that the poller watches for
+	reading   bool   // readable events are wanted
+	waiting   bool   // writable events are wanted
+	watched   bool   // the poller knows the descriptor
+	queued    bool   // in the loop's ready list
+	dry       bool   // the last read took all there was
+	ending    bool   // the writing side is closed, or will be when out has left
+	near      bool   // dialled on this machine itself
+	truncated bool   // the TLS stream ended without a close_notify
+	closed    bool
 }
 
 // outgoing is what the peer has not taken yet.
@@ -61,8 +59,7 @@ func (l *Loop) add(c *Conn, events uint32) error {
 		l.table = append(l.table, nil)
 	}
 	l.table[c.fd] = c
-	l.lastGen++
-	c.generation = l.lastGen
+	l.enrol(c)
 	l.load.Add(1)
 	if err := c.watch(events); err != nil {
 		c.Close()
@@ -108,7 +105,7 @@ func (c *Conn) Resume() {
 	}
 	c.reading = true
 	c.update()
-	if c.tls != nil { // what is decrypted already is invisible to epoll
+	if c.tls != nil { // what is decrypted already is invisible to the poller
 		c.readAgain()
 	}
 }
@@ -126,43 +123,21 @@ func (c *Conn) readAgain() {
 	}
 }
 
-// update makes epoll watch for what is wanted.
+// update makes the poller watch for what is wanted.
 func (c *Conn) update() {
 	var events uint32
 	if c.reading {
-		events |= unix.EPOLLIN
+		events |= unix.POLLIN
 	}
 	if c.waiting {
-		events |= unix.EPOLLOUT
+		events |= unix.POLLOUT
 	}
 	if c.closed || events == c.armed && (c.watched || events == 0) {
 		return
 	}
 	if err := c.watch(events); err != nil {
-		c.loop.group.log.Error("epoll", "error", err)
+		c.loop.group.log.Error("watching a connection failed", "error", err)
 	}
-}
-
-func (c *Conn) watch(events uint32) error {
-	if events == 0 && !c.watched {
-		return nil
-	}
-	op := unix.EPOLL_CTL_MOD
-	if !c.watched {
-		op = unix.EPOLL_CTL_ADD
-	}
-	event := unix.EpollEvent{Events: events, Fd: c.fd, Pad: int32(c.generation)}
-	if err := unix.EpollCtl(c.loop.epfd, op, int(c.fd), &event); err != nil {
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	c.watched, c.armed = true, events
-	return nil
-}
-
-// mute takes c out of epoll, which would tell of a hang-up for ever, until something is wanted again.
-func (c *Conn) mute() {
-	unix.EpollCtl(c.loop.epfd, unix.EPOLL_CTL_DEL, int(c.fd), nil)
-	c.watched, c.armed = false, 0
 }
 
 // Read returns the next bytes, up to 64 KiB of them: none if none have come, and io.EOF at the end of the stream.
@@ -285,14 +260,14 @@ func (c *Conn) Close() error {
 	}
 	if c.loop == nil { // adopted, and never added
 		c.closed = true
-		return os.NewSyscallError("close", unix.Close(int(c.fd)))
+		return c.shut()
 	}
 	if c.tls != nil && !c.ending {
 		c.ending = true
 		c.tls.closeNotify()
 	}
 	c.forget()
-	return os.NewSyscallError("close", unix.Close(int(c.fd)))
+	return c.shut()
 }
 
 // Reset closes the connection such that a TCP peer sees a reset, and can't take what it has for all there was.
@@ -305,7 +280,7 @@ func (c *Conn) Reset() {
 	c.Close()
 }
 
-// forget takes c off the loop, and leaves it to the closing of the descriptor to take it out of epoll.
+// forget takes c off the loop, and leaves it to the closing of the descriptor to take it out of the poller.
 func (c *Conn) forget() {
 	if h, ok := c.handler.(*handshaking); ok {
 		h.feed.expire(net.ErrClosed)
@@ -338,7 +313,7 @@ func (c *Conn) Move(to *Loop, then func()) {
 	})
 	if !posted {
 		c.closed = true
-		unix.Close(int(c.fd))
+		c.shut()
 	}
 }
 

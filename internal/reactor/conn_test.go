@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -10,7 +8,6 @@ import (
 	"net"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,6 +66,70 @@ func TestPausedConnStillLearnsOfAReset(t *testing.T) {
 	if err := await(t, failed); !errors.Is(err, unix.ECONNRESET) {
 		t.Error(err)
 	}
+}
+
+// TestWhatIsLeftIsToldAgain reads a byte at a time, with pauses: nothing more comes that would wake anybody.
+func TestWhatIsLeftIsToldAgain(t *testing.T) {
+	g, _ := startGroup(t)
+	ours, peer := pair(t, "tcp")
+	read := make(chan byte, 100)
+	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+		p, err := c.ReadUpTo(1)
+		if err != nil || len(p) == 0 {
+			t.Errorf("read %q, %v", p, err)
+			c.Close()
+			return
+		}
+		read <- p[0]
+		if p[0]%10 == 0 {
+			c.Pause()
+		}
+	}})
+	want := make([]byte, 0, 100)
+	for i := byte(1); i <= 100; i++ {
+		want = append(want, i)
+	}
+	peer.Write(want[:15])
+	peer.Write(want[15:])
+	for _, b := range want {
+		if got := await(t, read); got != b {
+			t.Fatalf("read %d, want %d", got, b)
+		}
+		if b%10 == 0 {
+			time.Sleep(time.Millisecond)
+			on(t, c.loop, func() {
+				if len(read) > 0 {
+					t.Error("a paused connection was read")
+				}
+				if b < 100 {
+					c.Resume()
+				}
+			})
+		}
+	}
+	on(t, c.loop, func() { c.Close() })
+}
+
+// TestResumedConnIsToldOfWhatCameMeanwhile: bytes come while the connection is paused, and none afterwards.
+func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
+	g, _ := startGroup(t)
+	ours, peer := pair(t, "tcp")
+	read := make(chan string, 1)
+	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+		if p, _ := c.Read(); len(p) > 0 {
+			read <- string(p)
+		}
+	}})
+	for range 20 {
+		on(t, c.loop, c.Pause)
+		peer.Write([]byte("meanwhile"))
+		time.Sleep(time.Millisecond)
+		on(t, c.loop, c.Resume)
+		if got := await(t, read); got != "meanwhile" {
+			t.Errorf("read %q", got)
+		}
+	}
+	on(t, c.loop, func() { c.Close() })
 }
 
 func TestHungUpConnDoesNotSpin(t *testing.T) {
@@ -149,121 +210,6 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
-// TestEventsOfAClosedDescriptorAreDropped has two connections become readable in one batch. The first to be told closes
-// the other, and another connection gets its descriptor.
-func TestEventsOfAClosedDescriptorAreDropped(t *testing.T) {
-	g, _ := startGroup(t)
-	l := g.Pick()
-	var conns [2]*Conn
-	var peers [2]net.Conn
-	told := 0
-	third, _ := pair(t, "tcp")
-	reborn := make(chan *Conn, 1)
-	handler := &script{}
-	handler.readable = func(c *Conn) {
-		if told++; told > 1 {
-			t.Error("a closed connection was told of its bytes")
-			return
-		}
-		other := conns[0]
-		if c == other {
-			other = conns[1]
-		}
-		fd := other.fd
-		other.Close()
-		taken, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, int(fd))
-		if err != nil || taken != int(fd) {
-			t.Errorf("descriptor %d is taken, got %d, %v", fd, taken, err)
-		}
-		unix.Close(taken)
-		raw, _ := third.(*net.TCPConn).SyscallConn()
-		raw.Control(func(from uintptr) { unix.Dup3(int(from), int(fd), unix.O_CLOEXEC) })
-		newcomer := &Conn{fd: fd}
-		l.Add(newcomer, &script{readable: func(*Conn) { t.Error("a new connection was told of an old one's bytes") }})
-		newcomer.Resume()
-		c.Close()
-		reborn <- newcomer
-	}
-	for i := range conns {
-		var ours net.Conn
-		ours, peers[i] = pair(t, "tcp")
-		conns[i] = adopt(t, l, ours, handler)
-	}
-	on(t, l, func() { // both have something to say before epoll is asked
-		peers[0].Write([]byte("x"))
-		peers[1].Write([]byte("x"))
-		time.Sleep(20 * time.Millisecond)
-	})
-	newcomer := await(t, reborn)
-	time.Sleep(20 * time.Millisecond)
-	on(t, l, func() { newcomer.Close() })
-}
-
-func TestSpliceMovesExactlyWhatItIsTold(t *testing.T) {
-	g, _ := startGroup(t)
-	l := g.Pick()
-	from, sender := pair(t, "tcp")
-	to, receiver := pair(t, "tcp")
-	dst := adopt(t, l, to, &script{})
-	want := make([]byte, 4<<20)
-	rand.NewChaCha8([32]byte{1}).Read(want)
-	const odd = 1<<20 + 77 // moved by the kernel; the rest is read
-	left := odd
-	var pipe *Pipe
-	src := &script{}
-	src.readable = func(c *Conn) {
-		if left == 0 {
-			p, err := c.Read()
-			if err == io.EOF {
-				dst.CloseWrite()
-				c.Close()
-				return
-			}
-			if dst.Write(p); dst.Pending() > 0 {
-				c.Pause()
-			}
-			return
-		}
-		pipe, _ = l.Pipe()
-		n, err := pipe.Fill(c, left)
-		if err != nil {
-			t.Error(err)
-		}
-		left -= n
-		pipe.Drain(dst)
-		if pipe.Held() > 0 {
-			c.Pause()
-			dst.WaitWritable()
-			return
-		}
-		l.PutPipe(pipe)
-	}
-	ours := adopt(t, l, from, src)
-	on(t, l, func() {
-		dst.Handle(&script{drained: func(d *Conn) {
-			if pipe.Held() > 0 {
-				if pipe.Drain(d); pipe.Held() > 0 {
-					d.WaitWritable()
-					return
-				}
-				l.PutPipe(pipe)
-			}
-			ours.Resume()
-		}})
-	})
-	go func() { sender.Write(want); sender.Close() }()
-	time.Sleep(50 * time.Millisecond) // the pipe and the buffers fill
-	if got, err := io.ReadAll(receiver); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%d bytes of %d arrived, %v", len(got), len(want), err)
-	}
-	on(t, l, func() {
-		if len(l.pipes) != 1 {
-			t.Errorf("%d pipes in the pool", len(l.pipes))
-		}
-		dst.Close()
-	})
-}
-
 // echoingOnce echoes what comes first and releases its connection then.
 func echoingOnce(t *testing.T, released chan<- net.Conn) *script {
 	return &script{readable: func(c *Conn) {
@@ -304,50 +250,6 @@ func TestReleasedConnGoesOnInTheNetPackage(t *testing.T) {
 	}
 }
 
-func TestKeepAliveIsSet(t *testing.T) {
-	g, _ := startGroup(t)
-	ours, _ := pair(t, "tcp")
-	c := adopt(t, g.Pick(), ours, &script{})
-	on(t, c.loop, func() {
-		c.SetKeepAlive(KeepAlive{time.Minute, time.Second, 3})
-		if ms, _ := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms != 63_000 {
-			t.Errorf("user timeout is %d ms", ms)
-		}
-		c.Close()
-	})
-}
-
-// TestVanishedPeerIsGoneWhenTheProbesSaySo: the peer's socket takes no segment any more, as if its machine had lost its power.
-func TestVanishedPeerIsGoneWhenTheProbesSaySo(t *testing.T) {
-	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
-	failed := make(chan error, 1)
-	c := adopt(t, g.Pick(), ours, &script{failed: func(_ *Conn, err error) { failed <- err }})
-	raw, err := peer.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
-	raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin := time.Now()
-	on(t, c.loop, func() {
-		c.SetKeepAlive(KeepAlive{Idle: time.Second, Interval: time.Second, Count: 2})
-		c.Resume()
-	})
-	if err := await(t, failed); !errors.Is(err, unix.ETIMEDOUT) {
-		t.Error(err)
-	}
-	if took := time.Since(begin); took < 2500*time.Millisecond || took > 6*time.Second {
-		t.Errorf("found gone after %v, want 3 s", took)
-	}
-	on(t, c.loop, func() { c.Close() })
-}
-
 func TestClosedGroupTellsItsConnections(t *testing.T) {
 	g, _ := startGroup(t)
 	ours, peer := pair(t, "tcp")
@@ -361,10 +263,4 @@ func TestClosedGroupTellsItsConnections(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "ended", func() bool { return !c.loop.Post(func() {}) })
-}
-
-func TestConnIsSmall(t *testing.T) {
-	if size := unsafe.Sizeof(Conn{}); size > 64 {
-		t.Errorf("a Conn has %d bytes", size)
-	}
 }

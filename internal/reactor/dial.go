@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -95,7 +93,7 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 	case *unix.SockaddrInet6:
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := newSocket(family)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}

@@ -43,16 +43,6 @@ func dialOn(t *testing.T, l *Loop, timeout time.Duration, addresses ...unix.Sock
 	return got.err
 }
 
-func listen(t *testing.T, network, address string) net.Listener {
-	t.Helper()
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
 func TestDialTriesOneAddressAfterTheOther(t *testing.T) {
 	g, _ := startGroup(t)
 	l := g.Pick()

@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -83,7 +81,7 @@ func (ln *Listener) open() {
 		return
 	}
 	ln.conn.handler = ln
-	if err := ln.loop.add(ln.conn, unix.EPOLLIN); err != nil {
+	if err := ln.loop.add(ln.conn, unix.POLLIN); err != nil {
 		ln.group.log.Error("listening failed", "error", err)
 		return
 	}
@@ -128,7 +126,7 @@ func (ln *Listener) place(c *Conn, peer netip.AddrPort) {
 		ln.hand(best, c, peer)
 	})
 	if !posted {
-		unix.Close(int(c.fd))
+		c.Close()
 	}
 }
 
@@ -142,7 +140,7 @@ func (ln *Listener) hand(l *Loop, c *Conn, peer netip.AddrPort) {
 	}
 }
 
-// rest stops accepting for a while: descriptors have run out, and epoll would tell of the same connection for ever.
+// rest stops accepting for a while: descriptors have run out, and the poller would tell of the same connection for ever.
 func (ln *Listener) rest(err error) {
 	ln.pause = min(max(2*ln.pause, acceptPauseMin), acceptPauseMax)
 	ln.group.acceptFailed(err, ln.pause)
@@ -169,7 +167,7 @@ func (ln *Listener) Expired() {
 	if ln.stopped.Load() {
 		return
 	}
-	if err := ln.conn.watch(unix.EPOLLIN); err != nil {
+	if err := ln.conn.watch(unix.POLLIN); err != nil {
 		ln.rest(err)
 	}
 }

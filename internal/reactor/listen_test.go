@@ -62,52 +62,6 @@ func loads(g *Group) (n int) {
 	return n
 }
 
-func TestAcceptedConnectionsAreSupervised(t *testing.T) {
-	g, _ := startGroup(t)
-	keepAlive := KeepAlive{Idle: time.Minute, Interval: 15 * time.Second, Count: 6}
-	for _, multipath := range []struct{ listener, client bool }{{false, false}, {true, false}, {true, true}} {
-		var config net.ListenConfig
-		config.SetMultipathTCP(multipath.listener)
-		l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		type options struct{ noDelay, alive, idle, interval, count, user int }
-		result := make(chan options, 1)
-		ln, err := g.Listen(l.(syscall.Conn), keepAlive, func(c *Conn, _ netip.AddrPort) {
-			get := func(level, name int) int {
-				value, _ := unix.GetsockoptInt(int(c.fd), level, name)
-				return value
-			}
-			result <- options{
-				get(unix.IPPROTO_TCP, unix.TCP_NODELAY), get(unix.SOL_SOCKET, unix.SO_KEEPALIVE), get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE),
-				get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT), get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT),
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Stop()
-		ln.Start()
-		var dialer net.Dialer
-		dialer.SetMultipathTCP(multipath.client)
-		peer, err := dialer.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer peer.Close()
-		want := options{1, 1, 60, 15, 6, 150_000}
-		got := await(t, result)
-		if multipath.client && got.user == 0 {
-			got.user = want.user // not every kernel has it
-		}
-		if got != want {
-			t.Errorf("multipath %v: accepted with %+v", multipath, got)
-		}
-	}
-}
-
 func TestAddressIsFreeAfterStop(t *testing.T) {
 	g, _ := startGroup(t)
 	for started := range 200 {

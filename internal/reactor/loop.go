@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -7,37 +5,28 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	bufferSize = 64 << 10 // of a loop's read buffer
-	batchSize  = 256      // events taken in one go
-)
+const bufferSize = 64 << 10 // of a loop's read buffer
 
 // ErrPanic is what a handler is told when its own callback panicked.
 var ErrPanic = errors.New("panic in a callback")
 
 // Loop is one event loop.
 type Loop struct {
-	group   *Group
-	epfd    int
-	file    *os.File        // of epfd
-	sleeper syscall.RawConn // of file
-	alarm   time.Duration   // when the sleep ends at the latest, or 0
-	load    atomic.Int32    // connections
+	group *Group
+	poller
+	load atomic.Int32 // connections
 
 	table   []*Conn // by descriptor
-	lastGen uint32  // generation of the last connection that was put into the table
-	ready   []*Conn // to be read again without waiting for epoll
+	ready   []*Conn // to be read again without waiting for the poller
 	again   []*Conn // the other half of ready, in turn
 	enders  []Ender // to be told at the end of this turn
 	told    []Ender // the other half of enders, in turn
@@ -51,10 +40,9 @@ type Loop struct {
 
 	pipesMade int // that are open, in use or empty
 
-	wakefd int32
-	mu     sync.Mutex
-	mail   []func()
-	ended  bool // nothing posted is run any more
+	mu    sync.Mutex // guards what follows
+	mail  []func()
+	ended bool // nothing posted is run any more
 }
 
 func newLoop(g *Group) (*Loop, error) {
@@ -66,37 +54,6 @@ func newLoop(g *Group) (*Loop, error) {
 	l.tick()
 	l.wheel.now = ticks(l.now)
 	return l, nil
-}
-
-func (l *Loop) open() (err error) {
-	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return os.NewSyscallError("epoll_create", err)
-	}
-	unix.SetNonblock(l.epfd, true) // so that Go's poller takes it
-	l.file = os.NewFile(uintptr(l.epfd), "epoll")
-	if err := l.file.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if l.sleeper, err = l.file.SyscallConn(); err != nil {
-		return err
-	}
-	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return os.NewSyscallError("eventfd", err)
-	}
-	l.wakefd = int32(wakefd)
-	// Edge-triggered: each write wakes the loop once, and the count is never read.
-	wake := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: l.wakefd}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, wakefd, &wake))
-}
-
-func (l *Loop) release() {
-	if l.file != nil {
-		l.file.Close()
-	}
-	if l.wakefd > 0 {
-		unix.Close(int(l.wakefd))
-	}
 }
 
 // Now returns the loop's coarse time, which stands still while a batch of events is dealt with. Its zero is the
@@ -118,18 +75,17 @@ func (l *Loop) Post(f func()) bool {
 	}
 	l.mail = append(l.mail, f)
 	if len(l.mail) == 1 {
-		write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		l.wake()
 	}
 	return true
 }
 
 func (l *Loop) run() {
 	defer l.shutdown()
-	events := make([]unix.EpollEvent, batchSize)
 	for !l.stopped {
-		n := l.wait(events)
+		events := l.wait()
 		l.tick()
-		for i := range events[:n] {
+		for i := range events {
 			l.dispatch(&events[i])
 		}
 		l.readMail()
@@ -139,69 +95,28 @@ func (l *Loop) run() {
 	}
 }
 
-// wait returns the number of events, 0 where it is time for a timer. It blocks in Go's own poller, which watches the
-// loop's epoll descriptor: a thread that slept in epoll_wait itself would keep its processor from other goroutines for up
-// to ten milliseconds.
-func (l *Loop) wait(events []unix.EpollEvent) (n int) {
-	if len(l.ready)+len(l.enders) > 0 {
-		return poll(l.epfd, events)
-	}
-	l.setAlarm()
-	err := l.sleeper.Read(func(uintptr) bool {
-		n = poll(l.epfd, events)
-		return n > 0
-	})
-	if err != nil { // the alarm went off, and would do so again
-		l.alarm = 0
-		l.file.SetReadDeadline(time.Time{})
-	}
-	return n
-}
+// broken are the events that are told whether they are wanted or not.
+const broken = unix.POLLERR | unix.POLLHUP
 
-// setAlarm makes wait end when the next timer is due.
-func (l *Loop) setAlarm() {
-	due, ok := l.wheel.due()
-	if !ok || due == l.alarm {
-		return // one that is set too early does no harm
-	}
-	l.alarm = due
-	l.file.SetReadDeadline(l.group.start.Add(due))
-}
-
-// dispatch finds the connection that an event is for. One that was closed earlier in the same batch is gone from
-// the table, and one that has got its descriptor since has another generation.
-func (l *Loop) dispatch(event *unix.EpollEvent) {
-	if int(event.Fd) >= len(l.table) {
-		return
-	}
-	c := l.table[event.Fd]
-	if c == nil || c.generation != uint32(event.Pad) {
-		return
-	}
-	c.dry = false
-	l.group.watch(func() { l.deliver(c, event.Events) })
-}
-
-// deliver tells a connection's handler what happened.
+// deliver tells a connection's handler what happened, in the bits of poll(2), which are epoll's too.
 func (l *Loop) deliver(c *Conn, events uint32) {
 	defer l.isolate(c)
-	const broken = unix.EPOLLERR | unix.EPOLLHUP
-	if c.waiting && events&(unix.EPOLLOUT|broken) != 0 {
+	if c.waiting && events&(unix.POLLOUT|broken) != 0 {
 		if !c.writable() {
 			return
 		}
 	}
 	switch {
-	case c.closed || events&(unix.EPOLLIN|broken) == 0:
+	case c.closed || events&(unix.POLLIN|broken) == 0:
 	case c.reading:
 		c.handler.Readable(c) // reading brings the error to light, behind the bytes that came before it
-	case events&unix.EPOLLERR != 0:
+	case events&unix.POLLERR != 0:
 		err := socketError(c.fd)
 		if err == nil {
 			err = unix.ECONNRESET
 		}
 		c.handler.Failed(c, err)
-	case events&unix.EPOLLHUP != 0:
+	case events&unix.POLLHUP != 0:
 		c.mute()
 	}
 }
@@ -270,7 +185,7 @@ func (l *Loop) call(f func()) {
 	f()
 }
 
-// readAgain goes through the connections that may have more to read than epoll knows of.
+// readAgain goes through the connections that may have more to read than the poller knows of.
 func (l *Loop) readAgain() {
 	l.ready, l.again = l.again[:0], l.ready
 	for i, c := range l.again {
@@ -280,7 +195,7 @@ func (l *Loop) readAgain() {
 		l.again[i] = nil
 		c.queued = false
 		if c.reading && !c.closed {
-			l.group.watch(func() { l.deliver(c, unix.EPOLLIN) })
+			l.group.watch(func() { l.deliver(c, unix.POLLIN) })
 		}
 	}
 }

@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -98,6 +96,16 @@ func pair(t *testing.T, network string) (ours, peers net.Conn) {
 	}
 	t.Cleanup(func() { peers.Close(); ours.Close() })
 	return ours, peers
+}
+
+func listen(t *testing.T, network, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }
 
 // script is a Handler made of functions; those left out do what is harmless.

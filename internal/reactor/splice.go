@@ -1,5 +1,3 @@
-//go:build linux
-
 package reactor
 
 import (
@@ -11,10 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	maxPipes = 16        // that a loop has at most, in use and for later
-	pipeSize = 256 << 10 // asked for; the kernel may grant less
-)
+const maxPipes = 16 // that a loop has at most, in use and for later
 
 // Pipe carries bytes from one plain end to another inside the kernel. What the second end has not taken stays in it.
 type Pipe struct {
@@ -25,11 +20,11 @@ type Pipe struct {
 // SetPipes sets how many pipes each loop may have, in use and for later; 16 are the most, and the default.
 func (g *Group) SetPipes(n int) { g.pipes.Store(int32(min(n, maxPipes))) }
 
-// errNoPipe says that all pipes hold what some peer does not take.
-var errNoPipe = errors.New("all pipes are in use")
+// errNoPipe says that all pipes hold what some peer does not take, or that the system has none that sockets can be spliced with.
+var errNoPipe = errors.New("no pipe is to be had")
 
 // Pipe returns an empty pipe, from the loop's pool where there is one. Of all that there are, peers that take nothing may hold every one:
-// then it fails, and bytes are to be copied.
+// then it fails, as it does on systems without splice(2), and bytes are to be copied.
 func (l *Loop) Pipe() (*Pipe, error) {
 	if n := len(l.pipes); n > 0 {
 		p := l.pipes[n-1]
@@ -39,13 +34,12 @@ func (l *Loop) Pipe() (*Pipe, error) {
 	if l.pipesMade >= int(l.group.pipes.Load()) {
 		return nil, errNoPipe
 	}
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return nil, os.NewSyscallError("pipe2", err)
+	p, err := newPipe()
+	if err != nil {
+		return nil, err
 	}
 	l.pipesMade++
-	unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
-	return &Pipe{r: fds[0], w: fds[1]}, nil
+	return p, nil
 }
 
 // PutPipe gives p back. One that still holds bytes is closed with them.
@@ -67,7 +61,17 @@ func (p *Pipe) Fill(c *Conn, n int) (int, error) {
 	if c.closed {
 		return 0, net.ErrClosed
 	}
-	moved, err := splice(int(c.fd), p.w, n)
+	return p.fill(int(c.fd), n)
+}
+
+// FillFile moves at most n bytes from a file, from its offset on, into the pipe; io.EOF at its end. It waits for the disk, and so is to be called on a
+// goroutine, to which the pipe belongs meanwhile.
+func (p *Pipe) FillFile(file *os.File, n int) (int, error) {
+	return p.fill(int(file.Fd()), n)
+}
+
+func (p *Pipe) fill(from, n int) (int, error) {
+	moved, err := splice(from, p.w, n)
 	if err != nil {
 		return 0, err
 	}
@@ -79,22 +83,6 @@ func (p *Pipe) Fill(c *Conn, n int) (int, error) {
 	}
 	p.held += moved
 	return moved, nil
-}
-
-// FillFile moves at most n bytes from a file, from its offset on, into the pipe; io.EOF at its end. It waits for the disk, and so is to be called on a
-// goroutine, to which the pipe belongs meanwhile.
-func (p *Pipe) FillFile(file *os.File, n int) (int, error) {
-	moved, err := unix.Splice(int(file.Fd()), nil, p.w, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-	switch {
-	case err == unix.EINTR || err == unix.EAGAIN:
-		return 0, nil
-	case err != nil:
-		return 0, os.NewSyscallError("splice", err)
-	case moved == 0:
-		return 0, io.EOF
-	}
-	p.held += int(moved)
-	return int(moved), nil
 }
 
 // Drain moves what c takes out of the pipe.
@@ -113,22 +101,6 @@ func (p *Pipe) Drain(c *Conn) error {
 		p.held -= moved
 	}
 	return nil
-}
-
-// splice returns -1 where it would block.
-func splice(from, to, n int) (int, error) {
-	for {
-		moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		switch err {
-		case nil:
-			return int(moved), nil
-		case unix.EAGAIN:
-			return -1, nil
-		case unix.EINTR:
-		default:
-			return 0, os.NewSyscallError("splice", err)
-		}
-	}
 }
 
 func (p *Pipe) close() {
