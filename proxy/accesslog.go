@@ -3,54 +3,81 @@ package proxy
 import (
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
+
+	"wstunnel/internal/logs"
 )
 
 // statusClientGone is logged for an exchange that the client did not wait for. It is never sent.
 const statusClientGone = 499
 
 // log writes the exchange's line of the access log. The query and all headers stay out of it: tokens and
-// passwords travel there. A tunnel has lines of its own.
+// passwords travel there. A tunnel has lines of its own. What failed for a reason that the client does not see is told in the server's own
+// log in any case.
 func (x *exchange) log() {
 	if x.tunnelled {
 		return
 	}
-	status := x.status
-	if status == 0 || x.clientGone {
-		status = statusClientGone
+	log, own := x.accessLog(), x.server.access.own
+	failed := x.err != nil && x.status >= 500 && !x.clientGone && log != own
+	if log == nil && !failed {
+		return
 	}
-	sent := x.sent
-	if x.in.request.Method == http.MethodHead {
-		sent = 0
+	r := x.logged(log)
+	if log != nil {
+		log.Request(r)
 	}
-	attrs := []slog.Attr{
-		slog.String("client", x.in.client.String()),
-		slog.String("method", x.in.request.Method),
-		slog.String("host", x.in.request.Host),
-		slog.String("path", x.in.path),
-		slog.String("proto", x.in.request.Proto()),
-		slog.Bool("tls", x.in.secure),
-		slog.Int("status", status),
-		slog.Int64("bytes", sent),
-		milliseconds("duration_ms", time.Since(x.start)),
+	if failed {
+		own.Request(r)
+	}
+}
+
+// accessLog returns where the exchange's line goes, or nil.
+func (x *exchange) accessLog() *logs.Log {
+	switch {
+	case x.location != nil:
+		return x.location.access
+	case x.site != nil:
+		return x.site.access
+	}
+	return x.gen.access
+}
+
+// logged is what a line of a log tells of the exchange.
+func (x *exchange) logged(log *logs.Log) *logs.Request {
+	now, request := time.Now(), x.in.request
+	r := &logs.Request{
+		Message: "request", At: now, Client: x.in.client, Method: request.Method, Host: request.Host, Path: x.in.path, Proto: request.Proto(),
+		TLS: x.in.secure, Status: x.status, Bytes: x.sent, Duration: now.Sub(x.start), Backend: x.backend,
+	}
+	if r.Status == 0 || x.clientGone {
+		r.Status = statusClientGone
+	}
+	if r.Method == http.MethodHead {
+		r.Bytes = 0
 	}
 	if x.site != nil {
-		attrs = append(attrs, slog.String("site", x.site.name))
+		r.Site = x.site.name
 	}
 	if x.location != nil {
-		attrs = append(attrs, slog.String("location", x.location.pattern))
-	}
-	if x.backend != "" {
-		attrs = append(attrs, slog.String("backend", x.backend))
+		r.Location = x.location.pattern
 	}
 	if x.err != nil {
-		attrs = append(attrs, slog.String("error", x.err.Error()))
+		r.Error = x.err.Error()
 	}
-	level := slog.LevelInfo
-	if status >= 500 {
-		level = slog.LevelWarn
+	if log != nil && log.Format() == logs.Combined {
+		r.Target = withoutQuery(request.Target)
+		r.Referer, _ = request.Fields.Lookup("Referer")
+		r.Referer = withoutQuery(r.Referer)
+		r.UserAgent, _ = request.Fields.Lookup("User-Agent")
 	}
-	x.server.log.LogAttrs(x.ctx, level, "request", attrs...)
+	return r
+}
+
+func withoutQuery(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return path
 }
 
 // milliseconds is a duration as a number that needs no unit to be parsed.
@@ -60,6 +87,9 @@ func milliseconds(key string, d time.Duration) slog.Attr {
 
 // logRefused writes the access-log line of a request whose head was refused, or of an HTTP/2 connection that was cut.
 func (s *Server) logRefused(o origin, err *headError) {
-	s.log.Info("request refused", "client", o.remote.Addr().String(), "tls", o.secure,
-		"status", err.status, "error", err.reason)
+	if log := s.gen.Load().access; log != nil {
+		log.Request(&logs.Request{
+			Message: "request refused", At: time.Now(), Client: o.remote.Addr(), TLS: o.secure, Status: err.status, Error: err.reason,
+		})
+	}
 }

@@ -21,7 +21,7 @@
 //	static.go      a directory, with staticfile.go, contenttype.go and sources.go, which says what it keeps back
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
-//	accesslog.go   what is logged of an exchange and of a tunnel
+//	accesslog.go   what is logged of an exchange; accesslogs.go: where to
 //	hints.go       what the operator is told once an hour; httpshint.go is such a case
 //
 // Relays, and everything on systems without event loops, go through net/http, which also reads files on goroutines:

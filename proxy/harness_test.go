@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/logs"
 	"wstunnel/proxy"
 	"wstunnel/tls"
 )
@@ -89,19 +90,19 @@ func startWrapped(t *testing.T, yaml string, wrap func(proxy.Certificates) proxy
 }
 
 // startLogging is startWrapped with a log that is changed too.
-func startLogging(t *testing.T, yaml string, log func(slog.Handler) slog.Handler, wrap func(proxy.Certificates) proxy.Certificates) *front {
+func startLogging(t *testing.T, yaml string, log func(io.Writer) io.Writer, wrap func(proxy.Certificates) proxy.Certificates) *front {
 	t.Helper()
 	f := &front{t: t, log: &logBuffer{}}
-	logger := slog.New(log(slog.NewJSONHandler(f.log, nil)))
+	own := logs.New(log(f.log), logs.JSON)
 	cfg, err := config.Parse("wstunnel.yaml", []byte(yaml), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatalf("%v\n%s", err, yaml)
 	}
-	certs, err := tls.NewManager(logger).Load(cfg)
+	certs, err := tls.NewManager(own.Logger()).Load(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.server = proxy.New(logger, nil)
+	f.server = proxy.New(own, nil)
 	if err := f.server.Apply(cfg, wrap(certs)); err != nil {
 		t.Fatal(err)
 	}

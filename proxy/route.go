@@ -7,6 +7,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/host"
+	"wstunnel/internal/logs"
 )
 
 // table is the routing of one configuration, compiled: which site answers a host, which location a path.
@@ -21,6 +22,7 @@ type site struct {
 	name     string // the first host, for logs
 	exact    map[string]*location
 	prefixes segment
+	access   *logs.Log   // where lines of requests go; nil for nowhere
 	regexes  []*location // in file order
 }
 
@@ -33,13 +35,20 @@ type location struct {
 	regexp    *regexp.Regexp
 	websocket *upstream
 	http      *upstream
+	access    *logs.Log // nil for nowhere
 }
 
-// newTable compiles the routing; upstreams come from the callback, so that this stays free of I/O.
-func newTable(cfg *config.Config, open func(*config.Location, *config.Target) *upstream) *table {
+// outside is what a table refers to and does not make, so that compiling stays free of I/O.
+type outside interface {
+	upstream(*config.Target) *upstream
+	accessLog(config.AccessLog) *logs.Log
+}
+
+// newTable compiles the routing.
+func newTable(cfg *config.Config, o outside) *table {
 	t := &table{}
 	for i := range cfg.Sites {
-		s := newSite(&cfg.Sites[i], open)
+		s := newSite(&cfg.Sites[i], o)
 		for _, name := range s.Hosts {
 			t.sites.Add(name, s)
 		}
@@ -47,18 +56,18 @@ func newTable(cfg *config.Config, open func(*config.Location, *config.Target) *u
 	return t
 }
 
-func newSite(cfg *config.Site, open func(*config.Location, *config.Target) *upstream) *site {
+func newSite(cfg *config.Site, o outside) *site {
 	s := &site{
-		Site: cfg, name: cfg.Hosts[0], exact: map[string]*location{},
+		Site: cfg, name: cfg.Hosts[0], exact: map[string]*location{}, access: o.accessLog(cfg.AccessLog),
 	}
 	for i := range cfg.Locations {
 		c := &cfg.Locations[i]
-		l := &location{Location: c, site: s, pattern: c.Match.String(), regexp: c.Match.Regexp}
+		l := &location{Location: c, site: s, pattern: c.Match.String(), regexp: c.Match.Regexp, access: o.accessLog(c.AccessLog)}
 		if c.WebSocket != nil {
-			l.websocket = open(c, c.WebSocket)
+			l.websocket = o.upstream(c.WebSocket)
 		}
 		if c.HTTP != nil {
-			l.http = open(c, c.HTTP)
+			l.http = o.upstream(c.HTTP)
 		}
 		switch c.Match.Kind {
 		case config.MatchExact:

@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"io"
 	"regexp"
 	"strings"
 	"testing"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/logs"
 )
 
 // match makes a pattern from the way it stands in a configuration.
@@ -25,7 +27,7 @@ func match(pattern string) config.Match {
 }
 
 func tableOf(sites ...config.Site) *table {
-	return newTable(&config.Config{Sites: sites}, nil)
+	return newTable(&config.Config{Sites: sites}, building{server: &Server{access: accessLogs{own: logs.New(io.Discard, logs.JSON)}}})
 }
 
 func siteOf(hosts string, patterns ...string) config.Site {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/logs"
 )
 
 // Certificates is what a configuration's TLS listeners need.
@@ -39,6 +40,7 @@ type Certificates interface {
 // Server is the front end: it lives as long as the process, while configurations come and go.
 type Server struct {
 	log     *slog.Logger
+	access  accessLogs
 	httpLog *log.Logger // for net/http
 
 	ctx    context.Context // ends when Shutdown is over
@@ -75,6 +77,7 @@ type Server struct {
 type generation struct {
 	cfg     *config.Config
 	table   *table
+	access  *logs.Log // of requests whose site is not known; nil for nowhere
 	tls     *tls.Config
 	ca      []byte
 	certs   Certificates
@@ -83,13 +86,13 @@ type generation struct {
 
 // New returns a server that listens nowhere yet. Sockets that the process inherited, from systemd for instance, are taken for the
 // listeners whose address they have; the server owns them.
-func New(logger *slog.Logger, inherited []net.Listener) *Server {
-	logger = slog.New(boundedLog{logger.Handler()})
+func New(own *logs.Log, inherited []net.Listener) *Server {
+	logger := own.Logger()
 	s := &Server{
 		log: logger, httpLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
 	}
-	s.tunnels.log, s.pools.server = logger, s
+	s.access.own, s.pools.server = own, s
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
 	s.web = newWebServers(s)
@@ -107,6 +110,9 @@ func New(logger *slog.Logger, inherited []net.Listener) *Server {
 // swaps the routing at once, then retires what is gone; an error leaves everything as it was. Exchanges under way
 // and live tunnels keep what they were given.
 func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
+	if err := s.access.open(cfg); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -124,14 +130,8 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 		return err
 	}
 	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
-	used := map[*pool]bool{}
-	next.table = newTable(cfg, func(_ *config.Location, t *config.Target) *upstream {
-		u := s.pools.open(t)
-		for _, p := range u.pools {
-			used[p] = true
-		}
-		return u
-	})
+	building := building{server: s, used: map[*pool]bool{}}
+	next.table, next.access = newTable(cfg, building), building.accessLog(cfg.AccessLog)
 	for address, l := range opened {
 		s.listeners[address] = l
 	}
@@ -147,9 +147,26 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 			s.log.Info("listening", "address", l.Addr().String(), "tls", c.TLS)
 		}
 	}
-	s.retire(next, used)
+	s.retire(next, building.used)
+	s.access.retire(cfg)
 	return nil
 }
+
+// building gives a table what belongs to the process.
+type building struct {
+	server *Server
+	used   map[*pool]bool
+}
+
+func (b building) upstream(t *config.Target) *upstream {
+	u := b.server.pools.open(t)
+	for _, p := range u.pools {
+		b.used[p] = true
+	}
+	return u
+}
+
+func (b building) accessLog(c config.AccessLog) *logs.Log { return b.server.access.log(c) }
 
 // openListeners opens the addresses that are not listened on yet, all or none.
 func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error) {
@@ -314,5 +331,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))
 	}
 	s.pools.retire(nil)
+	s.access.end()
 	return err
 }

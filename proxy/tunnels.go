@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/logs"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -21,6 +22,9 @@ type tunnelInfo struct {
 	Backend        string
 	Subprotocol    string
 	Mode           config.Mode
+
+	access *logs.Log     // nil for none
+	line   *logs.Request // in its format Combined, for the end; else nil
 
 	from origin
 	slot *slot // freed at its end
@@ -45,7 +49,6 @@ type closer interface {
 
 // tunnels are the live WebSocket connections of the process. No reload touches them.
 type tunnels struct {
-	log    *slog.Logger
 	lastID atomic.Uint64
 
 	mu   sync.Mutex
@@ -68,10 +71,12 @@ func (ts *tunnels) start(info tunnelInfo, open func(done func(tunnel.Result)) *t
 // announce logs a connection that is about to open.
 func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 	t := &liveTunnel{tunnelInfo: info, id: ts.lastID.Add(1), since: time.Now(), tunnels: ts}
-	ts.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel opened", append(t.attrs(), slog.String("path", t.Path),
-		slog.String("location", t.Location), slog.String("backend", t.Backend),
-		slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
-		slog.Bool("tls", t.from.secure))...)
+	if t.access != nil {
+		t.access.Logger().LogAttrs(context.Background(), slog.LevelInfo, "tunnel opened", append(t.attrs(), slog.String("path", t.Path),
+			slog.String("location", t.Location), slog.String("backend", t.Backend),
+			slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
+			slog.Bool("tls", t.from.secure))...)
+	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.live == nil {
@@ -96,7 +101,24 @@ func (t *liveTunnel) register(c closer) {
 
 // ended logs the end of a connection and forgets it.
 func (t *liveTunnel) ended(r tunnel.Result) {
+	if t.access != nil {
+		t.logEnd(r)
+	}
+	t.from.leave()
+	t.slot.free()
 	ts := t.tunnels
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	delete(ts.live, t.id)
+	ts.change()
+}
+
+func (t *liveTunnel) logEnd(r tunnel.Result) {
+	if t.line != nil {
+		t.line.At, t.line.Bytes = time.Now(), int64(r.ToClient.Bytes)
+		t.access.Request(t.line)
+		return
+	}
 	attrs := append(t.attrs(),
 		milliseconds("duration_ms", time.Since(t.since)),
 		slog.Uint64("bytes_to_backend", r.ToBackend.Bytes), slog.Uint64("bytes_to_client", r.ToClient.Bytes),
@@ -108,13 +130,7 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 	if r.Err != nil {
 		attrs = append(attrs, slog.String("error", r.Err.Error()))
 	}
-	ts.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel closed", attrs...)
-	t.from.leave()
-	t.slot.free()
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	delete(ts.live, t.id)
-	ts.change()
+	t.access.Logger().LogAttrs(context.Background(), slog.LevelInfo, "tunnel closed", attrs...)
 }
 
 // hold makes await wait for a handshake, until it is released.

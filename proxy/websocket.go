@@ -13,6 +13,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
+	"wstunnel/internal/logs"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -223,12 +224,19 @@ const maxKept = 256
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open. It keeps nothing of the heads themselves.
 func (x *exchange) tunnelInfo(fields head.Fields) tunnelInfo {
-	kept := func(s string) string { return strings.Clone(beginning(s, maxKept)) }
+	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
 		from: x.from, slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
-		Backend: x.backend, Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
+		Backend: x.backend, access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	info.from.handshake = nil // of no more use
+	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {
+		r := x.logged(log)
+		info.line = &logs.Request{
+			Client: r.Client, Method: http.MethodGet, Proto: r.Proto, Status: http.StatusSwitchingProtocols,
+			Target: kept(r.Target), Referer: kept(r.Referer), UserAgent: kept(r.UserAgent),
+		}
+	}
 	if x.in.client != x.in.peer {
 		info.Named = x.in.client
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/demo"
+	"wstunnel/internal/logs"
 )
 
 func newDemoCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -25,7 +25,7 @@ func newDemoCommand(stdout, stderr io.Writer) *cobra.Command {
 and a chat backend. It prints where to look, and the configuration that it runs.`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			log, flush := newLogger(stderr)
+			log, flush := newLog(stderr)
 			defer flush()
 			return runDemo(stdout, log, o)
 		},
@@ -35,12 +35,12 @@ and a chat backend. It prints where to look, and the configuration that it runs.
 	return cmd
 }
 
-func runDemo(stdout io.Writer, log *slog.Logger, o demo.Options) error {
+func runDemo(stdout io.Writer, log *logs.Log, o demo.Options) error {
 	var err error
 	if o.Storage, err = demoStorage(); err != nil {
 		return err
 	}
-	o.Logger = log
+	o.Logger = log.Logger()
 	d, err := demo.Start(o)
 	if err != nil {
 		return usageError{err}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/logs"
 	"wstunnel/proxy"
 	"wstunnel/tls"
 )
@@ -248,8 +248,8 @@ func startInProcess(t *testing.T, yaml string) (*front, *proxy.Server) {
 	}
 	stdlog.SetOutput(io.Discard) // websocketproxy writes there
 	t.Cleanup(func() { stdlog.SetOutput(os.Stderr) })
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	certificates, err := tls.NewManager(log).Load(cfg)
+	log := logs.New(io.Discard, logs.JSON)
+	certificates, err := tls.NewManager(log.Logger()).Load(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,3 +126,34 @@ func TestHangupsDuringAReloadBecomeOne(t *testing.T) {
 		t.Errorf("%d reloads for twice twenty hangups", n)
 	}
 }
+
+// TestRotatedAccessLogIsMadeAnewOnSIGUSR1: logrotate moves the file and signals.
+func TestRotatedAccessLogIsMadeAnewOnSIGUSR1(t *testing.T) {
+	file, site := filepath.Join(t.TempDir(), "access.log"), t.TempDir()
+	for _, name := range []string{"before", "after"} {
+		if err := os.WriteFile(filepath.Join(site, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := startFront(t, "access_log: {to: "+file+", format: combined}\n"+settings(`{path: /, static: "`+site+`"}`))
+	lines := func(name string) string {
+		text, _ := os.ReadFile(name)
+		return fmt.Sprint(strings.Count(string(text), `"GET /before `), strings.Count(string(text), `"GET /after `))
+	}
+	f.get(t, "/before")
+	eventually(t, "a line of the first request", func() bool { return lines(file) == "1 0" })
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	f.signal(t, syscall.SIGUSR1)
+	eventually(t, "a new file", func() bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
+	f.get(t, "/after")
+	eventually(t, "a line of the second request", func() bool { return lines(file) == "0 1" })
+	if got := lines(file + ".1"); got != "1 0" {
+		t.Errorf("the old file has %s", got)
+	}
+	f.stop(t)
+}

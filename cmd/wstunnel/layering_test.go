@@ -27,6 +27,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/http2":   "of clients the other one",
 		"wstunnel/internal/reactor": "its connections",
 	},
+	"wstunnel/internal/logs":    {},
 	"wstunnel/internal/config":  {},
 	"wstunnel/internal/reactor": {},
 	"wstunnel/internal/pebble":  {},
@@ -43,6 +44,7 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/proxy": {
 		"wstunnel/internal/config":  "routes are compiled from it",
+		"wstunnel/internal/logs":    "requests and tunnels have their lines",
 		"wstunnel/internal/host":    "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/head":    "heads are rewritten",
 		"wstunnel/internal/http1":   "and written to backends",
@@ -56,6 +58,7 @@ var allowed = map[string]map[string]string{
 	"wstunnel/cmd/wstunnel": {
 		"wstunnel/internal/config": "commands load it",
 		"wstunnel/internal/demo":   "the demo command",
+		"wstunnel/internal/logs":   "where the server's own log goes",
 		"wstunnel/proxy":           "the server",
 		"wstunnel/tls":             "its certificates",
 	},

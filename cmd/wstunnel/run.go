@@ -19,7 +19,8 @@ func newRunCommand(stderr io.Writer) *cobra.Command {
 		Short: "Serve the sites of the configuration",
 		Long: `Run serves until SIGTERM or SIGINT, which end requests and tunnels in good order within
 shutdown_timeout; a second one ends the process at once. SIGHUP reads the configuration again; if
-it has mistakes, they are logged and the old one stays. No reload touches a live tunnel.`,
+it has mistakes, they are logged and the old one stays. No reload touches a live tunnel. SIGUSR1
+opens the files of access logs again, after a rotation has moved them away.`,
 		RunE: func(*cobra.Command, []string) error {
 			inherited, err := activation.Listeners()
 			if err != nil {
@@ -27,7 +28,7 @@ it has mistakes, they are logged and the old one stays. No reload touches a live
 			}
 			// A socket that is no stream socket comes as nil.
 			inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
-			log, flush := newLogger(stderr)
+			log, flush := newLog(stderr)
 			defer flush()
 			return serve(log, inherited, configSource{
 				first: func() (*config.Config, error) { return loadConfig(file) },

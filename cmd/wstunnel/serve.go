@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/logs"
 	"wstunnel/proxy"
 	"wstunnel/tls"
 )
@@ -37,7 +38,8 @@ type service struct {
 
 // serve runs a configuration until a signal ends it: the ordinary path of run and demo. ready, if not nil, is called when all
 // listeners are open.
-func serve(log *slog.Logger, inherited []net.Listener, source configSource, ready func()) error {
+func serve(own *logs.Log, inherited []net.Listener, source configSource, ready func()) error {
+	log := own.Logger()
 	// The standard log package is what websocketproxy writes to.
 	slog.SetDefault(log)
 	// A reader of the log that goes away must not take the server with it.
@@ -48,8 +50,10 @@ func serve(log *slog.Logger, inherited []net.Listener, source configSource, read
 	stops, hangups := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	signal.Notify(stops, syscall.SIGTERM, os.Interrupt)
 	signal.Notify(hangups, syscall.SIGHUP)
+	rotations := make(chan os.Signal, 1)
+	signal.Notify(rotations, syscall.SIGUSR1)
 
-	s := &service{log: log, server: proxy.New(log, inherited), certificates: tls.NewManager(log), source: source}
+	s := &service{log: log, server: proxy.New(own, inherited), certificates: tls.NewManager(log), source: source}
 	defer s.certificates.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -65,12 +69,16 @@ func serve(log *slog.Logger, inherited []net.Listener, source configSource, read
 		s.ready(ctx)
 		s.reloads(ctx, hangups)
 	}()
-	select {
-	case err := <-failed:
-		return err
-	case sig := <-stops:
-		cancel()
-		return s.stop(sig, stops)
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-rotations:
+			s.server.ReopenLogs()
+		case sig := <-stops:
+			cancel()
+			return s.stop(sig, stops)
+		}
 	}
 }
 

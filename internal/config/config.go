@@ -25,8 +25,10 @@ type Config struct {
 	// ShutdownTimeout bounds the time from SIGTERM to exit. Default 30s.
 	ShutdownTimeout time.Duration
 
-	Timeouts  Timeouts
-	Limits    Limits
+	Timeouts Timeouts
+	Limits   Limits
+	// AccessLog is that of requests whose site is not known; sites and locations have their own.
+	AccessLog AccessLog
 	Sites     []Site
 	Upstreams []Upstream
 }
@@ -112,6 +114,7 @@ type Site struct {
 	ClientCAs *x509.CertPool
 	// ClientCA is the file ClientCAs came from.
 	ClientCA  string
+	AccessLog AccessLog
 	Locations []Location
 }
 
@@ -224,6 +227,7 @@ type Location struct {
 	WebSocket *Target // upgrade requests; nil if the location has none
 	HTTP      *Target // all other requests; nil if the location has none
 	Static    string  // directory to serve; empty if the location has none
+	AccessLog AccessLog
 	// ServeSources lets Static serve files that look like source, dumps, editors' leftovers or secrets, and dot-files. Default false.
 	ServeSources bool
 	Mode         Mode

@@ -33,6 +33,9 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("limits"); n != nil {
 		d.limits(n, &cfg.Limits)
 	}
+	if n := o.get("access_log"); n != nil {
+		d.accessLog(n, &cfg.AccessLog)
+	}
 	d.relayMemory = cfg.Limits.RelayMemory
 	if n := o.get("shutdown_timeout"); n != nil {
 		d.duration(n, &cfg.ShutdownTimeout)
@@ -54,7 +57,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		w.unsure = true
 	}
 	if n := o.get("sites"); n != nil {
-		cfg.Sites = d.sites(n, cfg.Timeouts, &w)
+		cfg.Sites = d.sites(n, inherited{cfg.Timeouts, cfg.AccessLog}, &w)
 	} else {
 		d.add(o.pos, `no "sites"`, "at least one site with hosts and locations")
 		w.unsure = true

@@ -21,19 +21,20 @@ const (
 	inLocationTimeouts = "a location's timeouts"
 	inTarget           = "a target"
 	inUpstream         = "an upstream"
+	inAccessLog        = "access_log"
 )
 
 // kinds are all of them.
 var kinds = []string{
 	inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
-	inLocation, inLocationTimeouts, inTarget, inUpstream,
+	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog,
 }
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
 func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
-		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "sites", "upstreams"}
+		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "sites", "upstreams"}
 	case inListener:
 		return []string{"address", "tls"}
 	case inTLS:
@@ -47,7 +48,7 @@ func keysOf(kind string) []string {
 	case inLimits:
 		return []string{"max_connections", "max_connections_per_client", "relay_memory"}
 	case inSite:
-		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "locations"}
+		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "locations"}
 	case inSiteTLS:
 		return []string{"cert", "key", "auto", "ask"}
 	case inCertPair:
@@ -55,7 +56,7 @@ func keysOf(kind string) []string {
 	case inLocation:
 		return []string{
 			"path", "websocket", "http", "static", "serve_sources", "mode", "max_message", "ping", "host", "rewrite_responses",
-			"forwarded", "timeouts", "tls_verify", "tls_ca",
+			"forwarded", "timeouts", "access_log", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:
 		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}
@@ -63,6 +64,8 @@ func keysOf(kind string) []string {
 		return []string{"url", "tls_verify", "tls_ca", "keepalive"}
 	case inUpstream:
 		return []string{"servers", "keepalive", "max_connections", "queue"}
+	case inAccessLog:
+		return []string{"to", "format"}
 	}
 	panic("config: no keys for " + kind)
 }

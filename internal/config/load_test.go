@@ -127,7 +127,7 @@ func TestExample(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text := strings.NewReplacer("/etc/wstunnel/", dir+"/etc/", "/var/www/", dir+"/www/").Replace(string(data))
+	text := strings.NewReplacer("/etc/wstunnel/", dir+"/etc/", "/var/www/", dir+"/www/", "/var/log/wstunnel/", dir+"/").Replace(string(data))
 	cfg := mustParse(t, "config.example.yaml", text)
 	if cfg.Timeouts != defaultTimeouts() || cfg.ShutdownTimeout != 30*time.Second || cfg.TLS.Storage != defaultTLS().Storage ||
 		cfg.TLS.ACME.Directory != defaultTLS().ACME.Directory {
@@ -141,7 +141,7 @@ func TestExample(t *testing.T) {
 	collectKeys(doc.Content[0], inFile, seen)
 	for _, kind := range []string{
 		inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inSite, inSiteTLS, inLocation,
-		inLocationTimeouts, inTarget, inUpstream,
+		inLocationTimeouts, inTarget, inUpstream, inAccessLog,
 	} {
 		for _, key := range keysOf(kind) {
 			if !seen[kind+" "+key] {
@@ -156,7 +156,8 @@ func collectKeys(n *yaml.Node, kind string, seen map[string]bool) {
 	inside := map[string]string{
 		inFile + " listen": inListener, inFile + " tls": inTLS, inTLS + " acme": inACME, inACME + " eab": inEAB,
 		inFile + " timeouts": inTimeouts, inFile + " sites": inSite, inSite + " tls": inSiteTLS,
-		inSite + " locations": inLocation, inLocation + " timeouts": inLocationTimeouts,
+		inSite + " access_log": inAccessLog,
+		inSite + " locations":  inLocation, inLocation + " timeouts": inLocationTimeouts,
 		inLocation + " websocket": inTarget, inLocation + " http": inTarget,
 		inFile + " upstreams": "names", "names chat": inUpstream,
 	}

@@ -6,7 +6,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-func (d *decoder) locations(n *yaml.Node, timeouts Timeouts) []Location {
+func (d *decoder) locations(n *yaml.Node, above inherited) []Location {
 	var locations []Location
 	var shadows shadowFinder
 	for _, item := range d.nonEmptyList(n, "a list with at least one location") {
@@ -14,7 +14,7 @@ func (d *decoder) locations(n *yaml.Node, timeouts Timeouts) []Location {
 		if !ok {
 			continue
 		}
-		loc, path, matchOK := d.location(o, timeouts)
+		loc, path, matchOK := d.location(o, above)
 		locations = append(locations, loc)
 		if matchOK {
 			shadows.add(loc.Match, path)
@@ -27,8 +27,8 @@ func (d *decoder) locations(n *yaml.Node, timeouts Timeouts) []Location {
 }
 
 // location reads one location; it tells its path as written, and whether that was good.
-func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scalar, matchOK bool) {
-	loc = Location{Pos: o.pos, RewriteResponses: true, Timeouts: timeouts}
+func (d *decoder) location(o object, above inherited) (loc Location, path scalar, matchOK bool) {
+	loc = Location{Pos: o.pos, RewriteResponses: true, Timeouts: above.timeouts, AccessLog: above.accessLog}
 	if n := o.get("path"); n == nil {
 		d.add(o.pos, `no "path"`, "a path for each location, such as path: /ws")
 	} else {
@@ -67,6 +67,9 @@ func (d *decoder) location(o object, timeouts Timeouts) (loc Location, path scal
 	}
 	if n := o.get("timeouts"); n != nil {
 		d.timeouts(n, inLocationTimeouts, &loc.Timeouts)
+	}
+	if n := o.get("access_log"); n != nil {
+		d.accessLog(n, &loc.AccessLog)
 	}
 	if matchOK && loc.Match.Regexp != nil {
 		d.checkRegexLocation(o, &loc)

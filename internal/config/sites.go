@@ -39,7 +39,13 @@ func (d *decoder) checkWiring(w wiring) {
 	}
 }
 
-func (d *decoder) sites(n *yaml.Node, timeouts Timeouts, w *wiring) []Site {
+// inherited is what a level takes over from the one above, unless it says something of its own.
+type inherited struct {
+	timeouts  Timeouts
+	accessLog AccessLog
+}
+
+func (d *decoder) sites(n *yaml.Node, above inherited, w *wiring) []Site {
 	var sites []Site
 	items := d.nonEmptyList(n, "a list with at least one site")
 	w.unsure = w.unsure || len(items) == 0
@@ -49,12 +55,12 @@ func (d *decoder) sites(n *yaml.Node, timeouts Timeouts, w *wiring) []Site {
 			w.unsure = true
 			continue
 		}
-		sites = append(sites, d.site(o, timeouts, w))
+		sites = append(sites, d.site(o, above, w))
 	}
 	return sites
 }
 
-func (d *decoder) site(o object, timeouts Timeouts, w *wiring) Site {
+func (d *decoder) site(o object, above inherited, w *wiring) Site {
 	site := Site{Pos: o.pos, TLS: SiteTLS{Pos: o.pos}}
 	tlsKnown := true
 	if n := o.get("tls"); n != nil {
@@ -74,8 +80,12 @@ func (d *decoder) site(o object, timeouts Timeouts, w *wiring) Site {
 		d.add(o.pos, `no "hosts"`, "hosts for each site, such as hosts: [example.com], or [_] for all others")
 	}
 	d.siteSecurity(o, &site, tlsKnown && site.TLS.Mode == TLSOff)
+	if n := o.get("access_log"); n != nil {
+		d.accessLog(n, &above.accessLog)
+	}
+	site.AccessLog = above.accessLog
 	if n := o.get("locations"); n != nil {
-		site.Locations = d.locations(n, timeouts)
+		site.Locations = d.locations(n, above)
 	} else {
 		d.add(o.pos, `no "locations"`, "at least one location for each site")
 	}

@@ -1,9 +1,8 @@
-package main
+package logs
 
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -12,16 +11,17 @@ import (
 
 func TestLogKeepsItsLinesInOrder(t *testing.T) {
 	var got bytes.Buffer
-	log, flush := newLogger(&got)
+	out := NewOutput(&got, nil)
+	log := New(out, JSON)
 	var want strings.Builder
 	for i := range 10_000 {
-		log.Info(fmt.Sprint(i))
+		log.Logger().Info(fmt.Sprint(i))
 		fmt.Fprintf(&want, `"msg":"%d"`, i)
 		if i%2000 == 0 {
-			time.Sleep(2 * logDelay)
+			time.Sleep(2 * delay)
 		}
 	}
-	flush()
+	out.Flush()
 	var messages strings.Builder
 	for line := range strings.Lines(got.String()) {
 		_, message, _ := strings.Cut(strings.TrimSuffix(line, "}\n"), `"level":"INFO",`)
@@ -48,15 +48,17 @@ func (s *stalling) Write(p []byte) (int, error) {
 
 func TestStalledReaderOfTheLogStallsNobody(t *testing.T) {
 	w := &stalling{release: make(chan struct{})}
-	log, flush := newLogger(io.Writer(w))
+	var log *Log
+	out := NewOutput(w, func(what string, _ error, lines int) { log.Logger().Warn(what, "lines", lines) })
+	log = New(out, JSON)
 	for range 20_000 {
-		log.Info(strings.Repeat("x", 100))
+		log.Logger().Info(strings.Repeat("x", 100))
 	}
 	close(w.release)
-	flush()
+	out.Flush()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := w.got.Len(); n > 2*logBuffer+1000 {
+	if n := w.got.Len(); n > 2*most+1000 {
 		t.Errorf("%d bytes were kept", n)
 	}
 	if !strings.Contains(w.got.String(), `"lines":`) {
