@@ -25,7 +25,7 @@ install: build
 # Everything, and then once more what runs on event loops, on the goroutines that take their place on other systems.
 test: tools check
 	go test -race -shuffle=on -timeout 15m ./...
-	go test -race -shuffle=on -timeout 15m -tags portable ./internal/tunnel ./proxy ./cmd/wstunnel
+	go test -race -shuffle=on -timeout 15m -tags portable ./internal/reactor ./internal/session ./internal/tunnel ./proxy ./cmd/wstunnel
 
 check:
 	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted with gofumpt:"; echo "$$unformatted"; exit 1; fi
@@ -33,6 +33,7 @@ check:
 	$(STATICCHECK) ./...
 	$(STATICCHECK) -tags portable ./...
 	GOOS=darwin go build -o /dev/null ./...
+	GOOS=freebsd go build -o /dev/null ./...
 
 # The programs that the tests run for real. Pebble, an ACME authority, they build for themselves, at a version of internal/pebble.
 PROGRAMS = php chromium certutil openssl systemd-analyze setpriv apache2 mariadbd mariadb-install-db nginx

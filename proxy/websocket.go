@@ -195,7 +195,6 @@ func (x *exchange) tunnelOptions(fields head.Fields) tunnel.Options {
 		HalfCloseTimeout: halfCloseTimeout,
 		CloseTimeout:     closeTimeout,
 		Ping:             x.location.Ping,
-		Pipes:            x.server.pipes,
 	}
 }
 

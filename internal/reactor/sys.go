@@ -44,10 +44,3 @@ func netAddr(a unix.Sockaddr) net.Addr {
 	}
 	return &net.UnixAddr{Net: "unix"}
 }
-
-// hungUp reports whether the peer of a socket has ended its stream.
-func hungUp(fd int32) bool {
-	state := []unix.PollFd{{Fd: fd, Events: unix.POLLRDHUP}}
-	n, err := unix.Poll(state, 0)
-	return n > 0 && err == nil
-}

@@ -5,9 +5,6 @@
 // before: whoever opened it hands over two connections, with whatever was read from them beyond
 // the handshake.
 //
-// A stream follows one direction's frames, puts frames of our own between them and takes the answers to them out. Two
-// engines move the bytes. On Linux a tunnel lives on an event loop of [wstunnel/internal/reactor], which owns all of it: an
-// idle one has no goroutine, buffer or timer of its own. Elsewhere, with the build tag portable, and where a
-// connection can't be put on a loop, it runs on two goroutines, one for each direction: a direction's stream, buffer and
-// writes belong to that goroutine alone, and others speak to it by leaving something and interrupting its read.
+// A stream follows one direction's frames, puts frames of our own between them and takes the answers to them out. A tunnel lives on an
+// event loop of [wstunnel/internal/reactor], which owns all of it: an idle one has no goroutine, buffer or timer of its own.
 package tunnel

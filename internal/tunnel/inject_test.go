@@ -117,12 +117,12 @@ func TestBacklogIsBounded(t *testing.T) {
 }
 
 func TestInjectionForAStalledClientIsBounded(t *testing.T) {
-	for _, transport := range []transport{plainTCP, overPlainTLS} {
+	for _, transport := range []transport{plainTCP, overTLS} {
 		r := newRig(t, transport, plainTCP, Options{}, nil, nil)
 		message := make([]byte, maxBacklog/4)
 		for taken := 0; ; taken += len(message) {
 			err := r.Inject(Client, ws.OpBinary, message)
-			for range 50 { // the engine takes what it can
+			for range 50 { // the tunnel takes what it can
 				if err == nil {
 					break
 				}
@@ -141,7 +141,7 @@ func TestInjectionForAStalledClientIsBounded(t *testing.T) {
 }
 
 func TestInjectionIntoAnEndedDirectionIsDropped(t *testing.T) {
-	for _, transport := range []transport{plainTCP, overPlainTLS} {
+	for _, transport := range []transport{plainTCP, overTLS} {
 		r := newRig(t, transport, plainTCP, Options{Ping: 20 * time.Millisecond}, nil, nil)
 		r.backend.(*net.TCPConn).CloseWrite()
 		if rest, err := io.ReadAll(r.client); err != nil || len(rest) > 0 {
@@ -170,7 +170,7 @@ func TestInjectionIntoAnEndedDirectionIsDropped(t *testing.T) {
 // TestPingGoesOutThoughTheBacklogIsFull of messages that wait for the end of another.
 func TestPingGoesOutThoughTheBacklogIsFull(t *testing.T) {
 	const interval = 100 * time.Millisecond
-	for _, transport := range []transport{plainTCP, overPlainTLS} {
+	for _, transport := range []transport{plainTCP, overTLS} {
 		r := newRig(t, transport, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
 		fragment := []byte{0x02, 1, 'x'}
 		r.backend.Write(fragment)
@@ -270,7 +270,7 @@ func TestSideThatNeverAnswersIsDead(t *testing.T) {
 // TestSideHasItsTimeToAnswerAPingThatCameLate, behind a long frame.
 func TestSideHasItsTimeToAnswerAPingThatCameLate(t *testing.T) {
 	const interval = 300 * time.Millisecond
-	for _, transport := range []transport{plainTCP, overPlainTLS} {
+	for _, transport := range []transport{plainTCP, overTLS} {
 		r := newRig(t, transport, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
 		frame := testFrame(Backend, ws.OpBinary, string(make([]byte, 100)))
 		for sent := 0; sent < len(frame); sent += 17 { // for four periods

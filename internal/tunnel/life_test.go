@@ -132,7 +132,8 @@ func TestStalledTunnelHarmsNoOther(t *testing.T) {
 
 // TestThousandsOfTunnelsLeaveNothing ends 5,000 tunnels in every way, at any moment.
 func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
-	keeper := newRig(t, plainTCP, plainTCP, Options{}, nil, nil) // keeps the loops running
+	keeper := newRig(t, plainTCP, plainTCP, Options{}, testFrame(Client, ws.OpText, "begun"), nil) // keeps the loops running
+	expect(t, "backend", keeper.backend, testFrame(Client, ws.OpText, "begun"))
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/ws"
 )
 
@@ -29,50 +31,59 @@ type Options struct {
 	CloseTimeout time.Duration
 	// Ping is how long a side may be silent before it is sent a ping, whose pong the other side never sees. One that stays
 	// silent for twice as long is dead, and the tunnel ends. A side that takes little of what it is sent has longer, since its ping
-	// waits: on a loop it is dead when it has taken nothing for two periods, on goroutines TCP's timeouts find it. Zero: no pings.
+	// waits: it is dead when it has taken nothing for two periods, or, where the system does not tell what it has taken, when TCP
+	// finds it so. Zero: no pings.
 	Ping time.Duration
 	// Loops are the event loops to run on. Nil: loops that tunnels without any share, which run as long as
 	// there are such tunnels.
 	Loops *Loops
-	// Pipes bounds the pipes of splices on goroutines, which keep theirs while they wait: each puts one into the channel, and where that
-	// is full bytes are copied. Nil: no bound. Loops bound their own.
-	Pipes chan struct{}
 }
 
-// Payloads with at least spliceMin bytes to come move inside the kernel, spliceChunk at a time so that
-// activity shows and others have their turn.
-const (
-	spliceMin   = 64 << 10
-	spliceChunk = 1 << 20
-)
-
-// Tunnel is one live connection. Its methods are safe for concurrent use.
-type Tunnel struct{ engine engine }
-
-// engine moves a tunnel's bytes, on goroutines or on an event loop.
-type engine interface {
-	start(done func(Result))
-	close(code uint16, reason string, cause Cause, timeout time.Duration)
-	inject(to Side, op ws.Opcode, frame []byte) bool
-	stats() Stats
+// Tunnel is one live connection. Its exported methods, but for Expired, are safe for concurrent use; all but the atomics belongs to its loop,
+// from begin on.
+type Tunnel struct {
+	client, backend side
+	loop            atomic.Pointer[reactor.Loop] // nil until begin is posted
+	timer           reactor.Timer
+	limits          limits
+	active          atomic.Int64 // when the last byte moved, on the loop's clock
+	order           atomic.Pointer[closeOrder]
+	result          *Result // what ended the tunnel first; nil until then
+	pings           *pings  // nil where none are sent
+	ends            *[2]End // until it starts
+	loops           *Loops  // to start on; nil: the shared ones
+	done            func(Result)
+	over            bool
+	shares          bool // holds the shared loops
 }
 
-// New makes a tunnel between two ends; [Tunnel.Start] sets it going. On Linux it runs on an event loop where both
-// connections allow it: TCP connections, Unix sockets, and TLS connections over a [Transport]. All others
-// run on goroutines.
-func New(client, backend End, opts Options) *Tunnel {
-	return &Tunnel{newEngine(client, backend, opts)}
-}
+// Loops are the event loops that tunnels run on.
+type Loops = reactor.Group
 
-// Start moves bytes until both ends are done, then closes both and calls done, once, on a goroutine of
-// the tunnel's or on its loop, which must not be kept. It returns at once.
-func (t *Tunnel) Start(done func(Result)) { t.engine.start(done) }
+// Join makes a tunnel of two connections of one loop, on that loop, and starts it. It owns both connections; the client's has its
+// [KeepAlive] already. The early bytes are what was read from each beyond the handshake. done is called as [Tunnel.Start] says.
+func Join(client, backend *reactor.Conn, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
+	t := &Tunnel{done: done}
+	t.init(opts)
+	t.loop.Store(client.Loop())
+	client.Handle(&t.client)
+	backend.Handle(&t.backend)
+	t.client.conn, t.backend.conn = client, backend
+	backend.SetKeepAlive(KeepAlive)
+	client.Do(func() { t.begin(clientEarly, backendEarly) })
+	return t
+}
 
 // Close starts a closing handshake with both ends: a Close frame at the next frame boundary of
 // each direction, after which nothing more is passed on. The connections are closed when both ends have answered, or
 // when timeout has passed. Only the first call of Close or of an idle timeout counts. It returns at once.
 func (t *Tunnel) Close(code uint16, reason string, cause Cause, timeout time.Duration) {
-	t.engine.close(code, reason, cause, timeout)
+	if !t.order.CompareAndSwap(nil, &closeOrder{code: code, reason: reason, cause: cause, timeout: timeout}) {
+		return
+	}
+	if loop := t.loop.Load(); loop != nil {
+		loop.Post(func() { t.client.conn.Do(t.obey) })
+	}
 }
 
 // Errors of [Tunnel.Inject].
@@ -95,20 +106,46 @@ func (t *Tunnel) Inject(to Side, op ws.Opcode, payload []byte) error {
 	default:
 		return ErrFrame
 	}
-	if !t.engine.inject(to, op, newFrame(to, op, payload)) {
+	if !t.inject(to, op, newFrame(to, op, payload)) {
 		return ErrBacklog
 	}
 	return nil
+}
+
+// inject reports false where too much waits already.
+func (t *Tunnel) inject(to Side, op ws.Opcode, frame []byte) bool {
+	loop := t.loop.Load()
+	if loop == nil {
+		return true // dropped
+	}
+	from := &t.client
+	if to == Client {
+		from = &t.backend
+	}
+	if !from.reserve(frame) {
+		return false
+	}
+	loop.Post(func() {
+		from.conn.Do(func() {
+			if t.over || from.ended {
+				from.backlog.Add(-int32(len(frame)))
+				return
+			}
+			from.inject(op, frame)
+			from.boundary()
+		})
+	})
+	return true
 }
 
 // maxControlPayload is that of RFC 6455, section 5.5.
 const maxControlPayload = 125
 
 // Stats returns what has gone through the tunnel so far. It waits for nobody.
-func (t *Tunnel) Stats() Stats { return t.engine.stats() }
-
-// closeOrder asks both directions for a closing handshake.
-type closeOrder struct {
-	code   uint16
-	reason string
+func (t *Tunnel) Stats() Stats {
+	stats := Stats{ToBackend: t.client.traffic(), ToClient: t.backend.traffic()}
+	if loop := t.loop.Load(); loop != nil {
+		stats.Idle = max(0, loop.Elapsed()-time.Duration(t.active.Load()))
+	}
+	return stats
 }

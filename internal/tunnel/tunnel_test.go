@@ -59,13 +59,6 @@ func overTLS(t *testing.T) (net.Conn, net.Conn) {
 	return secure(t, Transport(ours), peers)
 }
 
-// overPlainTLS is TLS that no event loop can take.
-func overPlainTLS(t *testing.T) (net.Conn, net.Conn) {
-	t.Helper()
-	ours, peers := plainTCP(t)
-	return secure(t, ours, peers)
-}
-
 func secure(t *testing.T, ours, peers net.Conn) (net.Conn, net.Conn) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
@@ -185,7 +178,7 @@ func TestTunnelIsByteExact(t *testing.T) {
 	transports := []struct {
 		name string
 		make transport
-	}{{"tcp", plainTCP}, {"tls", overTLS}, {"plain tls", overPlainTLS}, {"unix", unixSocket}}
+	}{{"tcp", plainTCP}, {"tls", overTLS}, {"unix", unixSocket}}
 	for _, client := range transports {
 		for _, backend := range transports {
 			t.Run(client.name+" to "+backend.name, func(t *testing.T) {

@@ -1,5 +1,3 @@
-//go:build linux && !portable
-
 package tunnel
 
 import (
@@ -13,7 +11,7 @@ import (
 
 // side is one end of a tunnel on a loop, with the stream that comes from it on its way to the other side.
 type side struct {
-	t    *looped
+	t    *Tunnel
 	conn *reactor.Conn
 	stream
 	pipe            *reactor.Pipe // payload that the other side has yet to take from the kernel, or nil
@@ -182,7 +180,7 @@ func (s *side) boundary() bool {
 }
 
 // orderClose has a Close frame of ours put into the stream.
-func (s *side) orderClose(order *loopOrder) {
+func (s *side) orderClose(order *closeOrder) {
 	switch {
 	case s.ended || s.t.over:
 	case s.mute():
@@ -195,6 +193,13 @@ func (s *side) orderClose(order *loopOrder) {
 
 // Failed ends the tunnel.
 func (s *side) Failed(_ *reactor.Conn, err error) { s.t.lost(s, err) }
+
+// Payloads with at least spliceMin bytes to come move inside the kernel, spliceChunk at a time so that
+// activity shows and others have their turn.
+const (
+	spliceMin   = 64 << 10
+	spliceChunk = 1 << 20
+)
 
 // canSplice reports whether what comes next may move inside the kernel.
 func (s *side) canSplice() bool {

@@ -1,5 +1,3 @@
-//go:build linux && !portable
-
 package tunnel
 
 import (
@@ -58,7 +56,7 @@ func (p *pings) heard(s *side) {
 }
 
 // due returns when a side is to be looked at next.
-func (p *pings) due(t *looped) time.Duration {
+func (p *pings) due(t *Tunnel) time.Duration {
 	const never = time.Duration(1<<63 - 1)
 	if p == nil {
 		return never
@@ -78,7 +76,7 @@ func (p *pings) due(t *looped) time.Duration {
 }
 
 // check pings the silent and gives up the dead.
-func (p *pings) check(t *looped) {
+func (p *pings) check(t *Tunnel) {
 	if p == nil || t.order.Load() != nil {
 		return
 	}
@@ -92,7 +90,7 @@ func (p *pings) check(t *looped) {
 		case state.sent >= state.heard:
 			if state.overdue(s, p.interval) {
 				t.note(Result{By: s.name(), Cause: CausePing, Code: ws.CloseAbnormal})
-				t.close(ws.CloseGoingAway, "ping timeout", CausePing, t.limits.close)
+				t.Close(ws.CloseGoingAway, "ping timeout", CausePing, t.limits.close)
 				t.obey()
 				return
 			}

@@ -1,0 +1,192 @@
+package tunnel
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/ws"
+)
+
+// closeOrder asks both directions for a closing handshake.
+type closeOrder struct {
+	code     uint16
+	reason   string
+	cause    Cause
+	timeout  time.Duration
+	deadline time.Duration // on the loop's clock; 0 until the loop obeys
+}
+
+// limits are the times of Options.
+type limits struct{ idle, halfClose, close time.Duration }
+
+func (t *Tunnel) init(opts Options) {
+	t.limits = limits{opts.IdleTimeout, opts.HalfCloseTimeout, opts.CloseTimeout}
+	t.client = side{t: t, stream: newStream(Client, opts.Extensions)}
+	t.backend = side{t: t, stream: newStream(Backend, opts.Extensions)}
+	t.timer.On = t
+	if opts.Ping > 0 {
+		t.pings = newPings(opts.Ping)
+	}
+}
+
+// KeepAlive finds peers that are gone without a word, or that keep their window shut, after two and a half minutes.
+var KeepAlive = reactor.KeepAlive{Idle: time.Minute, Interval: 15 * time.Second, Count: 6}
+
+// begin passes on what came early and lets both ends read.
+func (t *Tunnel) begin(clientEarly, backendEarly []byte) {
+	t.touch()
+	t.pings.begin(t.now())
+	for _, s := range t.sides() {
+		s.conn.Resume()
+	}
+	t.client.moved(clientEarly)
+	t.backend.moved(backendEarly)
+	if t.over {
+		return
+	}
+	t.schedule()
+	if t.order.Load() != nil {
+		t.obey()
+	}
+}
+
+func (t *Tunnel) sides() [2]*side { return [2]*side{&t.client, &t.backend} }
+
+func (t *Tunnel) now() time.Duration { return t.loop.Load().Now() }
+
+func (t *Tunnel) touch() { t.active.Store(int64(t.now())) }
+
+// note keeps the first reason for the end of the tunnel.
+func (t *Tunnel) note(r Result) {
+	if t.result == nil {
+		t.result = &r
+	}
+}
+
+// obey starts the closing handshake that was ordered.
+func (t *Tunnel) obey() {
+	order := t.order.Load()
+	if t.over || order.deadline > 0 {
+		return
+	}
+	order.deadline = t.now() + max(order.timeout, 1)
+	t.note(Result{By: Proxy, Cause: order.cause, Code: order.code})
+	for _, s := range t.sides() {
+		s.orderClose(order)
+	}
+	t.settle()
+}
+
+// settle ends the tunnel when both directions are done, and else sets the timer anew.
+func (t *Tunnel) settle() {
+	if t.over {
+		return
+	}
+	if t.client.done() && t.backend.done() {
+		t.finish()
+		return
+	}
+	t.schedule()
+}
+
+// schedule sets the timer for whatever is due first.
+func (t *Tunnel) schedule() {
+	const never = time.Duration(1<<63 - 1)
+	due := never
+	if order := t.order.Load(); order != nil && order.deadline > 0 {
+		due = order.deadline
+	} else {
+		due = t.pings.due(t)
+	}
+	if limit := t.idleLimit(); limit > 0 {
+		due = min(due, time.Duration(t.active.Load())+limit)
+	}
+	if due < never {
+		t.loop.Load().Set(&t.timer, due-t.now())
+	}
+}
+
+// idleLimit is the silence that ends the tunnel; 0 is none.
+func (t *Tunnel) idleLimit() time.Duration {
+	switch {
+	case t.halfClosed() && t.limits.halfClose > 0:
+		return t.limits.halfClose
+	case t.order.Load() != nil:
+		return 0
+	}
+	return t.limits.idle
+}
+
+// halfClosed reports whether one direction has ended, or both have carried a Close frame.
+func (t *Tunnel) halfClosed() bool {
+	return t.client.ended || t.backend.ended || t.client.closeSeen && t.backend.closeSeen
+}
+
+// Expired is told by the timer, which may be well before anything is due.
+func (t *Tunnel) Expired() { t.client.conn.Do(t.expired) }
+
+func (t *Tunnel) expired() {
+	now := t.now()
+	if order := t.order.Load(); order != nil && order.deadline > 0 && now >= order.deadline {
+		t.finish()
+		return
+	}
+	if limit := t.idleLimit(); limit > 0 && now-time.Duration(t.active.Load()) >= limit {
+		if t.halfClosed() {
+			t.note(Result{By: Proxy, Cause: CauseHalfClose, Code: ws.CloseAbnormal})
+			t.finish()
+			return
+		}
+		t.Close(ws.CloseGoingAway, "idle timeout", CauseIdle, t.limits.close)
+		t.obey()
+		return
+	}
+	t.pings.check(t)
+	if !t.over {
+		t.schedule()
+	}
+}
+
+// lost ends the whole tunnel because the connection of one side broke. The other side sees a
+// reset too, so that it can't take what it has for everything there was.
+func (t *Tunnel) lost(s *side, err error) {
+	if t.over {
+		return
+	}
+	by := s.name()
+	if errors.Is(err, net.ErrClosed) {
+		by = Proxy
+	}
+	t.note(Result{By: by, Cause: CauseReset, Code: ws.CloseAbnormal, Err: err})
+	s.other().conn.Reset()
+	t.finish()
+}
+
+// finish closes both ends and says how it ended.
+func (t *Tunnel) finish() {
+	if t.over {
+		return
+	}
+	t.over = true
+	t.loop.Load().Stop(&t.timer)
+	for _, s := range t.sides() {
+		s.conn.Close()
+		s.dropPipe()
+		s.extra = nil
+	}
+	result := Result{By: Proxy, Cause: CauseReset, Code: ws.CloseAbnormal}
+	if t.result != nil {
+		result = *t.result
+	}
+	result.ToBackend, result.ToClient = t.client.traffic(), t.backend.traffic()
+	t.release()
+	t.done(result)
+}
+
+func (t *Tunnel) release() {
+	if t.shares {
+		shared.release()
+	}
+}
