@@ -3,9 +3,11 @@ package proxy_test
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,5 +66,38 @@ func TestResponseBodyThatStopsComingEndsTheExchange(t *testing.T) {
 				t.Error("the log does not say why")
 			}
 		})
+	}
+}
+
+// TestLongBodiesReachASlowClientWhole sends two of each length on one connection, to a client that lets the kernel's buffers fill first.
+func TestLongBodiesReachASlowClientWhole(t *testing.T) {
+	body := make([]byte, 9<<20)
+	for i := range body {
+		body[i] = byte(i * 2654435761 >> 13)
+	}
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		for {
+			head, err := rawHead(br)
+			if err != nil {
+				return
+			}
+			n, _ := strconv.Atoi(strings.TrimPrefix(strings.Fields(head)[1], "/"))
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n)
+			conn.Write(body[:n])
+		}
+	})
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for name, dial := range map[string]func() *client{"plain": f.dial, "TLS": f.dialSecure} {
+		for _, n := range []int{64 << 10, 64<<10 + 1, 1 << 20, 9 << 20} {
+			c := dial()
+			for range 2 {
+				c.send(fmt.Sprintf("GET /%d HTTP/1.1\r\n%s\r\n", n, host))
+				time.Sleep(30 * time.Millisecond)
+				if a := c.expect(200); a.err != nil || a.body != string(body[:n]) {
+					t.Errorf("%s, %d bytes: got %d, %v", name, n, len(a.body), a.err)
+				}
+			}
+		}
 	}
 }
