@@ -20,7 +20,7 @@ func spared(limit int64) int64 {
 // spare is what the spared descriptors are for; the rest is for listeners, logs and certificates.
 type spare struct {
 	files     int // static files that are open while clients take them
-	openings  int // of such files, under way: two descriptors each
+	openings  int // of such files that wait for a disk: two descriptors each
 	pipes     int // for splices on goroutines: two descriptors each
 	loopPipes int // for those of one event loop: two descriptors each
 }

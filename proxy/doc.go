@@ -18,18 +18,20 @@
 //	upstream.go    servers and whose turn it is, with limit.go
 //	pool.go        connections to a server that wait for their next request, with kept.go and backendconn.go
 //	relay.go       WebSocket message by message, for `mode: relay`, with relayconn.go and inflate.go
-//	static.go      a directory, with staticfile.go, contenttype.go and sources.go, which says what it keeps back
+//	static.go      a directory, with sources.go, which says what it keeps back, and staticfile.go
+//	fileanswer.go  what a request for a file is answered: pure, with byterange.go and contenttype.go
+//	loopstatic_linux.go  a file on its way to a client of a loop
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
 //	hints.go       what the operator is told once an hour; httpshint.go is such a case
 //
-// Relays, and everything on systems without event loops, go through net/http, which also reads files on goroutines:
+// Relays, and everything on systems without event loops, go through net/http:
 //
 //	webservers.go  the net/http servers that connections are handed to
 //	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
 //	h2conn.go      the frames an HTTP/2 client sends, watched for floods by h2guard.go
-//	handler.go     an exchange in net/http's hands, with responsewriter.go and nethttp.go
+//	handler.go     an exchange in net/http's hands, with responsewriter.go, nethttp.go and staticresponse.go
 //	forward.go     an HTTP exchange with a backend, with upload.go and response.go
 //	websocket.go   a handshake with a backend and the tunnel that follows
 //

@@ -50,6 +50,7 @@ func newDoors(s *Server) (*doors, error) {
 		return nil, err
 	}
 	loops.SetPipes(s.spare.loopPipes)
+	loops.SetOffloads(s.spare.openings)
 	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
 	for _, loop := range loops.Loops {
 		d.rooms[loop] = &room{worker: session.NewWorker(loop), conns: map[closable]struct{}{}}

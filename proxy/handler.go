@@ -126,7 +126,7 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	case forwardHTTP:
 		x.forward(w, r, x.location.http)
 	case serveStatic:
-		x.static(w, r)
+		x.static(w)
 	default:
 		x.send(w, x.answerFor(d))
 	}

@@ -43,7 +43,7 @@ type loopExchange struct {
 	wait      *list.Element      // in that pool
 	backend   *loopBackend       // nil before it is connected
 
-	file         *fileAnswer // nil where no file is sent
+	file         *download   // nil where no file is sent
 	answerFields head.Fields // of the backend's answer, as they came
 	opening      bool        // counted among the handshakes that may become a tunnel
 	over         bool
@@ -81,7 +81,7 @@ func (x *loopExchange) finish() {
 	x.over = true
 	x.leaveServer()
 	if x.file != nil {
-		x.file.goOn(false)
+		x.file.end()
 	}
 	if x.opening {
 		x.server.tunnels.release()

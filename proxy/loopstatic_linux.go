@@ -4,12 +4,8 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -18,256 +14,231 @@ import (
 	"wstunnel/internal/session"
 )
 
-// filePiece is how much of a file is read at a time.
-const filePiece = 128 << 10
+const (
+	// turnBytes is how much of a file a client is sent before others have their turn.
+	turnBytes = 512 << 10
+	// copiedMost is the longest answer that leaves together with its head, through the process; a longer one stays inside the kernel where that can be.
+	copiedMost = 15 << 10
+)
 
-var filePieces = sync.Pool{New: func() any { return new([filePiece]byte) }}
+// pieces are what goroutines read into.
+var pieces = sync.Pool{New: func() any { return new(piece) }}
 
-// A stream over HTTP/2 shares its connection with others, and what it may have waiting is less.
-const streamPiece = 64 << 10
+type piece [64 << 10]byte
 
-var streamPieces = sync.Pool{New: func() any { return new([streamPiece]byte) }}
-
-var errClientGone = errors.New("the client is gone")
-
-// fileAnswer is an answer from a directory, which is made on a goroutine: a disk may be cold. It is a ResponseWriter there. What it is given goes to the
-// loop, a piece at a time: the next one is read when the client has taken the one before.
-type fileAnswer struct {
+// download is an answer from a directory on its way to a client. It belongs to the loop, but while it waits for a disk.
+type download struct {
 	x      *loopExchange
-	header http.Header
-	client *session.Client // nil for a stream over HTTP/2
-	piece  []byte          // nil until there is something to send
-	length int
-	most   int // of a piece
+	name   string
+	file   *staticFile     // nil before it is found
+	parts  []filePart      // that are still to be sent
+	client *session.Client // where the file can stay inside the kernel, or nil
 
-	// These belong to the goroutine until a piece is on its way, and then to the loop until it is taken.
-	status int
-	sent   bool // the head has left
-
-	pipe    *reactor.Pipe // for the next piece of a file, or nil
-	waiting bool          // for the client to take a piece; belongs to the loop
-	taken   chan bool     // whether to go on
+	away   bool   // waits for a disk
+	piece  *piece // that was read there, until it is written
+	length int    // of what piece holds
+	err    error  // of finding or reading
 }
 
 // sendFile answers from the location's directory.
 func (x *loopExchange) sendFile() {
-	request := x.in.request
-	f := &fileAnswer{x: x, header: http.Header{}, taken: make(chan bool, 1), most: filePiece}
-	if f.client = x.Sink(); f.client == nil {
-		f.most = x.client.Room()
+	name, refused := x.fileName()
+	if refused != nil {
+		x.give(refused)
+		return
 	}
-	x.file = f
-	own := *x.exchange // the loop goes on with its own
-	r := &http.Request{
-		Method: request.Method, RequestURI: x.in.target, Host: request.Host, Header: headerOf(request.Fields),
-		ProtoMajor: 1, ProtoMinor: request.Minor,
+	d := &download{x: x, name: name}
+	x.file = d
+	d.find(reactor.OpenFileNow)
+	if errors.Is(d.err, reactor.ErrWouldWait) {
+		d.offload(func() { d.find(reactor.OpenFile) }, d.found)
+		return
 	}
-	go func() {
-		defer f.end(&own)
-		own.static(newResponseWriter(f, r, nil), r)
-	}()
+	d.found()
 }
 
-// Header implements [http.ResponseWriter].
-func (f *fileAnswer) Header() http.Header { return f.header }
-
-// WriteHeader implements [http.ResponseWriter].
-func (f *fileAnswer) WriteHeader(status int) { f.status = status }
-
-// Write implements [http.ResponseWriter].
-func (f *fileAnswer) Write(p []byte) (n int, err error) {
-	for len(p) > 0 {
-		room := f.room()
-		m := copy(room, p)
-		f.length += m
-		n, p = n+m, p[m:]
-		if m == len(room) {
-			if err := f.push(); err != nil {
-				return n, err
-			}
-		}
-	}
-	return n, nil
+func (d *download) find(open opening) {
+	d.file, d.err = d.x.server.files.find(open, d.x.location.Static, d.name)
 }
 
-// ReadFrom reads pieces as large as they are sent. Of a long file, to a client without TLS, they move inside the kernel.
-func (f *fileAnswer) ReadFrom(r io.Reader) (n int64, err error) {
-	if limited, ok := r.(*io.LimitedReader); ok && limited.N > filePiece {
-		if file, ok := limited.R.(*os.File); ok {
-			if n, err = f.splice(file, limited); err != nil {
-				return n, err
-			}
+// offload has work done that may wait for a disk, and goes on then if the exchange does.
+func (d *download) offload(work, then func()) {
+	d.away, d.err = true, reactor.ErrWouldWait // until it is done
+	conn := d.x.client.Conn()
+	conn.Loop().Offload(work, func() {
+		d.away = false
+		if d.x.over {
+			d.end()
+			return
 		}
+		conn.Do(then)
+	})
+}
+
+// found answers, when it is known what there is.
+func (d *download) found() {
+	x := d.x
+	if d.err != nil {
+		x.give(x.answerFileError(d.err))
+		return
 	}
-	for {
-		room := f.room()
-		m, err := io.ReadFull(r, room)
-		f.length += m
-		n += int64(m)
+	worker := x.client.Worker()
+	fields := worker.Fields[:0]
+	x.addHSTS(&fields)
+	a, refused := x.answerFile(fields, d.name, &d.file.info)
+	if refused != nil {
+		x.give(refused)
+		return
+	}
+	worker.Fields = a.fields[:0]
+	x.status = a.status
+	if x.in.request.Method == http.MethodHead {
+		a.fields.Add(head.ContentLength, strconv.FormatInt(a.length, 10))
+	} else {
+		d.parts = a.parts
+	}
+	x.client.Respond(&head.Response{Status: a.status, Fields: a.fields, Length: a.length})
+	if client := x.Sink(); a.length > copiedMost && client != nil && client.SendsFiles() {
+		d.client = client
+	}
+	d.send()
+}
+
+// TurnEnded goes on when others have had their turn.
+func (d *download) TurnEnded() {
+	if !d.x.over {
+		d.x.client.Conn().Do(d.send)
+	}
+}
+
+// send sends for a turn, or as long as the client takes it.
+func (d *download) send() {
+	x := d.x
+	for sent := 0; sent < turnBytes; {
+		if !d.nextPart() {
+			x.finish()
+			x.client.End(nil)
+			return
+		}
+		n, err := d.sendPiece(turnBytes - sent)
+		sent += n
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return n, nil
+		case errors.Is(err, reactor.ErrWouldWait):
+			d.file.rest()
+			d.offload(d.read, d.sendRead)
+			return
 		case err != nil:
-			return n, err
-		}
-		if err := f.push(); err != nil {
-			return n, err
+			d.fail(err)
+			return
+		case x.over:
+			return
+		case x.client.Pending() > 0:
+			d.file.rest()
+			return
 		}
 	}
+	d.file.rest()
+	x.client.Flush()
+	x.client.Conn().Loop().AtTurnsEnd(d)
 }
 
-// splice sends what there are pipes for.
-func (f *fileAnswer) splice(file *os.File, limited *io.LimitedReader) (n int64, err error) {
-	err = f.push() // the head
-	for err == nil && f.pipe != nil && limited.N > 0 {
-		moved, _ := f.pipe.FillFile(file, int(min(limited.N, filePiece)))
-		if moved == 0 {
-			return n, nil // copying will tell why
-		}
-		n += int64(moved)
-		limited.N -= int64(moved)
-		err = f.push()
+// nextPart goes on to the next part that is not sent yet. It reports false where there is none.
+func (d *download) nextPart() bool {
+	for len(d.parts) > 0 && d.parts[0].before == "" && d.parts[0].length == 0 {
+		d.parts = d.parts[1:]
+	}
+	return len(d.parts) > 0
+}
+
+// sendPiece sends at most so many bytes of the next part, as far as they are in the kernel's cache.
+func (d *download) sendPiece(most int) (n int, err error) {
+	part := &d.parts[0]
+	if part.before != "" {
+		d.x.sent += int64(len(part.before))
+		d.x.client.Write([]byte(part.before))
+		part.before = ""
+	}
+	if most = int(min(int64(most), part.length)); most == 0 {
+		return 0, nil
+	}
+	if err := d.file.reopen(reactor.OpenFileNow); err != nil {
+		return 0, err
+	}
+	if d.client != nil {
+		n, err = d.client.SendFile(d.file.file, part.offset, most)
+		d.sent(n)
+		return n, err
+	}
+	p := d.x.client.Worker().Piece(min(most, d.x.client.Room()))
+	if n, err = d.file.file.ReadNow(p, part.offset); err == nil {
+		d.sent(n)
+		d.x.client.Write(p[:n])
 	}
 	return n, err
 }
 
-// room returns where the next bytes go.
-func (f *fileAnswer) room() []byte {
-	if f.piece == nil {
-		f.takePiece()
-	}
-	return f.piece[f.length:f.most]
+func (d *download) sent(n int) {
+	d.x.sent += int64(n)
+	d.parts[0].offset += int64(n)
+	d.parts[0].length -= int64(n)
 }
 
-func (f *fileAnswer) takePiece() {
-	if f.client != nil {
-		f.piece = filePieces.Get().(*[filePiece]byte)[:]
-	} else {
-		f.piece = streamPieces.Get().(*[streamPiece]byte)[:]
-	}
+// read reads the next piece from the disk.
+func (d *download) read() {
+	d.piece = pieces.Get().(*piece)
+	part := &d.parts[0]
+	d.length, d.err = d.file.readAt(d.piece[:min(part.length, int64(len(d.piece)))], part.offset)
 }
 
-// putPiece gives back the memory of a piece that was written.
-func (f *fileAnswer) putPiece() {
-	switch len(f.piece) {
-	case filePiece:
-		filePieces.Put((*[filePiece]byte)(f.piece))
-	case streamPiece:
-		streamPieces.Put((*[streamPiece]byte)(f.piece))
-	}
-	f.piece = nil
-}
-
-// push sends a piece, and waits until the client has taken it.
-func (f *fileAnswer) push() error {
-	if !f.post(func() { f.deliver(false) }) || !<-f.taken {
-		return errClientGone
-	}
-	f.length = 0
-	return nil
-}
-
-// post runs a function on the exchange's loop.
-func (f *fileAnswer) post(then func()) bool {
-	conn := f.x.client.Conn()
-	return conn.Loop().Post(func() { conn.Do(then) })
-}
-
-// end sends the last piece, when all is written. A fault ends the connection.
-func (f *fileAnswer) end(own *exchange) {
-	if fault := recover(); fault != nil {
-		own.err = fmt.Errorf("internal fault: %v", fault)
-		own.server.log.Error("internal fault", "fault", fault, "path", own.in.path, "stack", string(debug.Stack()))
-		f.status, f.length = 0, 0
-	}
-	f.post(func() {
-		if !f.x.over {
-			f.x.err = own.err
-		}
-		f.deliver(true)
-		f.putPiece()
-		if f.pipe != nil {
-			f.client.PutPipe(f.pipe)
-		}
-	})
-}
-
-// deliver gives a piece to the client, on the loop.
-func (f *fileAnswer) deliver(last bool) {
-	x := f.x
-	if x.over {
-		f.goOn(false)
+// sendRead sends what was read.
+func (d *download) sendRead() {
+	if d.err != nil {
+		d.fail(d.err)
 		return
 	}
-	var p []byte
-	if f.piece != nil {
-		p = f.piece[:f.length]
-	}
-	if !f.sent {
-		f.begin(last)
-	}
-	x.sent += int64(len(p))
-	x.client.Write(p)
-	if f.pipe != nil && f.pipe.Held() > 0 {
-		x.sent += int64(f.pipe.Held())
-		f.client.WritePipe(f.pipe)
-		f.pipe = nil
-	}
+	d.sent(d.length)
+	d.x.client.Write(d.piece[:d.length])
+	d.putPiece()
 	switch {
-	case x.over:
-		f.goOn(false)
-	case last && f.status == 0:
-		x.finish()
-		x.client.Abort()
-	case last:
-		x.finish()
-		x.client.End(nil)
+	case d.x.over:
+	case d.x.client.Pending() > 0:
+		d.file.rest()
 	default:
-		x.client.Flush()
-		if f.waiting = x.client.Pending() > 0; f.waiting {
-			f.putPiece()
-		} else {
-			f.next()
-		}
+		d.send()
 	}
 }
 
-// next lets the goroutine make the next piece.
-func (f *fileAnswer) next() {
-	if f.pipe == nil && f.client != nil {
-		f.pipe = f.client.Pipe()
-	}
-	f.goOn(true)
-}
-
-// drained says that the client has taken all there was.
-func (f *fileAnswer) drained() {
-	if f.waiting {
-		f.waiting = false
-		f.next()
+// drained goes on when the client has taken what it was sent.
+func (d *download) drained() {
+	if !d.away {
+		d.send()
 	}
 }
 
-// begin writes the head of the answer. Where it is whole it has the length that it has.
-func (f *fileAnswer) begin(whole bool) {
-	x := f.x
-	f.sent = true
-	fields := slices.DeleteFunc(fieldsOf(f.header), func(f head.Field) bool { return f.ID == head.Connection })
-	length := int64(head.Unknown)
-	if n, err := strconv.ParseInt(fields.Get(head.ContentLength), 10, 64); err == nil {
-		length = n
-	} else if whole {
-		length = int64(f.length)
+// fail ends an answer that has begun.
+func (d *download) fail(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errFileChanged
 	}
-	x.addHSTS(&fields)
-	x.status = f.status
-	x.client.Respond(&head.Response{Status: f.status, Fields: fields, Length: length})
+	d.x.err = err
+	d.x.finish()
+	d.x.client.Abort()
 }
 
-// goOn lets the goroutine go on, or end.
-func (f *fileAnswer) goOn(on bool) {
-	select {
-	case f.taken <- on:
-	default:
+// end lets go of what the download holds, once nothing is read for it any more.
+func (d *download) end() {
+	if d.away {
+		return
+	}
+	d.putPiece()
+	if d.file != nil {
+		d.file.close()
+	}
+}
+
+func (d *download) putPiece() {
+	if d.piece != nil {
+		pieces.Put(d.piece)
+		d.piece = nil
 	}
 }

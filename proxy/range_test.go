@@ -3,10 +3,10 @@ package proxy
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
+
+	"wstunnel/internal/head"
 )
 
 // FuzzRange: whatever a client asks for, a single part that it is sent lies in the file, and has the length that it is said to have.
@@ -19,20 +19,31 @@ func FuzzRange(f *testing.F) {
 	}
 	const content = "0123456789"
 	f.Fuzz(func(t *testing.T, value string) {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header["Range"] = []string{rangeFor(value, int64(len(content)))}
-		w := httptest.NewRecorder()
-		http.ServeContent(w, r, "a.txt", time.Time{}, strings.NewReader(content))
-		at := w.Header().Get("Content-Range")
+		rep := newRepresentation("a.txt", int64(len(content)), time.Time{}, time.Now())
+		r := &head.Request{Method: http.MethodGet, Fields: head.Fields{{Name: "Range", Value: value, ID: head.Range}}}
+		a, refused := answerWithFile(nil, r, &rep, time.Now())
+		if refused != nil {
+			if refused.status != http.StatusRequestedRangeNotSatisfiable {
+				t.Fatalf("%q: %d", value, refused.status)
+			}
+			return
+		}
+		body := ""
+		for _, part := range a.parts {
+			body += part.before + content[part.offset:part.offset+part.length]
+		}
+		if int64(len(body)) != a.length {
+			t.Fatalf("%q: %d bytes, announced are %d", value, len(body), a.length)
+		}
+		at := a.fields.Get(head.ContentRange)
 		switch {
-		case w.Code == http.StatusOK && w.Body.String() == content:
-		case w.Code == http.StatusRequestedRangeNotSatisfiable:
-		case w.Code == http.StatusPartialContent && at == "": // several parts
+		case a.status == http.StatusOK && body == content:
+		case a.status == http.StatusPartialContent && at == "" && len(a.parts) > 2:
 		default:
 			var first, last, size int
 			if _, err := fmt.Sscanf(at, "bytes %d-%d/%d", &first, &last, &size); err != nil || first < 0 || first > last || last >= len(content) ||
-				size != len(content) || w.Body.String() != content[first:last+1] {
-				t.Fatalf("%q: %d, Content-Range %q, %q", value, w.Code, at, w.Body)
+				size != len(content) || body != content[first:last+1] {
+				t.Fatalf("%q: %d, Content-Range %q, %q", value, a.status, at, body)
 			}
 		}
 	})

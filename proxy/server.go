@@ -99,7 +99,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
-	s.files = files{opening: make(chan struct{}, s.spare.openings), open: make(chan struct{}, s.spare.files)}
+	s.files = files{open: make(chan struct{}, s.spare.files)}
 	s.pipes = make(chan struct{}, s.spare.pipes)
 	s.relays.limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.relays.patience, s.relayStall = relayPatience, relayStall

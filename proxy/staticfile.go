@@ -2,108 +2,88 @@ package proxy
 
 import (
 	"errors"
-	"io"
-	"io/fs"
-	"os"
-	"path"
 	"syscall"
+
+	"wstunnel/internal/reactor"
 )
 
-// files opens static files within the descriptors that there are for them.
+// files are the static files that are being sent.
 type files struct {
-	opening chan struct{} // holds one for each opening under way, which takes two descriptors
-	open    chan struct{} // and one for each file that stays open while a client takes it
+	open chan struct{} // holds one for each file that stays open while a client takes it
 }
 
-// staticFile is a regular file that is being sent.
+// staticFile is a file that is being sent. It stays open as long as that takes if few enough are, and else is opened anew for each piece.
 type staticFile struct {
-	content io.ReadSeeker
-	info    fs.FileInfo
-	close   func()
-}
-
-// find looks a name up below a directory, and opens it if it is a regular file; else the staticFile has no content. The directory is
-// opened anew for each request, so that a deployment may swap a link to it.
-func (f *files) find(dir, name string) (*staticFile, error) {
-	f.opening <- struct{}{}
-	defer func() { <-f.opening }()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	info, err := root.Stat(path.Join(".", name)) // before Open, which would wait for a named pipe's other end
-	if err != nil || !info.Mode().IsRegular() {
-		return &staticFile{info: info}, err
-	}
-	file, err := root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case f.open <- struct{}{}:
-		return &staticFile{content: file, info: info, close: func() {
-			file.Close()
-			<-f.open
-		}}, nil
-	default: // those that are open may stay so for long
-		file.Close()
-		return &staticFile{content: &pieces{files: f, dir: dir, name: name, info: info}, info: info, close: func() {}}, nil
-	}
-}
-
-// pieces reads a file that is open only while a piece is read.
-type pieces struct {
 	files     *files
 	dir, name string
-	info      fs.FileInfo
-	at        int64
+	info      reactor.FileInfo
+	file      *reactor.File // nil while it is closed
+	kept      bool          // counted among those that stay open
 }
 
 // errFileChanged ends a response of which the rest would be another file's.
 var errFileChanged = errors.New("the file was changed while it was sent")
 
-func (p *pieces) Read(b []byte) (int, error) {
-	p.files.opening <- struct{}{}
-	defer func() { <-p.files.opening }()
-	root, err := os.OpenRoot(p.dir)
+// opening is [reactor.OpenFile] or [reactor.OpenFileNow].
+type opening func(dir, name string) (*reactor.File, reactor.FileInfo, error)
+
+// find opens the file of a name below a directory, if it is a regular one. The directory is opened anew each time, so that a deployment may swap a link
+// to it.
+func (f *files) find(open opening, dir, name string) (*staticFile, error) {
+	file, info, err := open(dir, name)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer root.Close()
-	file, err := root.Open(p.name)
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if !os.SameFile(info, p.info) || info.Size() != p.info.Size() || !info.ModTime().Equal(p.info.ModTime()) {
-		return 0, errFileChanged
-	}
-	n, err := file.ReadAt(b, p.at)
-	p.at += int64(n)
-	if n > 0 {
-		err = nil
-	}
-	return n, err
+	return &staticFile{files: f, dir: dir, name: name, info: info, file: file}, nil
 }
 
-// Seek implements [io.Seeker].
-func (p *pieces) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += p.at
-	case io.SeekEnd:
-		offset += p.info.Size()
+// reopen opens the file again if it was closed.
+func (s *staticFile) reopen(open opening) error {
+	if s.file != nil {
+		return nil
 	}
-	if offset < 0 {
-		return 0, fs.ErrInvalid
+	file, info, err := open(s.dir, s.name)
+	if err != nil {
+		return err
 	}
-	p.at = offset
-	return offset, nil
+	if s.file = file; !info.Same(s.info) {
+		s.close()
+		return errFileChanged
+	}
+	return nil
+}
+
+// readAt reads a piece at an offset. It may wait for a disk.
+func (s *staticFile) readAt(p []byte, offset int64) (int, error) {
+	if err := s.reopen(reactor.OpenFile); err != nil {
+		return 0, err
+	}
+	return s.file.ReadAt(p, offset)
+}
+
+// rest is called where it may be long until the next piece: the file stays open if few enough do.
+func (s *staticFile) rest() {
+	if s.kept || s.file == nil {
+		return
+	}
+	select {
+	case s.files.open <- struct{}{}:
+		s.kept = true
+	default: // those that are open may stay so for long
+		s.close()
+	}
+}
+
+// close closes the file.
+func (s *staticFile) close() {
+	if s.file != nil {
+		s.file.Close()
+		s.file = nil
+	}
+	if s.kept {
+		s.kept = false
+		<-s.files.open
+	}
 }
 
 // isTrouble reports an error that says nothing about the file: descriptors have run out, or the disk fails.

@@ -19,6 +19,7 @@ type Group struct {
 	// handshakes holds those that compute now.
 	handshakes chan struct{}
 	watcher    atomic.Pointer[func(held time.Duration)]
+	offloads   offloads
 	pipes      atomic.Int32 // that a loop may have
 
 	mu             sync.Mutex // guards what follows
@@ -54,6 +55,7 @@ func (g *Group) watch(f func()) {
 func NewGroup(log *slog.Logger) (*Group, error) {
 	g := &Group{log: log, start: time.Now(), handshakes: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	g.pipes.Store(maxPipes)
+	g.offloads.most = maxOffloads
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop(g)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,17 +60,7 @@ func (p *Pipe) Fill(c *Conn, n int) (int, error) {
 	if c.closed {
 		return 0, net.ErrClosed
 	}
-	return p.fill(int(c.fd), n)
-}
-
-// FillFile moves at most n bytes from a file, from its offset on, into the pipe; io.EOF at its end. It waits for the disk, and so is to be called on a
-// goroutine, to which the pipe belongs meanwhile.
-func (p *Pipe) FillFile(file *os.File, n int) (int, error) {
-	return p.fill(int(file.Fd()), n)
-}
-
-func (p *Pipe) fill(from, n int) (int, error) {
-	moved, err := splice(from, p.w, n)
+	moved, err := splice(int(c.fd), p.w, n)
 	if err != nil {
 		return 0, err
 	}

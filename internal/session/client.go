@@ -95,6 +95,7 @@ type Client struct {
 	spoke     bool // and it has come
 	left      int64
 	pipe      *reactor.Pipe // with what the client has yet to take of a body, or nil
+	unsent    int           // bytes of a file that the client did not take
 	pending   int           // bytes that were not taken when the timer was set
 	until     time.Duration // when lingering ends
 }
@@ -411,10 +412,11 @@ func (c *Client) put(p []byte) {
 
 // Pending returns how many bytes the client has yet to take. Whoever writes is to stop while it is not zero, until Drained.
 func (c *Client) Pending() int {
+	n := c.conn.Pending() + c.unsent
 	if c.pipe != nil {
-		return c.conn.Pending() + c.pipe.Held()
+		n += c.pipe.Held()
 	}
-	return c.conn.Pending()
+	return n
 }
 
 // End ends the answer.
@@ -615,6 +617,7 @@ func (c *Client) lost(err error) {
 
 // Drained says that the client has taken all that was written.
 func (c *Client) Drained(*reactor.Conn) {
+	c.unsent = 0
 	if c.pipe != nil && !c.drainPipe() {
 		return
 	}

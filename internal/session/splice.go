@@ -99,34 +99,3 @@ func (c *Client) dropPipe() {
 		c.pipe = nil
 	}
 }
-
-// Pipe returns a pipe to be filled for [Client.WritePipe], or nil where bytes are to be copied.
-func (c *Client) Pipe() *reactor.Pipe {
-	if !c.conn.Plain() || c.chunked {
-		return nil
-	}
-	pipe, err := c.conn.Loop().Pipe()
-	if err != nil {
-		return nil
-	}
-	return pipe
-}
-
-// PutPipe gives back a pipe that is not written.
-func (c *Client) PutPipe(p *reactor.Pipe) { c.conn.Loop().PutPipe(p) }
-
-// WritePipe writes what a pipe holds as a piece of the answer's body, and owns the pipe. Nothing else may be pending of the body.
-func (c *Client) WritePipe(p *reactor.Pipe) {
-	c.Flush()
-	if c.phase != serving || c.pipe != nil {
-		c.PutPipe(p)
-		return
-	}
-	if c.left > 0 {
-		c.left -= int64(p.Held())
-	}
-	c.pipe = p
-	if c.conn.Pending() == 0 {
-		c.drainPipe()
-	}
-}

@@ -20,6 +20,7 @@ type Worker struct {
 	owner  *Client  // nil while out is empty
 
 	places [][]byte // for frames of HTTP/2, between two turns
+	piece  []byte   // see Piece
 
 	date   string
 	dateAt int64 // in seconds
@@ -65,6 +66,14 @@ func (w *Worker) now() string {
 		w.dateAt, w.date = at, now.UTC().Format(http.TimeFormat)
 	}
 	return w.date
+}
+
+// Piece returns room for n bytes, 64 KiB at most, to be read into and written at once.
+func (w *Worker) Piece(n int) []byte {
+	if w.piece == nil {
+		w.piece = make([]byte, maxAhead)
+	}
+	return w.piece[:min(n, maxAhead)]
 }
 
 // place returns room for the frames of a turn, which is to be given back.

@@ -1,0 +1,62 @@
+package reactor
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// ErrWouldWait says that a file can't be opened or read now without waiting for a disk, or that the system can't tell.
+var ErrWouldWait = errors.New("the disk would have to be waited for")
+
+// File is a regular file that is open for reading. Whoever opened it closes it.
+type File struct {
+	fd   int
+	file *os.File // whose descriptor fd is; nil where it was opened without the os package
+}
+
+// FileInfo says which file a name led to, and in which state it was.
+type FileInfo struct {
+	Size     int64
+	Modified time.Time
+	Regular  bool // else nothing was opened
+	Dir      bool
+	id       fileID
+}
+
+// Same reports whether two are of the same file, unchanged in between.
+func (i FileInfo) Same(other FileInfo) bool {
+	return i.id.same(other.id) && i.Size == other.Size && i.Modified.Equal(other.Modified)
+}
+
+// OpenFile opens the file of a name below a directory, with no way out of that: a link that leads outside is an error. The file is nil for what is not
+// regular. It may wait for a disk.
+func OpenFile(dir, name string) (*File, FileInfo, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, FileInfo{}, err
+	}
+	defer root.Close()
+	stat, err := root.Stat(name) // before Open, which would wait for a named pipe's other end
+	if err != nil || !stat.Mode().IsRegular() {
+		return nil, infoOf(stat), err
+	}
+	file, err := root.Open(name)
+	if err != nil {
+		return nil, FileInfo{}, err
+	}
+	if stat, err = file.Stat(); err != nil {
+		file.Close()
+		return nil, FileInfo{}, err
+	}
+	return &File{fd: int(file.Fd()), file: file}, infoOf(stat), nil
+}
+
+func infoOf(stat os.FileInfo) FileInfo {
+	if stat == nil {
+		return FileInfo{}
+	}
+	return FileInfo{
+		Size: stat.Size(), Modified: stat.ModTime(), Regular: stat.Mode().IsRegular(), Dir: stat.IsDir(), id: fileIDOf(stat),
+	}
+}

@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"wstunnel/internal/head"
+)
+
+// representation is a file as HTTP sees it.
+type representation struct {
+	kind     string // its Content-Type
+	tag      string // its ETag, a strong one
+	size     int64
+	modified time.Time // in whole seconds; zero where it is not known
+}
+
+// newRepresentation describes a file of a name, as it is now. A date that is still to come says nothing (RFC 9110, section 8.8.2.1), nor does the
+// one that reproducible builds give their files.
+func newRepresentation(name string, size int64, modified, now time.Time) representation {
+	tag := strconv.AppendInt(append(make([]byte, 0, 40), '"'), modified.UnixNano(), 16)
+	tag = strconv.AppendInt(append(tag, '-'), size, 16)
+	rep := representation{kind: contentType(name), tag: string(append(tag, '"')), size: size}
+	if modified.Unix() != 0 && !modified.After(now) {
+		rep.modified = modified.UTC().Truncate(time.Second)
+	}
+	return rep
+}
+
+// fileAnswer is what a request for a file is answered, where that is not refused.
+type fileAnswer struct {
+	status int
+	fields head.Fields
+	length int64
+	parts  []filePart
+}
+
+// filePart is a stretch of the file, behind what stands before it.
+type filePart struct {
+	before         string
+	offset, length int64
+}
+
+// answerWithFile answers a GET or HEAD for a file: its conditions first, in the order of RFC 9110, section 13.2.2, then its range. It does no I/O. Where the
+// request is refused there is another answer. Fields are appended to those given.
+func answerWithFile(fields head.Fields, r *head.Request, rep *representation, now time.Time) (fileAnswer, *answer) {
+	switch rep.precondition(r.Fields) {
+	case http.StatusNotModified:
+		fields.Add(head.ETag, rep.tag)
+		return fileAnswer{status: http.StatusNotModified, fields: fields}, nil
+	case http.StatusPreconditionFailed:
+		return fileAnswer{}, textAnswer(http.StatusPreconditionFailed, "the file is not the one that the request is about")
+	}
+	ranges, satisfiable := []byteRange(nil), true
+	if r.Method == http.MethodGet && r.Fields.Count(head.Range) == 1 && rep.rangeApplies(r.Fields, now) {
+		ranges, satisfiable = parseRange(r.Fields.Get(head.Range), rep.size)
+	}
+	if !satisfiable {
+		a := textAnswer(http.StatusRequestedRangeNotSatisfiable, "the file has no such range")
+		a.fields.Add(head.ContentRange, "bytes */"+strconv.FormatInt(rep.size, 10))
+		return fileAnswer{}, a
+	}
+	if len(ranges) > 1 {
+		return rep.multipart(fields, ranges), nil
+	}
+	fields.Add(head.ContentType, rep.kind)
+	a := fileAnswer{status: http.StatusOK, length: rep.size, fields: rep.describe(fields)}
+	if len(ranges) == 1 {
+		only := ranges[0]
+		a.status, a.length = http.StatusPartialContent, only.length
+		a.fields.Add(head.ContentRange, only.of(rep.size))
+		a.parts = []filePart{{"", only.first, only.length}}
+	} else if rep.size > 0 {
+		a.parts = []filePart{{"", 0, rep.size}}
+	}
+	return a, nil
+}
+
+// describe adds what is said of the file beside its type.
+func (rep *representation) describe(fields head.Fields) head.Fields {
+	if rep.kind == unknownType {
+		fields = append(fields, head.Field{Name: "X-Content-Type-Options", Value: "nosniff"})
+	}
+	fields.Add(head.ETag, rep.tag)
+	if !rep.modified.IsZero() {
+		fields.Add(head.LastModified, rep.modified.Format(http.TimeFormat))
+	}
+	return append(fields, head.Field{Name: "Accept-Ranges", Value: "bytes"})
+}
+
+// multipart is the answer of several ranges (RFC 9110, section 14.6).
+func (rep *representation) multipart(fields head.Fields, ranges []byteRange) fileAnswer {
+	boundary := rand.Text()
+	fields.Add(head.ContentType, "multipart/byteranges; boundary="+boundary)
+	a := fileAnswer{status: http.StatusPartialContent, fields: rep.describe(fields)}
+	for _, part := range ranges {
+		before := "\r\n--" + boundary + "\r\nContent-Type: " + rep.kind + "\r\nContent-Range: " + part.of(rep.size) + "\r\n\r\n"
+		a.parts = append(a.parts, filePart{before, part.first, part.length})
+		a.length += int64(len(before)) + part.length
+	}
+	end := "\r\n--" + boundary + "--\r\n"
+	a.parts = append(a.parts, filePart{before: end})
+	a.length += int64(len(end))
+	return a
+}
+
+// precondition returns the status that a request's conditions call for, or 0 (RFC 9110, section 13.2.2).
+func (rep *representation) precondition(f head.Fields) int {
+	switch {
+	case f.Has(head.IfMatch):
+		if !hasTag(f.Joined(head.IfMatch), rep.tag, false) {
+			return http.StatusPreconditionFailed
+		}
+	case f.Has(head.IfUnmodifiedSince):
+		if since, ok := rep.date(f.Get(head.IfUnmodifiedSince)); ok && rep.modified.After(since) {
+			return http.StatusPreconditionFailed
+		}
+	}
+	switch {
+	case f.Has(head.IfNoneMatch):
+		if hasTag(f.Joined(head.IfNoneMatch), rep.tag, true) {
+			return http.StatusNotModified
+		}
+	case f.Has(head.IfModifiedSince):
+		if since, ok := rep.date(f.Get(head.IfModifiedSince)); ok && !rep.modified.After(since) {
+			return http.StatusNotModified
+		}
+	}
+	return 0
+}
+
+// rangeApplies evaluates If-Range (RFC 9110, section 13.1.5): by a date only where that says for sure that the file is still the same, as it does of one
+// that was changed a second ago.
+func (rep *representation) rangeApplies(f head.Fields, now time.Time) bool {
+	condition := f.Get(head.IfRange)
+	if !f.Has(head.IfRange) || condition == rep.tag {
+		return true
+	}
+	date, ok := rep.date(condition)
+	return ok && date.Equal(rep.modified) && now.Sub(rep.modified) >= 2*time.Second
+}
+
+// date parses a date to compare the file's with; it reports false where there is nothing to compare.
+func (rep *representation) date(s string) (time.Time, bool) {
+	if rep.modified.IsZero() {
+		return time.Time{}, false
+	}
+	t, err := http.ParseTime(s)
+	return t, err == nil
+}
+
+// hasTag reports whether a list of entity tags holds one, or is "*". Weak ones count only for a weak comparison (RFC 9110, sections 8.8.3.2 and 13.1).
+func hasTag(list, tag string, weak bool) bool {
+	if head.Trim(list) == "*" {
+		return true
+	}
+	for {
+		list = strings.TrimLeft(list, " \t,")
+		rest, isWeak := strings.CutPrefix(list, "W/")
+		if rest == "" || rest[0] != '"' {
+			return false
+		}
+		end := strings.IndexByte(rest[1:], '"') + 2
+		if end < 2 {
+			return false
+		}
+		if rest[:end] == tag && (weak || !isWeak) {
+			return true
+		}
+		list = rest[end:]
+	}
+}
