@@ -36,8 +36,22 @@ func (a *arrival) Readable(c *reactor.Conn) {
 		a.close()
 		return
 	}
-	c.Handshake(a.server.ctx, func(transport net.Conn) *tls.Conn { return tls.Server(transport, settings) }, tlsHandshakeTimeout, a.shaken)
+	c.Handshake(a.server.ctx, func(transport net.Conn) *tls.Conn {
+		if a.from.public.IsValid() {
+			transport = introduced{transport, net.TCPAddrFromAddrPort(a.from.remote)}
+		}
+		return tls.Server(transport, settings)
+	}, tlsHandshakeTimeout, a.shaken)
 }
+
+// introduced is a connection whose remote end is who a PROXY header says.
+type introduced struct {
+	net.Conn
+	remote net.Addr
+}
+
+// RemoteAddr returns the client's address.
+func (c introduced) RemoteAddr() net.Addr { return c.remote }
 
 // Drained is of no interest.
 func (a *arrival) Drained(*reactor.Conn) {}

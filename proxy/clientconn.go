@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -60,12 +61,21 @@ type clientConn struct {
 // origin is where a connection comes from.
 type origin struct {
 	listener *listener
-	remote   netip.AddrPort
-	secure   bool // over TLS
+	remote   netip.AddrPort // who connected, or on whose behalf a PROXY header says it was
+	public   netip.AddrPort // where to, where such a header says so
+	secure   bool           // over TLS
 	// counted says that the connection is one of its client's, of which there may be so many.
 	counted bool
 	// handshake is what the client said of itself in its TLS handshake; nil without TLS.
 	handshake *handshakeInfo
+}
+
+// port is the one that the client connected to.
+func (o *origin) port() string {
+	if o.public.IsValid() {
+		return strconv.Itoa(int(o.public.Port()))
+	}
+	return o.listener.port
 }
 
 // leave counts the connection out when it has ended.

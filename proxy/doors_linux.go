@@ -71,11 +71,15 @@ func (d *doors) listen(l *listener) (acceptor, error) {
 
 // enter takes in a connection that was just accepted, on its loop.
 func (d *doors) enter(c *reactor.Conn, from origin) {
-	if d.closing.Load() || !d.server.admission.admit(&from) {
+	proxied := from.listener.proxied.Load()
+	switch {
+	case d.closing.Load(), proxied && !d.server.admission.believes(&from), !proxied && !d.server.admission.admit(&from):
 		c.Reset()
-		return
+	case proxied:
+		d.awaitIntroduction(c, from)
+	default:
+		d.open(c, from, from.secure)
 	}
-	d.open(c, from, from.secure)
 }
 
 // open awaits a request head on a connection, or the first byte of a TLS handshake.

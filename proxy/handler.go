@@ -84,7 +84,7 @@ func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) 
 	peer := from.remote.Addr()
 	x.in = inbound{
 		request: r, target: r.Target,
-		peer: peer, client: peer, secure: from.secure, port: from.listener.port,
+		peer: peer, client: peer, secure: from.secure, port: from.port(),
 		trusted: x.gen.trusts(peer), loopID: s.loopID,
 	}
 	if x.in.trusted {

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/config"
 )
 
 // tlsHandshakeTimeout bounds a client's TLS handshake.
@@ -15,6 +17,8 @@ type listener struct {
 	server *Server
 	port   string
 	secure atomic.Bool
+	// proxied says that connections start with a PROXY header.
+	proxied atomic.Bool
 	acceptor
 }
 
@@ -26,10 +30,11 @@ type acceptor interface {
 	Stop()
 }
 
-func newListener(l net.Listener, s *Server, secure bool) *listener {
+func newListener(l net.Listener, s *Server, c config.Listener) *listener {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	nl := &listener{Listener: l, server: s, port: port}
-	nl.secure.Store(secure)
+	nl.secure.Store(c.TLS)
+	nl.proxied.Store(c.ProxyProtocol)
 	return nl
 }
 

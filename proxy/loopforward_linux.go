@@ -131,6 +131,9 @@ func (x *loopExchange) dialled(c *reactor.Conn, err error) {
 		x.dialFailed(err)
 		return
 	}
+	if h := x.introduction(); len(h) > 0 {
+		c.Write(h) // a failure shows at the next step
+	}
 	if !x.pool.secure {
 		x.ask(x.newBackend(c))
 		return

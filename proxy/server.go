@@ -139,6 +139,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	s.gen.Store(next)
 	for _, c := range cfg.Listen {
 		s.listeners[c.Address].secure.Store(c.TLS)
+		s.listeners[c.Address].proxied.Store(c.ProxyProtocol)
 	}
 	s.admission.warn(cfg.Limits.MaxConnections)
 	for _, c := range cfg.Listen {
@@ -199,7 +200,7 @@ func (s *Server) openListener(c config.Listener) (*listener, error) {
 			return nil, s.listenError(c.Address, err)
 		}
 	}
-	l := newListener(socket, s, c.TLS)
+	l := newListener(socket, s, c)
 	var err error
 	if l.acceptor, err = s.doors.listen(l); err != nil {
 		socket.Close()

@@ -27,10 +27,11 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/http2":   "of clients the other one",
 		"wstunnel/internal/reactor": "its connections",
 	},
-	"wstunnel/internal/logs":    {},
-	"wstunnel/internal/config":  {},
-	"wstunnel/internal/reactor": {},
-	"wstunnel/internal/pebble":  {},
+	"wstunnel/internal/logs":       {},
+	"wstunnel/internal/proxyproto": {},
+	"wstunnel/internal/config":     {},
+	"wstunnel/internal/reactor":    {},
+	"wstunnel/internal/pebble":     {},
 	"wstunnel/internal/tunnel": {
 		"wstunnel/internal/ws":      "a tunnel follows frames",
 		"wstunnel/internal/reactor": "it runs on an event loop",
@@ -43,16 +44,17 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/host":   "server names and sites' hosts are compared in one form",
 	},
 	"wstunnel/proxy": {
-		"wstunnel/internal/config":  "routes are compiled from it",
-		"wstunnel/internal/logs":    "requests and tunnels have their lines",
-		"wstunnel/internal/host":    "Host headers and sites' hosts are compared in one form",
-		"wstunnel/internal/head":    "heads are rewritten",
-		"wstunnel/internal/http1":   "and written to backends",
-		"wstunnel/internal/http2":   "windows grow out of its budget",
-		"wstunnel/internal/session": "requests and answers on event loops",
-		"wstunnel/internal/ws":      "handshakes are checked and relayed frames followed",
-		"wstunnel/internal/tunnel":  "an upgraded connection becomes one",
-		"wstunnel/internal/reactor": "clients are let in on event loops",
+		"wstunnel/internal/config":     "routes are compiled from it",
+		"wstunnel/internal/proxyproto": "connections may begin with its headers",
+		"wstunnel/internal/logs":       "requests and tunnels have their lines",
+		"wstunnel/internal/host":       "Host headers and sites' hosts are compared in one form",
+		"wstunnel/internal/head":       "heads are rewritten",
+		"wstunnel/internal/http1":      "and written to backends",
+		"wstunnel/internal/http2":      "windows grow out of its budget",
+		"wstunnel/internal/session":    "requests and answers on event loops",
+		"wstunnel/internal/ws":         "handshakes are checked and relayed frames followed",
+		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
+		"wstunnel/internal/reactor":    "clients are let in on event loops",
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
 	"wstunnel/cmd/wstunnel": {
@@ -69,11 +71,12 @@ var forbidden = map[string][]string{
 	// It joins our package tls with others; importing crypto/tls too would need an alias for one of them.
 	"wstunnel/cmd/wstunnel": {"crypto/tls"},
 	// It knows bytes and does no I/O.
-	"wstunnel/internal/ws":    {"net", "os", "syscall"},
-	"wstunnel/internal/host":  {"net", "os", "syscall"},
-	"wstunnel/internal/head":  {"net", "os", "syscall"},
-	"wstunnel/internal/http1": {"net", "os", "syscall"},
-	"wstunnel/internal/http2": {"net", "os", "syscall"},
+	"wstunnel/internal/ws":         {"net", "os", "syscall"},
+	"wstunnel/internal/host":       {"net", "os", "syscall"},
+	"wstunnel/internal/head":       {"net", "os", "syscall"},
+	"wstunnel/internal/http1":      {"net", "os", "syscall"},
+	"wstunnel/internal/http2":      {"net", "os", "syscall"},
+	"wstunnel/internal/proxyproto": {"net", "os", "syscall"},
 }
 
 func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {

@@ -45,6 +45,8 @@ type Listener struct {
 	Address string
 	// TLS says that connections start with a TLS handshake.
 	TLS bool
+	// ProxyProtocol says that connections start with a PROXY header, of version 1 or 2, by one of TrustedProxies, that names the client.
+	ProxyProtocol bool
 }
 
 // TLS holds what the sites' certificates share.
@@ -276,6 +278,9 @@ type Target struct {
 	// KeepAlive is how many idle connections to each server wait for their next request; zero: none does, and each request
 	// has a connection of its own. Default 16, or what the upstream has.
 	KeepAlive int
+	// ProxyProtocol is the version of the PROXY header that each connection to a server starts with, 1 or 2; zero for none. It names one
+	// client, so that connections with it are not kept.
+	ProxyProtocol int
 	// MaxConnections and Queue are the upstream's; zero where the target names a server itself.
 	MaxConnections int
 	Queue          time.Duration

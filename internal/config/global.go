@@ -62,6 +62,11 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		d.add(o.pos, `no "sites"`, "at least one site with hosts and locations")
 		w.unsure = true
 	}
+	if len(cfg.TrustedProxies) == 0 && o.get("trusted_proxies") == nil {
+		for _, pos := range w.proxied {
+			d.add(pos, "proxy_protocol on a listener, but there are no trusted_proxies", "trusted_proxies with the addresses of those whose header is believed")
+		}
+	}
 	d.checkWiring(w)
 	d.checkLoops(cfg.Listen)
 	return cfg
@@ -266,6 +271,9 @@ func (d *decoder) listeners(n *yaml.Node, w *wiring) []Listener {
 			w.tlsListeners = append(w.tlsListeners, posOf(deref(v)))
 		} else {
 			w.plainListener = true
+		}
+		if v := o.get("proxy_protocol"); v != nil && d.boolean(v, &l.ProxyProtocol) && l.ProxyProtocol {
+			w.proxied = append(w.proxied, o.keyPos("proxy_protocol"))
 		}
 		if v := o.get("address"); v == nil {
 			d.add(o.pos, `no "address"`, `an address for each listener, such as address: ":443"`)

@@ -36,7 +36,7 @@ func keysOf(kind string) []string {
 	case inFile:
 		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "sites", "upstreams"}
 	case inListener:
-		return []string{"address", "tls"}
+		return []string{"address", "tls", "proxy_protocol"}
 	case inTLS:
 		return []string{"storage", "acme"}
 	case inACME:
@@ -61,7 +61,7 @@ func keysOf(kind string) []string {
 	case inLocationTimeouts:
 		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}
 	case inTarget:
-		return []string{"url", "tls_verify", "tls_ca", "keepalive"}
+		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
 	case inUpstream:
 		return []string{"servers", "keepalive", "max_connections", "queue"}
 	case inAccessLog:

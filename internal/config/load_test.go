@@ -69,7 +69,7 @@ func TestContract(t *testing.T) {
 	root.HTTP = target(26, 15, "http", "127.0.0.1:8080")
 	want := &Config{
 		File:   "wstunnel.yaml",
-		Listen: []Listener{{Pos{3, 5}, ":80", false}, {Pos{4, 5}, ":443", true}},
+		Listen: []Listener{{Pos: Pos{3, 5}, Address: ":80"}, {Pos: Pos{4, 5}, Address: ":443", TLS: true}},
 		TLS: TLS{
 			Storage: "/var/lib/wstunnel/certs",
 			ACME:    ACME{Email: "admin@example.com", Directory: "https://acme-v02.api.letsencrypt.org/directory"},

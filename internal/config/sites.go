@@ -11,6 +11,7 @@ type wiring struct {
 	unsure        bool // some of it could not be read: nothing can be said about the rest
 	plainListener bool
 	tlsListeners  []Pos
+	proxied       []Pos // listeners with proxy_protocol
 	plainSites    []Pos
 	tlsSites      []Pos
 }

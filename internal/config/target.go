@@ -69,6 +69,12 @@ func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Ta
 		}
 		d.keepAlive(v, &t.KeepAlive)
 	}
+	if v := o.get("proxy_protocol"); v != nil {
+		if o.get("keepalive") != nil && t.KeepAlive > 0 {
+			d.add(o.keyPos("keepalive"), "keepalive beside proxy_protocol", "keepalive: off, or none: the header names one client, for whom the connection is")
+		}
+		t.ProxyProtocol, t.KeepAlive = d.word(v, "v1", "v2")+1, 0
+	}
 	t.TLSVerify, t.RootCAs, t.CAFile = check.verify, check.roots, check.caFile
 	if !t.TLS {
 		t.TLSVerify, t.RootCAs, t.CAFile = true, nil, ""

@@ -3,6 +3,7 @@ package reactor
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +74,17 @@ func (c *Conn) Handle(h Handler) { c.handler = h }
 
 // Loop returns the loop that c belongs to.
 func (c *Conn) Loop() *Loop { return c.loop }
+
+// LocalAddr returns the address of this end; of a Unix socket none.
+func (c *Conn) LocalAddr() netip.AddrPort {
+	local, _ := addresses(c.fd)
+	tcp, ok := local.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	at := tcp.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
 
 // Near reports whether the connection was dialled to this machine itself.
 func (c *Conn) Near() bool { return c.near }
