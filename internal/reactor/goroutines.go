@@ -13,12 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller is where goroutines leave what happened to the connections that they watch, in Go's own poller.
+// poller asks poll(2) for what happened to the connections that may have something to tell, and lets goroutines watch the others, in Go's
+// own poller.
 type poller struct {
 	awake  chan struct{} // holds one
 	alarm  *time.Timer
-	events []event // guarded by the loop's mu
-	dealt  []event // the other half of events, in turn
+	doubts []*Conn // to be asked about
+	states []unix.PollFd
+	events []event
+	hints  []*Conn // to be asked about, as goroutines say; guarded by the loop's mu
+	heard  []*Conn // the other half of hints, in turn
 }
 
 // event is something that happened to a connection.
@@ -30,6 +34,7 @@ type event struct {
 // polled is a connection's part in the poller.
 type polled struct {
 	watcher *watcher // nil until something is wanted
+	doubted bool     // among the loop's doubts
 }
 
 func (l *Loop) open() error {
@@ -50,14 +55,12 @@ func (l *Loop) wake() {
 
 // wait returns the events at hand, none where it is time for a timer.
 func (l *Loop) wait() []event {
-	clear(l.dealt)
-	if len(l.ready)+len(l.enders) == 0 {
+	events := l.ask()
+	if len(events)+len(l.ready)+len(l.enders) == 0 {
 		l.sleep()
+		events = l.ask()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.events, l.dealt = l.dealt[:0], l.events
-	return l.dealt
+	return events
 }
 
 func (l *Loop) sleep() {
@@ -73,20 +76,68 @@ func (l *Loop) sleep() {
 	}
 }
 
-// report has the loop told of an event.
-func (l *Loop) report(e event) {
+// ask returns what happened to the connections that are in doubt. Those that have nothing to tell are watched from then on.
+func (l *Loop) ask() []event {
+	l.mu.Lock()
+	l.hints, l.heard = l.heard[:0], l.hints
+	l.mu.Unlock()
+	for _, c := range l.heard {
+		if l.table[c.fd] == c { // it has not been closed and has not moved meanwhile
+			l.doubt(c)
+		}
+	}
+	clear(l.heard)
+	clear(l.events)
+	l.events, l.states = l.events[:0], l.states[:0]
+	for _, c := range l.doubts {
+		if l.table[c.fd] != c {
+			continue
+		}
+		c.doubted = false
+		if c.watched {
+			l.events = append(l.events, event{conn: c})
+			l.states = append(l.states, unix.PollFd{Fd: c.fd, Events: int16(c.armed)})
+		}
+	}
+	clear(l.doubts)
+	l.doubts = l.doubts[:0]
+	if len(l.states) == 0 {
+		return nil
+	}
+	pollNow(l.states)
+	told := l.events[:0]
+	for i, e := range l.events {
+		if e.what = happened(l.states[i], e.conn.armed|broken); e.what != 0 {
+			told = append(told, e)
+		} else {
+			e.conn.watcher.await(e.conn.armed)
+		}
+	}
+	return told
+}
+
+// doubt has c asked about before the loop sleeps.
+func (l *Loop) doubt(c *Conn) {
+	if !c.doubted {
+		c.doubted = true
+		l.doubts = append(l.doubts, c)
+	}
+}
+
+// hint has c asked about. It is safe for concurrent use.
+func (l *Loop) hint(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		return
 	}
-	l.events = append(l.events, e)
-	if len(l.events) == 1 {
+	l.hints = append(l.hints, c)
+	if len(l.hints) == 1 {
 		l.wake()
 	}
 }
 
-// dispatch tells of an event. A connection that was closed or has moved meanwhile is gone from the table.
+// dispatch tells of an event, if its connection was not closed by one before it in the same batch. What lasts is told again.
 func (l *Loop) dispatch(e *event) {
 	c, fd := e.conn, e.conn.fd
 	if l.table[fd] != c {
@@ -95,12 +146,13 @@ func (l *Loop) dispatch(e *event) {
 	c.dry = false
 	l.group.watch(func() { l.deliver(c, e.what) })
 	if l.table[fd] == c && c.watched {
-		c.watcher.want(c.armed)
+		l.doubt(c)
 	}
 }
 
-// enrol has the events of a connection that was put into the table told to this loop.
+// enrol has the loop told of a connection that was put into the table.
 func (l *Loop) enrol(c *Conn) {
+	c.doubted = false
 	if w := c.watcher; w != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -119,7 +171,8 @@ func (c *Conn) watch(events uint32) error {
 		return err
 	}
 	c.watched, c.armed = true, events
-	c.watcher.want(events)
+	c.watcher.wanted.Store(events | broken)
+	c.loop.doubt(c)
 	return nil
 }
 
@@ -145,8 +198,8 @@ func (c *Conn) toFile() *os.File {
 	return os.NewFile(uintptr(c.fd), "")
 }
 
-// watcher waits for what happens to a connection, on a goroutine for its input and one for its output while that is wanted. Each tells the loop
-// once and ends; the loop begins it again when the event is dealt with, if it is still wanted, so that what lasts is told again.
+// watcher waits until something happens to a connection, on a goroutine for its input and one for its output while that is wanted.
+// Each gives the loop a hint and ends.
 type watcher struct {
 	conn   *Conn
 	file   *os.File // owns the descriptor
@@ -155,7 +208,7 @@ type watcher struct {
 	wanted atomic.Uint32 // events, broken among them; 0 while muted
 
 	mu            sync.Mutex
-	loop          *Loop // that is told
+	loop          *Loop // that is given the hints
 	input, output bool  // a goroutine waits
 }
 
@@ -167,17 +220,13 @@ func newWatcher(c *Conn) *watcher {
 	return w
 }
 
-// want has these events told.
-func (w *watcher) want(events uint32) {
-	before := w.wanted.Swap(events | broken)
+// await waits for what is wanted, of which nothing has happened since it is. A goroutine that waits already will come upon it.
+func (w *watcher) await(events uint32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case !w.input:
+	if !w.input {
 		w.input = true
 		go w.awaitInput()
-	case (events|broken)&^before&^unix.POLLOUT != 0: // it has passed over what is wanted now, perhaps
-		w.file.SetReadDeadline(time.Unix(1, 0))
 	}
 	if events&unix.POLLOUT != 0 && !w.output {
 		w.output = true
@@ -186,45 +235,40 @@ func (w *watcher) want(events uint32) {
 }
 
 func (w *watcher) awaitInput() {
-	what := uint32(0)
-	for {
-		err := w.raw.Read(func(fd uintptr) bool {
-			what = happened(fd, w.wanted.Load()&^unix.POLLOUT)
-			return what != 0
-		})
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			break
-		}
-		w.file.SetReadDeadline(time.Time{})
-	}
-	w.tell(&w.input, what)
+	err := w.raw.Read(func(fd uintptr) bool { return w.holds(fd, w.wanted.Load()&^unix.POLLOUT) })
+	w.end(&w.input, err)
 }
 
 func (w *watcher) awaitOutput() {
-	what := uint32(0)
-	w.raw.Write(func(fd uintptr) bool {
-		what = happened(fd, unix.POLLOUT|broken)
-		return what != 0
-	})
-	w.tell(&w.output, what)
+	err := w.raw.Write(func(fd uintptr) bool { return w.holds(fd, unix.POLLOUT|broken) })
+	w.end(&w.output, err)
 }
 
-// tell ends a goroutine's wait; where the descriptor was closed, with nothing to tell.
-func (w *watcher) tell(waiting *bool, what uint32) {
+// holds reports whether one of the events has happened.
+func (w *watcher) holds(fd uintptr, events uint32) bool {
+	state := [1]unix.PollFd{{Fd: int32(fd), Events: int16(events)}}
+	pollNow(state[:])
+	return happened(state[0], events) != 0
+}
+
+// end ends a goroutine's wait; where the descriptor was closed, without a hint.
+func (w *watcher) end(waiting *bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	*waiting = false
-	if what != 0 {
-		w.loop.report(event{w.conn, what})
+	if err == nil {
+		w.loop.hint(w.conn)
 	}
 }
 
-// happened returns which of the wanted events hold for a descriptor now.
-func happened(fd uintptr, wanted uint32) uint32 {
-	state := []unix.PollFd{{Fd: int32(fd), Events: int16(wanted)}}
+// pollNow asks for the descriptors' states.
+func pollNow(states []unix.PollFd) {
 	for {
-		if _, err := unix.Poll(state, 0); err != unix.EINTR {
-			return uint32(uint16(state[0].Revents)) & wanted
+		if _, err := unix.Poll(states, 0); err != unix.EINTR {
+			return
 		}
 	}
 }
+
+// happened returns which of the wanted events a state tells.
+func happened(state unix.PollFd, wanted uint32) uint32 { return uint32(uint16(state.Revents)) & wanted }
