@@ -134,6 +134,7 @@ func TestStalledTunnelHarmsNoOther(t *testing.T) {
 func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 	keeper := newRig(t, plainTCP, plainTCP, Options{}, testFrame(Client, ws.OpText, "begun"), nil) // keeps the loops running
 	expect(t, "backend", keeper.backend, testFrame(Client, ws.OpText, "begun"))
+	time.Sleep(50 * time.Millisecond) // it comes to rest
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
