@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"wstunnel/internal/head"
 	"wstunnel/internal/logs"
 )
 
@@ -86,10 +87,10 @@ func milliseconds(key string, d time.Duration) slog.Attr {
 }
 
 // logRefused writes the access-log line of a request whose head was refused, or of an HTTP/2 connection that was cut.
-func (s *Server) logRefused(o origin, err *headError) {
+func (s *Server) logRefused(o origin, err *head.Error) {
 	if log := s.gen.Load().access; log != nil {
 		log.Request(&logs.Request{
-			Message: "request refused", At: time.Now(), Client: o.remote.Addr(), TLS: o.secure, Status: err.status, Error: err.reason,
+			Message: "request refused", At: time.Now(), Client: o.remote.Addr(), TLS: o.secure, Status: err.Status, Error: err.Reason,
 		})
 	}
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -117,38 +116,6 @@ func answerForFailure(err error) *answer {
 func (x *exchange) addHSTS(fields *head.Fields) {
 	if x.site != nil && x.site.HSTS > 0 && x.in.secure {
 		fields.Add(head.StrictTransportSecurity, "max-age="+strconv.FormatInt(int64(x.site.HSTS/time.Second), 10))
-	}
-}
-
-// send gives an answer through net/http.
-func (x *exchange) send(w *responseWriter, a *answer) {
-	h := w.Header()
-	for _, f := range a.fields {
-		switch {
-		case f.ID != head.Upgrade:
-			h[f.Name] = []string{f.Value}
-		case x.protoMajor == 1: // HTTP/2 knows no Upgrade header (RFC 9113, section 8.2.2)
-			x.offerWebSocket(w)
-		}
-	}
-	if a.close && x.protoMajor == 1 {
-		h.Set("Connection", "close")
-	}
-	h.Set("Content-Length", strconv.Itoa(len(a.body)))
-	w.WriteHeader(a.status)
-	io.WriteString(w, a.body)
-}
-
-// answer sends a short text of this front end's own through net/http.
-func (x *exchange) answer(w *responseWriter, status int, reason string) {
-	x.send(w, textAnswer(status, reason))
-}
-
-// offerWebSocket names the protocol that a 426 asks for (RFC 9110, section 15.5.22).
-func (x *exchange) offerWebSocket(w *responseWriter) {
-	if x.protoMajor == 1 {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Add("Connection", "Upgrade")
 	}
 }
 

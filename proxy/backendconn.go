@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -10,12 +12,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"wstunnel/internal/head"
 	"wstunnel/internal/tunnel"
 )
 
@@ -33,9 +34,11 @@ type backendConn struct {
 	firstByteAfter time.Duration
 	life           time.Duration // how long it may be idle
 
-	idleSince, expires time.Time
-	watched            chan struct{} // closed when nobody watches it any more; nil if nobody does
-	spoilt             bool          // what its watcher found
+	watched chan struct{} // of an idle one, closed when nobody watches it any more
+	spoilt  bool          // what its watcher found
+
+	// detach undoes [exchange.attach], and reports whether the connection was left alone.
+	detach func() bool
 
 	uncounted atomic.Bool // closed, or part of a tunnel
 }
@@ -109,17 +112,6 @@ func (p *pool) connect(ctx context.Context, timeout time.Duration) (net.Conn, er
 	return secure, nil
 }
 
-// tlsConfig is that of the handshake with the server.
-func (p *pool) tlsConfig() *tls.Config {
-	return &tls.Config{
-		ServerName:         p.serverName,
-		RootCAs:            p.roots,
-		InsecureSkipVerify: !p.verify, // `tls_verify: false`
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
-	}
-}
-
 // queuePause is the time between two attempts at a Unix socket whose queue is full, which the kernel does not announce the end of.
 const queuePause = 10 * time.Millisecond
 
@@ -137,13 +129,6 @@ func dialPatiently(ctx context.Context, network, address string) (net.Conn, erro
 			return nil, fmt.Errorf("its queue is full: %w", ctx.Err())
 		}
 	}
-}
-
-// isSilence reports an error of a server that said nothing: it let the time go by, or closed the connection before a byte came.
-func isSilence(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() ||
-		errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // Close closes the connection.
@@ -172,7 +157,7 @@ func (c *backendConn) awaitStatusLine() error {
 	for {
 		begin, _ := c.br.Peek(min(c.br.Buffered(), statusLineBegin))
 		if !mayBeginStatusLine(begin) {
-			return fmt.Errorf("the answer begins with %s, which is no status line of HTTP/1", quoted(string(begin)))
+			return fmt.Errorf("the answer begins with %s, which is no status line of HTTP/1", head.Quoted(string(begin)))
 		}
 		if len(begin) == statusLineBegin {
 			return nil
@@ -219,39 +204,23 @@ func (c *backendConn) heedKeepAlive(header []string) {
 	c.life = lifeOf(header, c.life)
 }
 
-// lifeOf returns how long a connection may be idle that a backend has answered on with some Keep-Alive headers.
-func lifeOf(header []string, life time.Duration) time.Duration {
-	for _, value := range header {
-		for parameter := range strings.SplitSeq(value, ",") {
-			name, seconds, _ := strings.Cut(strings.TrimSpace(parameter), "=")
-			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
-				announced := time.Duration(n) * time.Second
-				life = min(life, announced-min(keepAliveMargin, announced/2))
-			}
-		}
-	}
-	return life
-}
-
 // release gives a connection back whose exchange was clean: request and response complete, nothing left over.
 func (c *backendConn) release() {
 	c.SetDeadline(time.Time{})
-	now := time.Now()
-	c.idleSince, c.expires = now, now.Add(c.life)
 	s := c.slot
 	c.slot = nil
-	var kept bool
-	var surplus *backendConn
-	if c.br.Buffered() == 0 && c.life > 0 {
-		kept, surplus = c.pool.put(c, now)
-	}
-	if !kept {
-		surplus = c
-	}
-	if surplus != nil {
-		surplus.Close()
+	if c.br.Buffered() > 0 || c.life <= 0 || !c.keep() {
+		c.Close()
 	}
 	s.free()
+}
+
+// keep has the connection wait for its next request, watched, and reports whether it does.
+func (c *backendConn) keep() bool {
+	c.watched = make(chan struct{})
+	go c.watch()
+	now := time.Now()
+	return c.pool.keep(&kept{conn: c, since: now, expires: now.Add(c.life)}, c.reused, c.firstByteAfter)
 }
 
 // watch waits for the end of an idle connection, or for what nobody asked for.
@@ -259,7 +228,27 @@ func (c *backendConn) watch() {
 	defer close(c.watched)
 	_, err := c.br.Peek(1)
 	c.spoilt = !errors.Is(err, os.ErrDeadlineExceeded)
-	if c.spoilt && c.pool.drop(c) {
+	if c.spoilt && c.pool.dropKept(c) {
+		c.Close()
+	}
+}
+
+// evict closes a connection that was taken out of its pool.
+func (c *backendConn) evict() { go c.Close() }
+
+// take returns the connection that has been idle for the shortest time, which is no longer than maxIdle, and that the backend has not closed; or nil.
+func (p *pool) take(maxIdle time.Duration) *backendConn {
+	for {
+		now := time.Now()
+		k := p.popKept(nil, now, maxIdle)
+		if k == nil {
+			return nil
+		}
+		c := k.conn.(*backendConn)
+		c.reused, c.asked = true, now
+		if c.awake() {
+			return c
+		}
 		c.Close()
 	}
 }
@@ -267,29 +256,10 @@ func (c *backendConn) watch() {
 // awake makes a connection ready that was idle; it reports whether it is still open and has nothing to read: a backend that
 // closed it, or that sent what nobody asked for, has spoilt it.
 func (c *backendConn) awake() bool {
-	if c.watched == nil {
-		return c.quiet()
-	}
 	c.SetReadDeadline(time.Unix(1, 0))
 	<-c.watched
-	c.watched = nil
 	c.SetReadDeadline(time.Time{})
 	return !c.spoilt
-}
-
-func (c *backendConn) quiet() bool {
-	conn := c.Conn
-	if secure, ok := conn.(*tls.Conn); ok {
-		// What is decrypted already the socket does not show.
-		c.SetReadDeadline(time.Unix(1, 0))
-		_, err := c.br.Peek(1)
-		c.SetReadDeadline(time.Time{})
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return false
-		}
-		conn = socketUnder(secure)
-	}
-	return nothingToRead(conn)
 }
 
 // end hands the connection over to a tunnel with what was read of it beyond the response head. The slot stays taken.
@@ -298,4 +268,55 @@ func (c *backendConn) end() tunnel.End {
 	early, _ := c.br.Peek(c.br.Buffered())
 	c.br = nil // a tunnel may live for days
 	return tunnel.End{Conn: c.Conn, Early: append([]byte(nil), early...)}
+}
+
+// awaitTurn is reserve for those who can wait.
+func (a *attempt) awaitTurn(ctx context.Context) (*pool, *slot, error) {
+	type turn struct {
+		pool *pool
+		slot *slot
+		err  error
+	}
+	turns := make(chan turn, 1)
+	p, s, withdraw := a.reserve(func(p *pool, s *slot, err error) { turns <- turn{p, s, err} })
+	if p != nil {
+		return p, s, nil
+	}
+	select {
+	case t := <-turns:
+		return t.pool, t.slot, t.err
+	case <-ctx.Done():
+	}
+	withdraw()
+	select {
+	case t := <-turns:
+		t.slot.free()
+	default:
+	}
+	return nil, nil, context.Cause(ctx)
+}
+
+// conn returns a connection to one of the servers that are left: an idle one, if it has been idle for no longer than maxIdle, or a
+// new one. The caller closes the connection or gives it back with [backendConn.release].
+func (a *attempt) conn(ctx context.Context, timeout, maxIdle time.Duration) (*backendConn, error) {
+	for len(a.left) > 0 && ctx.Err() == nil {
+		p, s, err := a.awaitTurn(ctx)
+		if err != nil {
+			a.errs = append(a.errs, err)
+			break
+		}
+		c, err := p.conn(ctx, timeout, maxIdle, s)
+		if err == nil {
+			return c, nil
+		}
+		s.free()
+		if ctx.Err() == nil && isSilence(err) {
+			p.delay()
+		}
+		a.failed(p, err)
+	}
+	if len(a.errs) == 0 {
+		return nil, context.Cause(ctx)
+	}
+	return nil, a.err()
 }

@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -8,9 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -57,29 +57,6 @@ type clientConn struct {
 	bounded     bool          // the connection has a read deadline of its own instead
 	interrupted chan struct{} // closed while deadline is in the past, and by Close
 }
-
-// origin is where a connection comes from.
-type origin struct {
-	listener *listener
-	remote   netip.AddrPort // who connected, or on whose behalf a PROXY header says it was
-	public   netip.AddrPort // where to, where such a header says so
-	secure   bool           // over TLS
-	// counted says that the connection is one of its client's, of which there may be so many.
-	counted bool
-	// handshake is what the client said of itself in its TLS handshake; nil without TLS.
-	handshake *handshakeInfo
-}
-
-// port is the one that the client connected to.
-func (o *origin) port() string {
-	if o.public.IsValid() {
-		return strconv.Itoa(int(o.public.Port()))
-	}
-	return o.listener.port
-}
-
-// leave counts the connection out when it has ended.
-func (o *origin) leave() { o.listener.server.admission.leave(o) }
 
 func newClientConn(conn net.Conn, from origin) *clientConn {
 	c := &clientConn{Conn: conn, origin: from, interrupted: make(chan struct{}), idleSince: time.Now()}
@@ -150,9 +127,9 @@ func (c *clientConn) refuse(err *headError) error {
 		return os.ErrDeadlineExceeded
 	}
 	c.listener.server.logRefused(c.origin, err)
-	body := fmt.Sprintf("%d %s: %s\n", err.status, http.StatusText(err.status), err.reason)
+	body := fmt.Sprintf("%d %s: %s\n", err.Status, http.StatusText(err.Status), err.Reason)
 	fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		err.status, http.StatusText(err.status), len(body), body)
+		err.Status, http.StatusText(err.Status), len(body), body)
 	return &net.OpError{Op: "read", Err: net.ErrClosed}
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
@@ -20,67 +19,17 @@ type connection struct {
 	client *session.Client
 }
 
-// Requested begins an exchange. What no loop serves is handed to net/http.
+// Requested begins an exchange.
 func (c *connection) Requested(stream session.Stream, r *head.Request) session.Exchange {
 	c.client = stream.(*session.Client)
 	x := &loopExchange{exchange: c.server.newExchange(c.server.ctx, r, c.from), conn: c, client: stream}
-	if !x.begin() {
-		c.handOver()
-		return nil
-	}
+	x.begin()
 	return x
-}
-
-// begin decides what becomes of the request and begins with it. It reports false where no loop can do it.
-func (x *loopExchange) begin() bool {
-	if a := x.answerForChallenge(); a != nil {
-		x.give(a)
-		return true
-	}
-	d := x.decide()
-	switch {
-	case d.action == forwardHTTP:
-		x.tell(d)
-		x.forward(x.location.http, "")
-	case d.action == openTunnel && x.location.Mode == config.ModeTunnel:
-		x.tell(d)
-		x.forward(x.location.websocket, x.in.request.Protocol)
-	case d.action == serveStatic:
-		x.tell(d)
-		x.sendFile()
-	case d.action == openTunnel:
-		return false
-	default:
-		x.tell(d)
-		x.give(x.answerFor(d))
-	}
-	return true
-}
-
-// handOver gives the connection to net/http, with what was read from it.
-func (c *connection) handOver() {
-	read := []byte(c.client.HeadText())
-	conn, ahead := c.client.Take()
-	c.forget(conn.Loop(), c)
-	released, err := conn.Release()
-	if err != nil {
-		c.server.admission.refuse("handing over: "+err.Error(), c.from.remote.Addr())
-		conn.Close()
-		c.from.leave()
-		return
-	}
-	client := newClientConn(released, c.from)
-	client.ahead = append(read, ahead...)
-	there := c.server.tunnels.holdHandover()
-	go func() {
-		defer there()
-		c.server.web.http1.give(client)
-	}()
 }
 
 // Refused logs a head that was refused.
 func (c *connection) Refused(err *head.Error) {
-	c.server.logRefused(c.from, &headError{err.Status, err.Reason})
+	c.server.logRefused(c.from, err)
 }
 
 // Timeouts are those of the configuration that holds now.

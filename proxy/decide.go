@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"wstunnel/internal/config"
@@ -42,7 +44,7 @@ func refusal(status int, reason string) decision {
 func (x *exchange) decide() decision {
 	r := x.in.request
 	if err := checkHead(r); err != nil {
-		return refusal(err.status, err.reason)
+		return refusal(err.Status, err.Reason)
 	}
 	if x.in.returned() {
 		d := refusal(http.StatusLoopDetected, "this request has been here before")
@@ -68,7 +70,7 @@ func (x *exchange) decide() decision {
 	x.location = location
 	switch {
 	case bad != nil:
-		return refusal(bad.status, bad.reason)
+		return refusal(bad.Status, bad.Reason)
 	case location == nil:
 		return refusal(http.StatusNotFound, "no location is configured for this path")
 	case lacksSlash && r.Protocol == "":
@@ -83,35 +85,37 @@ func (x *exchange) decide() decision {
 }
 
 // checkHead refuses what no site is to see.
-func checkHead(r *head.Request) *headError {
+func checkHead(r *head.Request) *head.Error {
 	if r.Major > 1 {
 		if err := checkPseudoHeaders(r); err != nil {
 			return err
 		}
-		if len(r.Fields) > maxFields {
+		if len(r.Fields) > head.MaxFields {
 			return errManyFields
 		}
 	}
 	switch {
 	case !host.Valid(r.Host) && (r.Host != "" || r.AtLeast11()):
-		return badHead("Host is no host name or address")
+		return head.Bad("Host is no host name or address")
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		return &headError{http.StatusMethodNotAllowed, r.Method + " is not served"}
+		return &head.Error{Status: http.StatusMethodNotAllowed, Reason: r.Method + " is not served"}
 	case r.Target == "*" && r.Method != http.MethodOptions:
-		return badHead("request target * is for OPTIONS only")
+		return head.Bad("request target * is for OPTIONS only")
 	case r.HasBody() && r.Protocol != "":
-		return badHead("an upgrade request with a body")
+		return head.Bad("an upgrade request with a body")
 	}
 	return nil
 }
 
+var errManyFields = &head.Error{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: fmt.Sprintf("more than %d header fields", head.MaxFields)}
+
 // checkPseudoHeaders checks what an HTTP/2 request line will be made of (RFC 9113, section 8.3.1).
-func checkPseudoHeaders(r *head.Request) *headError {
+func checkPseudoHeaders(r *head.Request) *head.Error {
 	if other := r.Fields.Get(head.Host); other != "" && !strings.EqualFold(other, r.Host) {
-		return badHead("Host contradicts :authority")
+		return head.Bad("Host contradicts :authority")
 	}
 	if r.Method != http.MethodConnect && r.Target != "*" && !strings.HasPrefix(r.Target, "/") {
-		return badHead(":path %s does not begin with a slash", quoted(r.Target))
+		return head.Bad(":path %s does not begin with a slash", head.Quoted(r.Target))
 	}
 	return checkTarget(r.Method, r.Target)
 }
@@ -172,4 +176,33 @@ func (l *location) decide(r *head.Request) decision {
 		d.hint = "a WebSocket was asked for on a location that has none; if there is a backend for it, write websocket: and its URL in that location"
 	}
 	return d
+}
+
+// checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.
+func checkTarget(method, target string) *head.Error {
+	if !isToken(method) {
+		return head.Bad("method is no token")
+	}
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c == 0x7F || c == '#' {
+			return head.Bad("byte 0x%02x in the request target", c)
+		}
+	}
+	switch {
+	case method == http.MethodConnect, target[:min(1, len(target))] == "/":
+		return nil
+	case target == "*":
+		if method != http.MethodOptions {
+			return head.Bad("request target * is for OPTIONS only")
+		}
+		return nil
+	}
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return head.Bad("request target is neither a path nor an http URL")
+	}
+	if u.User != nil {
+		return head.Bad("user name in the request target")
+	}
+	return nil
 }

@@ -10,14 +10,15 @@
 //	loopexchange_linux.go  one request on a loop, from its head to its log line
 //	loopforward_linux.go   its way to a backend
 //	loopbackend_linux.go   connections to backends on a loop
+//	relay.go       what becomes of an upgrade in `mode: relay`, which internal/relay carries; all others become an internal/tunnel
+//	exchange.go    one request, and what becomes of it
 //	decide.go      request to site, location and what serves it: pure
 //	route.go       which location answers: pure, with path.go
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	answer.go      answers of this front end's own
 //	upstream.go    servers and whose turn it is, with limit.go
-//	pool.go        connections to a server that wait for their next request, with kept.go and backendconn.go
-//	relay.go       WebSocket message by message, for `mode: relay`, with relayconn.go and inflate.go
+//	pool.go        connections to a server that wait for their next request, with kept.go
 //	static.go      a directory, with sources.go, which says what it keeps back, and staticfile.go
 //	fileanswer.go  what a request for a file is answered: pure, with byterange.go and contenttype.go
 //	loopstatic_linux.go  a file on its way to a client of a loop
@@ -26,14 +27,15 @@
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
 //	hints.go       what the operator is told once an hour; httpshint.go is such a case
 //
-// Relays, and everything on systems without event loops, go through net/http:
+// On systems without event loops everything goes through net/http:
 //
+//	doors_portable.go      accepts, with handshake_portable.go
 //	webservers.go  the net/http servers that connections are handed to
 //	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
 //	h2conn.go      the frames an HTTP/2 client sends, watched for floods by h2guard.go
 //	handler.go     an exchange in net/http's hands, with responsewriter.go, nethttp.go and staticresponse.go
-//	forward.go     an HTTP exchange with a backend, with upload.go and response.go
-//	websocket.go   a handshake with a backend and the tunnel that follows
+//	forward.go     an HTTP exchange with a backend, with upload.go, response.go and backendconn.go
+//	websocket_portable.go  a handshake with a backend and the tunnel or relay that follows
 //
 // There are three lifetimes:
 //

@@ -19,8 +19,7 @@ import (
 	"wstunnel/internal/tunnel"
 )
 
-// doors take connections in on the event loops. HTTP/1.x is served there, and every tunnel; what is not is handed to net/http, with the bytes
-// that were read.
+// doors take connections in on the event loops.
 type doors struct {
 	server *Server
 	loops  *reactor.Group
@@ -114,12 +113,9 @@ func (d *doors) forget(loop *reactor.Loop, c closable) {
 	}
 }
 
-// onLoops makes tunnels that net/http has opened run on the same loops.
-func (d *doors) onLoops(opts *tunnel.Options) { opts.Loops = d.loops }
-
 // shutdown closes the connections that nobody has asked for anything on, lets the others have their answers, and waits for these and for the
 // handshakes under way, until ctx is done.
-func (d *doors) shutdown(ctx context.Context) {
+func (d *doors) shutdown(ctx context.Context) error {
 	d.closing.Store(true)
 	for loop, room := range d.rooms {
 		emptied := make(chan struct{})
@@ -140,25 +136,12 @@ func (d *doors) shutdown(ctx context.Context) {
 			}
 		}()
 	}
-	d.server.tunnels.awaitOpening(ctx)
+	return d.server.tunnels.awaitOpening(ctx)
 }
 
-// awaitOpening waits until no tunnel is being opened and no connection handed over, or until ctx is done.
+// awaitOpening waits until no tunnel is being opened, or until ctx is done.
 func (ts *tunnels) awaitOpening(ctx context.Context) error {
-	return ts.awaitThat(ctx, func() bool { return ts.opening+ts.handovers == 0 })
-}
-
-// holdHandover makes awaitOpening wait for a connection that is on its way to net/http, until it is there.
-func (ts *tunnels) holdHandover() (there func()) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	ts.handovers++
-	return func() {
-		ts.mu.Lock()
-		defer ts.mu.Unlock()
-		ts.handovers--
-		ts.change()
-	}
+	return ts.awaitThat(ctx, func() bool { return ts.opening == 0 })
 }
 
 // end stops the loops.

@@ -9,20 +9,19 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"wstunnel/internal/tunnel"
 )
 
 // doors take connections in on goroutines and hand them all to net/http.
 type doors struct {
 	server *Server
+	web    *webServers
 
 	mu       sync.Mutex // guards what follows
 	failures int        // to accept, since the last line about them
 	logged   time.Time  // when that was
 }
 
-func newDoors(s *Server) (*doors, error) { return &doors{server: s}, nil }
+func newDoors(s *Server) (*doors, error) { return &doors{server: s, web: newWebServers(s)}, nil }
 
 func (d *doors) listen(l *listener) (acceptor, error) {
 	return &accepting{doors: d, listener: l, ended: make(chan struct{})}, nil
@@ -95,16 +94,15 @@ func (d *doors) enter(conn net.Conn, l *listener) {
 	case from.secure:
 		l.serveTLS(conn, from)
 	default:
-		d.server.web.http1.give(newClientConn(conn, from))
+		d.web.http1.give(newClientConn(conn, from))
 	}
 }
 
 func (d *doors) takeHTTP1(conn net.Conn, from origin) {
-	d.server.web.http1.give(newClientConn(conn, from))
+	d.web.http1.give(newClientConn(conn, from))
 }
 
-func (d *doors) onLoops(*tunnel.Options) {}
-
-func (d *doors) shutdown(context.Context) {}
+// shutdown waits until all requests are answered, or ctx is done, and closes the connections.
+func (d *doors) shutdown(ctx context.Context) error { return d.web.shutdown(ctx) }
 
 func (d *doors) end() {}

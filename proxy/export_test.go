@@ -7,7 +7,8 @@ func (s *Server) SetCapacity(connections int64) { s.admission.capacity = connect
 
 // SetRelayTimes sets how long a peer may take nothing of what a relay sends it, and how long relays wait for memory.
 func (s *Server) SetRelayTimes(stall, patience time.Duration) {
-	s.relayStall, s.relays.patience = stall, patience
+	s.relayStall, s.relays.Patience = stall, patience
+	s.gen.Store(s.gen.Load()) // which every exchange loads, and so sees what was set before
 }
 
 // KeepNoFilesOpen makes the server read static files piece by piece, as if as many were open as may be.
@@ -38,12 +39,12 @@ func (s *Server) Counts() (c Counts) {
 	s.pools.mu.Lock()
 	for _, p := range s.pools.byKey {
 		p.mu.Lock()
-		c.Idle += len(p.idle) + len(p.kept)
+		c.Idle += len(p.kept)
 		p.mu.Unlock()
 	}
 	s.pools.mu.Unlock()
 	s.tunnels.mu.Lock()
-	c.Opening, c.Live = s.tunnels.opening+s.tunnels.handovers, len(s.tunnels.live)
+	c.Opening, c.Live = s.tunnels.opening, len(s.tunnels.live)
 	s.tunnels.mu.Unlock()
 	s.admission.mu.Lock()
 	c.ByClient = len(s.admission.byClient)

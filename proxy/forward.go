@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -32,23 +34,23 @@ func (x *exchange) forward(w *responseWriter, r *http.Request, u *upstream) {
 	}
 	early := !up.isWhole()
 	clean, err := x.respond(w, resp, u)
-	left := x.detach()
+	left := resp.conn.detach()
 	if err == nil && left && clean && !early && !resp.Close && !out.Close && up.sent() {
 		resp.conn.release()
 		return
 	}
 	resp.conn.Close()
 	if err != nil {
-		x.abort(err)
+		x.abort(w, err)
 	}
 }
 
 // abort ends the client's connection, or its HTTP/2 stream, in the middle of a response: a shortened answer must not look
 // whole. An HTTP/1.0 client, whose answer ends with the connection, can tell by a reset only.
-func (x *exchange) abort(err error) {
+func (x *exchange) abort(w *responseWriter, err error) {
 	x.err = err
-	if x.proto10 {
-		x.client.resetOnClose()
+	if !x.in.request.AtLeast11() {
+		w.client.resetOnClose()
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -69,15 +71,6 @@ func socketUnder(secure *tls.Conn) net.Conn {
 		return wrapped.NetConn()
 	}
 	return conn
-}
-
-// idempotent reports whether a request can be sent again after a connection broke under it (RFC 9110, section 9.2.2).
-func idempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
 }
 
 // roundTrip sends the request and reads the response head. A kept-alive connection that proves stale is replaced
@@ -101,7 +94,7 @@ func (x *exchange) roundTrip(w *responseWriter, r *http.Request, u *upstream, ou
 		if err == nil {
 			return resp, up, nil
 		}
-		x.detach()
+		conn.detach()
 		conn.Close()
 		if !conn.reused && !conn.answered {
 			err = conn.pool.diagnose(r.Context(), err)
@@ -119,14 +112,11 @@ func isStale(err error) bool {
 	return err == io.EOF || errors.As(err, &timeout) && !timeout.Timeout()
 }
 
-// attach ends the backend's part when the client goes away; detach undoes it, and reports whether the
-// connection was left alone.
+// attach ends the backend's part when the client goes away.
 func (x *exchange) attach(ctx context.Context, conn *backendConn) {
 	x.backend = conn.pool.address
-	x.stopCancel = context.AfterFunc(ctx, func() { conn.Close() })
+	conn.detach = context.AfterFunc(ctx, func() { conn.Close() })
 }
-
-func (x *exchange) detach() bool { return x.stopCancel() }
 
 // exchangeHeads sends the request on a connection, its body in the background, and reads heads until the one that
 // counts. 1xx heads go on to the client as they come (RFC 9110, section 15.2).
@@ -243,7 +233,10 @@ const (
 // spliceBody moves what it can of a long body between two plain connections, and leaves the rest to the caller.
 func (x *exchange) spliceBody(w *responseWriter, conn *backendConn, body *exactBody) error {
 	src, ok := conn.Conn.(*net.TCPConn)
-	if _, plain := x.client.Conn.(*net.TCPConn); !ok || !plain || x.protoMajor != 1 || body.left < spliceMin {
+	if !ok || w.client == nil || body.left < spliceMin {
+		return nil
+	}
+	if _, plain := w.client.Conn.(*net.TCPConn); !plain {
 		return nil
 	}
 	defer conn.SetReadDeadline(time.Time{})

@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -5,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"wstunnel/internal/head"
 )
 
 // maxRequestHead bounds a request's head: the request line and all header lines.
@@ -133,7 +137,7 @@ func lineEnd(p []byte, from int) int { return from + bytes.IndexByte(p[from:], '
 func (f *requestFraming) endHead(before int, whole bool) *headError {
 	if !whole {
 		if len(f.line) > maxRequestHead {
-			return &headError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("request head above %d bytes", maxRequestHead)}
+			return &headError{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: fmt.Sprintf("request head above %d bytes", maxRequestHead)}
 		}
 		return checkBeginning(f.line, before)
 	}
@@ -217,10 +221,10 @@ func parseChunkLine(line []byte) (uint64, error) {
 		size, ext, digits = size<<4|uint64(d), ext[1:], digits+1
 	}
 	if digits == 0 || digits > 15 {
-		return 0, fmt.Errorf("%w: chunk size %s", errChunk, quoted(string(text)))
+		return 0, fmt.Errorf("%w: chunk size %s", errChunk, head.Quoted(string(text)))
 	}
 	if !validExtensions(ext) {
-		return 0, fmt.Errorf("%w: chunk extension %s", errChunk, quoted(string(ext)))
+		return 0, fmt.Errorf("%w: chunk extension %s", errChunk, head.Quoted(string(ext)))
 	}
 	return size, nil
 }
@@ -314,14 +318,4 @@ func trailersEnd(p []byte, from int) int {
 		return 1
 	}
 	return headEnd(p, from)
-}
-
-func hexDigit(c byte) (byte, bool) {
-	switch {
-	case isDigit(c):
-		return c - '0', true
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return c | 0x20 - 'a' + 10, true
-	}
-	return 0, false
 }

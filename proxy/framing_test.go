@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -8,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"wstunnel/internal/head"
 )
 
 const hostLine = "Host: a\r\n"
@@ -41,11 +45,11 @@ func TestCheckRequestHead(t *testing.T) {
 		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: chunked, gzip\r\n", 400, bodyFraming{}},
 		{"GET / HTTP/1.1\r\nHost:\r\n", 400, bodyFraming{}},
 		{"GET / HTTP/1.0\r\nHost: \r\n", 400, bodyFraming{}},
-		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("X: y\r\n", maxFields-1), 0, bodyFraming{}},
-		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("X: y\r\n", maxFields), 431, bodyFraming{}},
-		{"GET / HTTP/1.1\r\n" + hostLine + "Connection: x" + strings.Repeat(",y", maxConnectionTokens-1) + "\r\n", 0, bodyFraming{}},
-		{"GET / HTTP/1.1\r\n" + hostLine + "Connection: x" + strings.Repeat(",y", maxConnectionTokens) + "\r\n", 400, bodyFraming{}},
-		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("Connection: x\r\n", maxConnectionTokens+1), 400, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("X: y\r\n", head.MaxFields-1), 0, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("X: y\r\n", head.MaxFields), 431, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + "Connection: x" + strings.Repeat(",y", head.MaxConnectionTokens-1) + "\r\n", 0, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + "Connection: x" + strings.Repeat(",y", head.MaxConnectionTokens) + "\r\n", 400, bodyFraming{}},
+		{"GET / HTTP/1.1\r\n" + hostLine + strings.Repeat("Connection: x\r\n", head.MaxConnectionTokens+1), 400, bodyFraming{}},
 		{"POST / HTTP/1.1\r\n" + hostLine + "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", 400, bodyFraming{}},
 		{"POST / HTTP/1.0\r\n" + hostLine + "Transfer-Encoding: chunked\r\n", 400, bodyFraming{}},
 	}
@@ -53,7 +57,7 @@ func TestCheckRequestHead(t *testing.T) {
 		got, err := checkRequestHead([]byte(tt.head + "\r\n"))
 		status := 0
 		if err != nil {
-			status = err.status
+			status = err.Status
 		}
 		if status != tt.status || status == 0 && got != tt.want {
 			t.Errorf("%q: %+v, %v; want %+v, %d", tt.head, got, err, tt.want, tt.status)

@@ -1,45 +1,17 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
-	"context"
 	"fmt"
-	"net"
+	"maps"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"slices"
-	"strings"
-	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/ws"
 )
-
-// exchange is one request, and what becomes of it.
-type exchange struct {
-	server     *Server
-	gen        *generation
-	from       origin
-	client     *clientConn
-	ctx        context.Context
-	start      time.Time
-	protoMajor int
-	proto10    bool
-
-	in       inbound
-	site     *site
-	location *location
-	backend  string // the address that was used
-	slot     *slot  // the right to that connection, once it is a tunnel's; nil where there is no limit
-
-	stopCancel func() bool // see attach
-
-	status int   // that was answered; 0 for none
-	sent   int64 // bytes of the answer's body
-
-	err        error // what went wrong, for the log
-	clientGone bool
-	tunnelled  bool // a tunnel logs for itself
-}
 
 // ServeHTTP answers one request of any protocol version.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -52,7 +24,6 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	w := newResponseWriter(rw, r, client)
 	x := s.newExchange(r.Context(), headOf(r), client.origin)
-	x.client = client
 	defer w.sendHeld()
 	defer func() {
 		x.status, x.sent = w.status, w.written
@@ -76,27 +47,10 @@ func (x *exchange) recover() {
 	panic(http.ErrAbortHandler)
 }
 
-func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) *exchange {
-	x := &exchange{
-		server: s, gen: s.gen.Load(), from: from, ctx: ctx,
-		start: time.Now(), protoMajor: r.Major, proto10: !r.AtLeast11(),
-	}
-	peer := from.remote.Addr()
-	x.in = inbound{
-		request: r, target: r.Target,
-		peer: peer, client: peer, secure: from.secure, port: from.port(),
-		trusted: x.gen.trusts(peer), loopID: s.loopID,
-	}
-	if x.in.trusted {
-		x.in.client = x.gen.clientOf(peer, r.Fields.Joined(head.XForwardedFor))
-	}
-	return x
-}
-
 // serve answers the request in the way that was decided for it.
 func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
-		if !x.client.handled() {
+		if !w.client.handled() {
 			x.send(w, x.answerFor(refusal(http.StatusBadRequest, "request framing is ambiguous")))
 			return
 		}
@@ -132,29 +86,23 @@ func (x *exchange) serve(w *responseWriter, r *http.Request) {
 	}
 }
 
-// trusts reports whether an address is one of trusted_proxies.
-func (g *generation) trusts(addr netip.Addr) bool {
-	return slices.ContainsFunc(g.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+// headOf returns the head of a request that net/http has parsed.
+func headOf(r *http.Request) *head.Request {
+	h := &head.Request{
+		Method: r.Method, Target: r.RequestURI, Host: r.Host, Major: r.ProtoMajor, Minor: r.ProtoMinor,
+		Fields: fieldsOf(r.Header), Length: r.ContentLength,
+	}
+	if ws.WantsUpgrade(r) {
+		h.Protocol = "websocket"
+	}
+	return h
 }
 
-// clientOf walks X-Forwarded-For from its end, past the proxies that are trusted, to the address that the last
-// of them saw.
-func (g *generation) clientOf(peer netip.Addr, forwardedFor string) netip.Addr {
-	chain := strings.Split(forwardedFor, ",")
-	client := peer
-	for _, hop := range slices.Backward(chain) {
-		hop = strings.TrimSpace(hop)
-		if host, _, err := net.SplitHostPort(hop); err == nil {
-			hop = host
-		}
-		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
-		if err != nil {
-			break
-		}
-		client = addr.Unmap()
-		if !g.trusts(client) {
-			break
-		}
+// namesOf returns the names of a header as fields without values.
+func namesOf(h http.Header) head.Fields {
+	fields := make(head.Fields, 0, len(h))
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		fields = append(fields, head.Field{Name: name, ID: head.IDOf(name)})
 	}
-	return client
+	return fields
 }

@@ -37,7 +37,7 @@ func (l *listener) serveTLS(conn net.Conn, from origin) {
 	}
 	from.handshake = handshakeInfoOf(state)
 	if state.NegotiatedProtocol == "h2" {
-		s.web.http2.give(newH2Conn(newClientConn(secure, from)))
+		s.doors.web.http2.give(newH2Conn(newClientConn(secure, from)))
 		return
 	}
 	s.doors.takeHTTP1(secure, from)

@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -9,29 +11,15 @@ import (
 	"strconv"
 	"strings"
 
+	"wstunnel/internal/head"
 	"wstunnel/internal/host"
 	"wstunnel/internal/ws"
 )
 
 // headError is a request head that is refused, with the status that says so.
-type headError struct {
-	status int
-	reason string
-}
+type headError = head.Error
 
-func (e *headError) Error() string { return e.reason }
-
-func badHead(format string, args ...any) *headError {
-	return &headError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-// Limits on what a head may hold, so that the work on it stays in proportion to its length.
-const (
-	maxFields           = 1000
-	maxConnectionTokens = 100
-)
-
-var errManyFields = &headError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("more than %d header fields", maxFields)}
+func badHead(format string, args ...any) *headError { return head.Bad(format, args...) }
 
 // bodyFraming is how the end of a request's body is found (RFC 9112, section 6).
 type bodyFraming struct {
@@ -122,38 +110,9 @@ func checkRequestLine(line []byte) (target string, minor int, err *headError) {
 		return "", 0, badHead("malformed HTTP version")
 	}
 	if digits[0] != '1' {
-		return "", 0, &headError{http.StatusHTTPVersionNotSupported, "HTTP version is not 1.x"}
+		return "", 0, &headError{Status: http.StatusHTTPVersionNotSupported, Reason: "HTTP version is not 1.x"}
 	}
 	return target, int(digits[2] - '0'), checkTarget(method, target)
-}
-
-// checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.
-func checkTarget(method, target string) *headError {
-	if !isToken(method) {
-		return badHead("method is no token")
-	}
-	for i := range len(target) {
-		if c := target[i]; c <= ' ' || c == 0x7F || c == '#' {
-			return badHead("byte 0x%02x in the request target", c)
-		}
-	}
-	switch {
-	case method == http.MethodConnect, target[:min(1, len(target))] == "/":
-		return nil
-	case target == "*":
-		if method != http.MethodOptions {
-			return badHead("request target * is for OPTIONS only")
-		}
-		return nil
-	}
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return badHead("request target is neither a path nor an http URL")
-	}
-	if u.User != nil {
-		return badHead("user name in the request target")
-	}
-	return nil
 }
 
 // headFields are the header fields of a request head that say where it goes and where it ends.
@@ -164,7 +123,7 @@ type headFields struct {
 }
 
 func (f *headFields) add(line []byte) *headError {
-	if f.count++; f.count > maxFields {
+	if f.count++; f.count > head.MaxFields {
 		return errManyFields
 	}
 	if line[0] == ' ' || line[0] == '\t' {
@@ -176,11 +135,11 @@ func (f *headFields) add(line []byte) *headError {
 	}
 	name := string(line[:colon])
 	if !isToken(name) {
-		return badHead("header name %s is no token", quoted(name))
+		return badHead("header name %s is no token", head.Quoted(name))
 	}
 	for _, c := range line[colon+1:] {
 		if c < ' ' && c != '\t' || c == 0x7F {
-			return badHead("byte 0x%02x in the value of header %s", c, quoted(name))
+			return badHead("byte 0x%02x in the value of header %s", c, head.Quoted(name))
 		}
 	}
 	value := strings.Trim(string(line[colon+1:]), " \t")
@@ -201,14 +160,14 @@ func (f *headFields) add(line []byte) *headError {
 
 func (f *headFields) checkHost(target string, minor int) *headError {
 	switch {
-	case tokenCount(f.connections) > maxConnectionTokens:
-		return badHead("more than %d names in Connection", maxConnectionTokens)
+	case tokenCount(f.connections) > head.MaxConnectionTokens:
+		return badHead("more than %d names in Connection", head.MaxConnectionTokens)
 	case len(f.hosts) > 1:
 		return badHead("%d Host headers", len(f.hosts))
 	case len(f.hosts) == 0 && minor > 0:
 		return badHead("no Host header")
 	case len(f.hosts) == 1 && !host.Valid(f.hosts[0]):
-		return badHead("Host %s is no host name or address", quoted(f.hosts[0]))
+		return badHead("Host %s is no host name or address", head.Quoted(f.hosts[0]))
 	}
 	if strings.HasPrefix(target, "/") {
 		return nil
@@ -218,10 +177,10 @@ func (f *headFields) checkHost(target string, minor int) *headError {
 		return nil
 	}
 	if !host.Valid(u.Host) {
-		return badHead("host %s in the request target is no host name or address", quoted(u.Host))
+		return badHead("host %s in the request target is no host name or address", head.Quoted(u.Host))
 	}
 	if len(f.hosts) == 1 && host.Authority(u.Scheme, f.hosts[0]) != host.Authority(u.Scheme, u.Host) {
-		return badHead("Host %s contradicts the request target's %s", quoted(f.hosts[0]), quoted(u.Host))
+		return badHead("Host %s contradicts the request target's %s", head.Quoted(f.hosts[0]), head.Quoted(u.Host))
 	}
 	return nil
 }
@@ -241,7 +200,7 @@ func (f *headFields) framing(minor int) (bodyFraming, *headError) {
 	case len(f.lengths) == 1:
 		n, err := parseContentLength(f.lengths[0])
 		if err != nil {
-			return bodyFraming{}, badHead("Content-Length %s is no number", quoted(f.lengths[0]))
+			return bodyFraming{}, badHead("Content-Length %s is no number", head.Quoted(f.lengths[0]))
 		}
 		return bodyFraming{length: n}, nil
 	}
@@ -256,11 +215,11 @@ func checkCodings(values []string) *headError {
 	for i, coding := range codings {
 		coding = strings.Trim(coding, " \t")
 		if isLast := i == len(codings)-1; !isToken(coding) || strings.EqualFold(coding, "chunked") != isLast {
-			return badHead("Transfer-Encoding %s does not end in chunked, once", quoted(written))
+			return badHead("Transfer-Encoding %s does not end in chunked, once", head.Quoted(written))
 		}
 	}
 	if len(codings) > 1 {
-		return &headError{http.StatusNotImplemented, "transfer coding " + quoted(written) + " is more than chunked"}
+		return &headError{Status: http.StatusNotImplemented, Reason: "transfer coding " + head.Quoted(written) + " is more than chunked"}
 	}
 	return nil
 }
@@ -285,21 +244,21 @@ func parseContentLength(s string) (uint64, error) {
 // checkResponseHead checks a backend's raw response head for what a client must never be handed
 // on: control bytes, and lengths that contradict each other. Lines may end in a bare LF, as those of hand-written
 // servers do. It returns the values of Connection.
-func checkResponseHead(head []byte) (connection []string, err error) {
+func checkResponseHead(raw []byte) (connection []string, err error) {
 	var lengths, codings int
-	for i, line := range bytes.Split(bytes.TrimRight(head, "\r\n"), []byte("\n")) {
+	for i, line := range bytes.Split(bytes.TrimRight(raw, "\r\n"), []byte("\n")) {
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		for _, c := range line {
 			if c < ' ' && c != '\t' || c == 0x7F {
 				return nil, fmt.Errorf("byte 0x%02x in line %d of the response head", c, i+1)
 			}
 		}
-		if i > maxFields {
-			return nil, fmt.Errorf("the response has more than %d header fields", maxFields)
+		if i > head.MaxFields {
+			return nil, fmt.Errorf("the response has more than %d header fields", head.MaxFields)
 		}
 		if i == 0 {
 			if !bytes.HasPrefix(line, []byte("HTTP/1.")) {
-				return nil, fmt.Errorf("the response begins with %s, not with HTTP/1.x", quoted(string(line)))
+				return nil, fmt.Errorf("the response begins with %s, not with HTTP/1.x", head.Quoted(string(line)))
 			}
 			continue
 		}
@@ -319,50 +278,16 @@ func checkResponseHead(head []byte) (connection []string, err error) {
 			connection = append(connection, string(bytes.TrimSpace(value)))
 		}
 	}
-	if codings > 0 && bytes.HasPrefix(head, []byte("HTTP/1.0")) {
+	if codings > 0 && bytes.HasPrefix(raw, []byte("HTTP/1.0")) {
 		return nil, errors.New("Transfer-Encoding in an HTTP/1.0 response")
 	}
 	if lengths > 1 || codings > 1 || lengths > 0 && codings > 0 {
 		return nil, fmt.Errorf("the response has %d Content-Length and %d Transfer-Encoding headers", lengths, codings)
 	}
-	if tokenCount(connection) > maxConnectionTokens {
-		return nil, fmt.Errorf("the response has more than %d names in Connection", maxConnectionTokens)
+	if tokenCount(connection) > head.MaxConnectionTokens {
+		return nil, fmt.Errorf("the response has more than %d names in Connection", head.MaxConnectionTokens)
 	}
 	return connection, nil
 }
 
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokenBytes[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
-
 func isTokenByte(c byte) bool { return tokenBytes[c] }
-
-// tokenBytes are those of RFC 9110, section 5.6.2.
-var tokenBytes = byteSet("!#$%&'*+-.^_`|~")
-
-// byteSet is the set of all letters, digits and marks.
-func byteSet(marks string) (set [256]bool) {
-	for c := range set {
-		set[c] = isAlphanumeric(byte(c)) || strings.IndexByte(marks, byte(c)) >= 0
-	}
-	return set
-}
-
-func isAlphanumeric(c byte) bool {
-	return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'z'
-}
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-// quoted shows a peer's words in a message without letting them flood the log.
-func quoted(s string) string {
-	if len(s) > 60 {
-		s = s[:60] + "..."
-	}
-	return strconv.Quote(s)
-}

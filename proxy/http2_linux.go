@@ -36,13 +36,13 @@ func (d *doors) openHTTP2(c *reactor.Conn, from origin) {
 // Requested begins an exchange.
 func (m *multiplexed) Requested(stream session.Stream, r *head.Request) session.Exchange {
 	x := &loopExchange{exchange: m.server.newExchange(m.server.ctx, r, m.from), client: stream}
-	x.begin() // no request over HTTP/2 asks for what no loop does: a tunnel in mode relay
+	x.begin()
 	return x
 }
 
 // Refused logs a head that was refused, or why the connection was cut.
 func (m *multiplexed) Refused(err *head.Error) {
-	m.server.logRefused(m.from, &headError{err.Status, err.Reason})
+	m.server.logRefused(m.from, err)
 }
 
 // Timeouts are those of the configuration that holds now.

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"net"
+	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +45,29 @@ func (l *listener) Close() error {
 	l.Stop()
 	return l.Listener.Close()
 }
+
+// origin is where a connection comes from.
+type origin struct {
+	listener *listener
+	remote   netip.AddrPort // who connected, or on whose behalf a PROXY header says it was
+	public   netip.AddrPort // where to, where such a header says so
+	secure   bool           // over TLS
+	// counted says that the connection is one of its client's, of which there may be so many.
+	counted bool
+	// handshake is what the client said of itself in its TLS handshake; nil without TLS.
+	handshake *handshakeInfo
+}
+
+// port is the one that the client connected to.
+func (o *origin) port() string {
+	if o.public.IsValid() {
+		return strconv.Itoa(int(o.public.Port()))
+	}
+	return o.listener.port
+}
+
+// leave counts the connection out when it has ended.
+func (o *origin) leave() { o.listener.server.admission.leave(o) }
 
 func looksLikeHTTP(begin [5]byte) bool {
 	switch string(begin[:]) {

@@ -11,9 +11,11 @@ import (
 	"os"
 	"time"
 
+	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/relay"
 	"wstunnel/internal/session"
 	"wstunnel/internal/tunnel"
 )
@@ -51,6 +53,26 @@ type loopExchange struct {
 
 // maxHeld bounds what is held of a body while there is no backend to take it.
 const maxHeld = 64 << 10
+
+// begin decides what becomes of the request, and begins with it.
+func (x *loopExchange) begin() {
+	if a := x.answerForChallenge(); a != nil {
+		x.give(a)
+		return
+	}
+	d := x.decide()
+	x.tell(d)
+	switch d.action {
+	case forwardHTTP:
+		x.forward(x.location.http, "")
+	case openTunnel:
+		x.forward(x.location.websocket, x.in.request.Protocol)
+	case serveStatic:
+		x.sendFile()
+	default:
+		x.give(x.answerFor(d))
+	}
+}
 
 // give gives an answer of this front end's own, and ends the exchange.
 func (x *loopExchange) give(a *answer) {
@@ -293,22 +315,39 @@ func (x *loopExchange) repeatable() bool {
 	return !x.in.request.HasBody() && idempotent(x.in.request.Method)
 }
 
-// switched checks a 101 and opens the tunnel.
+// switched checks a 101 and joins both ends.
 func (x *loopExchange) switched(r *head.Response) {
 	if err := x.checkSwitching(r.Fields); err != nil {
 		x.fail(x.wrapHandshake(err))
 		return
 	}
+	relayed := x.location.Mode == config.ModeRelay
+	if relayed {
+		if err := relay.CheckRequest(x.in.request.Fields); err != nil {
+			x.leaveServer()
+			x.giveLast(textAnswer(http.StatusBadRequest, err.Error()))
+			return
+		}
+	}
 	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.target)
 	backend, backendEarly := x.backend.take()
 	x.backend = nil
-	conn, early := x.conn.client.Take()
+	client, early := x.conn.client.Take()
 	early = append(x.held, early...)
-	x.conn.forget(conn.Loop(), x.conn)
+	x.conn.forget(client.Loop(), x.conn)
+	if relayed {
+		x.relay(session.NewBridge(client, early), session.NewBridge(backend, backendEarly), fields, x.finish)
+		return
+	}
+	x.join(client, backend, early, backendEarly, fields)
+}
+
+// join answers the client and makes a tunnel of both ends.
+func (x *loopExchange) join(client, backend *reactor.Conn, early, backendEarly []byte, fields head.Fields) {
 	defer func() {
 		if !x.tunnelled {
 			backend.Close()
-			conn.Close()
+			client.Close()
 			x.from.leave()
 		}
 		x.finish()
@@ -316,13 +355,13 @@ func (x *loopExchange) switched(r *head.Response) {
 	answer := http1.AppendStatus(make([]byte, 0, 512), http.StatusSwitchingProtocols)
 	answer = append(answer, "Upgrade: websocket\r\nConnection: Upgrade\r\n"...)
 	answer = append(http1.AppendFields(answer, fields, false), "\r\n"...)
-	if err := conn.Write(answer); err != nil {
+	if err := client.Write(answer); err != nil {
 		x.err, x.clientGone = err, true
 		return
 	}
 	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
 	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
 		x.tunnelled, x.slot = true, nil // the slot is the tunnel's
-		return tunnel.Join(conn, backend, early, backendEarly, options, done)
+		return tunnel.Join(client, backend, early, backendEarly, options, done)
 	})
 }

@@ -193,3 +193,39 @@ func splitTarget(target string) (path, query string) {
 	}
 	return path, query
 }
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case isDigit(c):
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// byteSet is the set of all letters, digits and marks.
+func byteSet(marks string) (set [256]bool) {
+	for c := range set {
+		set[c] = isAlphanumeric(byte(c)) || strings.IndexByte(marks, byte(c)) >= 0
+	}
+	return set
+}
+
+func isAlphanumeric(c byte) bool {
+	return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'z'
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		if !tokenBytes[s[i]] {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// tokenBytes are those of RFC 9110, section 5.6.2.
+var tokenBytes = byteSet("!#$%&'*+-.^_`|~")

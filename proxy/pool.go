@@ -2,9 +2,13 @@ package proxy
 
 import (
 	"container/list"
-	"slices"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -20,11 +24,11 @@ const (
 	// freshConn is how long a connection may have been idle to carry a request that can't be sent twice: the
 	// backend may be closing it at this moment.
 	freshConn = 2 * time.Second
-	// watchAfter is how long a connection is idle before somebody watches whether the backend closes it.
-	watchAfter = 50 * time.Millisecond
+	// surplusLife is how long a connection is kept beyond the configured number.
+	surplusLife = 50 * time.Millisecond
 	// longestPatience is how long a request waits for a new connection's first byte at most before idle ones are in its way.
 	longestPatience = 50 * time.Millisecond
-	// mostIdle is how many connections are kept at a moment, of which those above the configured number are closed after watchAfter: a
+	// mostIdle is how many connections are kept at a moment, of which those above the configured number are closed after surplusLife: a
 	// busy server's come and go.
 	mostIdle = 128
 	// delayFor is how long a server that did not answer is tried after the others.
@@ -46,12 +50,11 @@ type pool struct {
 	fastCGIAsked atomic.Int64 // when that was
 
 	mu      sync.Mutex
-	idle    []*backendConn // oldest first
-	kept    []*kept        // those of event loops, oldest first
-	waiting list.List      // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
-	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
-	timer   *time.Timer    // for tend
-	due     time.Time      // when it comes; zero if it does not
+	kept    []*kept       // oldest first
+	waiting list.List     // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
+	pace    time.Duration // from a request on a kept connection to its first byte, smoothed
+	timer   *time.Timer   // for tend
+	due     time.Time     // when it comes; zero if it does not
 	retired bool
 }
 
@@ -71,7 +74,7 @@ func (p *pool) await() *list.Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if len(p.idle)+len(p.kept) > 0 {
+	if len(p.kept) > 0 {
 		p.tendAt(now.Add(p.patience()))
 	}
 	return p.waiting.PushBack(now)
@@ -111,101 +114,18 @@ func (p *pool) owesRoom(now time.Time) bool {
 	return true
 }
 
-// take returns the connection that has been idle for the shortest time, which is no longer than maxIdle, and that the backend has not closed; or nil.
-func (p *pool) take(maxIdle time.Duration) *backendConn {
-	for {
-		c := p.pop(maxIdle)
-		if c == nil || c.awake() {
-			return c
-		}
-		c.Close()
-	}
-}
-
-func (p *pool) pop(maxIdle time.Duration) *backendConn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := len(p.idle)
-	if n == 0 {
-		return nil
-	}
-	c := p.idle[n-1]
-	now := time.Now()
-	if now.Sub(c.idleSince) > maxIdle || now.After(c.expires) {
-		return nil
-	}
-	p.idle[n-1] = nil
-	p.idle = p.idle[:n-1]
-	c.reused, c.asked = true, now
-	return c
-}
-
-// put keeps a connection for the next request, and reports whether it did. surplus is one that had to go for it.
-func (p *pool) put(c *backendConn, now time.Time) (kept bool, surplus *backendConn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c.reused {
-		p.pace += (min(c.firstByteAfter, longestPatience) - p.pace) / 8
-	}
-	if p.retired || p.keepAlive == 0 || p.owesRoom(now) {
-		return false, nil
-	}
-	if len(p.idle)+len(p.kept) >= max(p.keepAlive, mostIdle) {
-		if len(p.idle) == 0 {
-			return false, nil
-		}
-		surplus = p.idle[0]
-		p.idle = slices.Delete(p.idle, 0, 1)
-	}
-	p.idle = append(p.idle, c)
-	next := now.Add(watchAfter)
-	if longest := p.waiting.Front(); longest != nil {
-		next = longest.Value.(time.Time).Add(p.patience())
-	}
-	p.tendAt(next)
-	return true, surplus
-}
-
-// drop forgets an idle connection, and reports whether it was one.
-func (p *pool) drop(c *backendConn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := slices.Index(p.idle, c)
-	if i >= 0 {
-		p.idle = slices.Delete(p.idle, i, i+1)
-	}
-	return i >= 0
-}
-
 // closeOldest closes the connection that has been idle the longest, and reports whether there was one.
 func (p *pool) closeOldest() bool {
-	closed := p.shrink(func(idle int) int { return min(1, idle) })
-	return closed > 0
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.evictOldest(1) > 0
 }
 
 // keepAtMost closes the oldest connections beyond n.
 func (p *pool) keepAtMost(n int) {
-	p.shrink(func(idle int) int { return max(0, idle-n) })
-}
-
-// shrink closes as many of the oldest connections as count says.
-func (p *pool) shrink(count func(idle int) int) int {
 	p.mu.Lock()
-	n := count(len(p.idle) + len(p.kept))
-	own := min(n, len(p.idle))
-	closing := slices.Clone(p.idle[:own])
-	p.idle = slices.Delete(p.idle, 0, own)
-	rest := n - own
-	p.evictKept(func(*kept) bool { rest--; return rest >= 0 })
-	p.mu.Unlock()
-	closeAll(closing)
-	return n
-}
-
-func closeAll(conns []*backendConn) {
-	for _, c := range conns {
-		c.Close()
-	}
+	defer p.mu.Unlock()
+	p.evictOldest(len(p.kept) - n)
 }
 
 // tendAt makes tend come at a time, if it does not come earlier. It is called with mu held.
@@ -221,55 +141,30 @@ func (p *pool) tendAt(at time.Time) {
 	}
 }
 
-// tend closes idle connections whose time is up, that are too many or in the way, has those watched that have been idle for a while, and
-// comes again when there is more of this to do.
+// tend closes idle connections whose time is up, that are too many or in the way, and comes again when there is more of this to do.
 func (p *pool) tend() {
-	closing := p.sortOut(time.Now())
-	closeAll(closing)
-}
-
-func (p *pool) sortOut(now time.Time) (closing []*backendConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
 	p.due = time.Time{}
-	surplus := len(p.idle) + len(p.kept) - p.keepAlive
-	goes := func(since, expires time.Time) bool {
-		if tooMany := surplus > 0 && now.Sub(since) >= watchAfter; now.Before(expires) && !tooMany && !p.owesRoom(now) {
+	surplus := len(p.kept) - p.keepAlive
+	p.evict(func(k *kept) bool {
+		if tooMany := surplus > 0 && now.Sub(k.since) >= surplusLife; now.Before(k.expires) && !tooMany && !p.owesRoom(now) {
 			return false
 		}
 		surplus--
 		return true
-	}
-	p.evictKept(func(k *kept) bool { return goes(k.since, k.expires) })
-	p.idle = slices.DeleteFunc(p.idle, func(c *backendConn) bool {
-		if !goes(c.idleSince, c.expires) {
-			return false
-		}
-		closing = append(closing, c)
-		return true
 	})
-	for _, c := range p.idle {
-		if c.watched == nil && now.Sub(c.idleSince) >= watchAfter {
-			c.watched = make(chan struct{})
-			go c.watch()
-		}
-		if c.watched == nil {
-			p.tendAt(c.idleSince.Add(watchAfter))
-		} else {
-			p.tendAt(c.expires)
-		}
-	}
 	for _, k := range p.kept {
 		if surplus > 0 {
-			p.tendAt(k.since.Add(watchAfter))
+			p.tendAt(k.since.Add(surplusLife))
 		} else {
 			p.tendAt(k.expires)
 		}
 	}
-	if longest := p.waiting.Front(); longest != nil && len(p.idle)+len(p.kept) > 0 {
+	if longest := p.waiting.Front(); longest != nil && len(p.kept) > 0 {
 		p.tendAt(longest.Value.(time.Time).Add(p.patience()))
 	}
-	return closing
 }
 
 func (p *pool) retire() {
@@ -280,4 +175,22 @@ func (p *pool) retire() {
 	}
 	p.mu.Unlock()
 	p.keepAtMost(0)
+}
+
+// tlsConfig is that of the handshake with the server.
+func (p *pool) tlsConfig() *tls.Config {
+	return &tls.Config{
+		ServerName:         p.serverName,
+		RootCAs:            p.roots,
+		InsecureSkipVerify: !p.verify, // `tls_verify: false`
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+	}
+}
+
+// isSilence reports an error of a server that said nothing: it let the time go by, or closed the connection before a byte came.
+func isSilence(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() ||
+		errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

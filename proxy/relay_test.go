@@ -51,7 +51,7 @@ func awaitRelaysEnd(t *testing.T, f *front) {
 	stacks := make([]byte, 1<<20)
 	await(t, "the end of the relay's goroutines", func() bool {
 		all := string(stacks[:runtime.Stack(stacks, true)])
-		return !strings.Contains(all, "websocketproxy") && !strings.Contains(all, "relayConn")
+		return !strings.Contains(all, "websocketproxy") && !strings.Contains(all, "internal/relay.")
 	})
 }
 
@@ -221,7 +221,7 @@ func awaitStall(t *testing.T) {
 	stacks, held := make([]byte, 1<<20), 0
 	await(t, "the client's stall", func() bool {
 		all := string(stacks[:runtime.Stack(stacks, true)])
-		if strings.Contains(all, "relayConn).Write") {
+		if strings.Contains(all, "relay.(*endpoint).Write") {
 			held++
 		} else {
 			held = 0

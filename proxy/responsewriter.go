@@ -1,3 +1,5 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
@@ -7,6 +9,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/head"
 )
 
 // responseWriter notes what was answered, for the log, and bounds how long the client may take over it.
@@ -149,4 +153,36 @@ func (w *responseWriter) informational(r *http.Request, resp *backendResponse) {
 	w.WriteHeader(resp.StatusCode)
 	clear(h)
 	maps.Copy(h, own)
+}
+
+// send gives an answer through net/http.
+func (x *exchange) send(w *responseWriter, a *answer) {
+	h := w.Header()
+	for _, f := range a.fields {
+		switch {
+		case f.ID != head.Upgrade:
+			h[f.Name] = []string{f.Value}
+		case x.in.request.Major == 1: // HTTP/2 knows no Upgrade header (RFC 9113, section 8.2.2)
+			x.offerWebSocket(w)
+		}
+	}
+	if a.close && x.in.request.Major == 1 {
+		h.Set("Connection", "close")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	w.WriteHeader(a.status)
+	io.WriteString(w, a.body)
+}
+
+// answer sends a short text of this front end's own through net/http.
+func (x *exchange) answer(w *responseWriter, status int, reason string) {
+	x.send(w, textAnswer(status, reason))
+}
+
+// offerWebSocket names the protocol that a 426 asks for (RFC 9110, section 15.5.22).
+func (x *exchange) offerWebSocket(w *responseWriter) {
+	if x.in.request.Major == 1 {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Add("Connection", "Upgrade")
+	}
 }

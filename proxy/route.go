@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/head"
 	"wstunnel/internal/host"
 	"wstunnel/internal/logs"
 )
@@ -96,7 +97,7 @@ const maxRegexPath = 8 << 10
 // location returns the location that answers a normalised path, with nginx's precedence: an exact path;
 // the longest prefix if it is `^~`; the first regex in file order; the longest prefix. It is nil if none does. A path that is a prefix but for
 // the slash at that one's end lacks it, and no regex is tried.
-func (s *site) location(path string) (l *location, lacksSlash bool, err *headError) {
+func (s *site) location(path string) (l *location, lacksSlash bool, err *head.Error) {
 	if l := s.exact[path]; l != nil {
 		return l, false, nil
 	}
@@ -105,7 +106,7 @@ func (s *site) location(path string) (l *location, lacksSlash bool, err *headErr
 		return longest, lacksSlash, nil
 	}
 	if len(s.regexes) > 0 && len(path) > maxRegexPath {
-		return nil, false, &headError{http.StatusRequestURITooLong, "the path is too long for the patterns of this site"}
+		return nil, false, &head.Error{Status: http.StatusRequestURITooLong, Reason: "the path is too long for the patterns of this site"}
 	}
 	for _, l := range s.regexes {
 		if l.regexp.MatchString(path) {

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
+	"wstunnel/internal/relay"
 )
 
 // Certificates is what a configuration's TLS listeners need.
@@ -39,9 +39,8 @@ type Certificates interface {
 
 // Server is the front end: it lives as long as the process, while configurations come and go.
 type Server struct {
-	log     *slog.Logger
-	access  accessLogs
-	httpLog *log.Logger // for net/http
+	log    *slog.Logger
+	access accessLogs
 
 	ctx    context.Context // ends when Shutdown is over
 	cancel context.CancelFunc
@@ -49,7 +48,6 @@ type Server struct {
 	opening    context.Context
 	endOpening context.CancelFunc
 
-	web     *webServers
 	doors   *doors // nil before the first Apply
 	gen     atomic.Pointer[generation]
 	pools   pools
@@ -64,7 +62,7 @@ type Server struct {
 	files  files
 	pipes  chan struct{} // holds one for each pipe of net's that a splice may keep while a peer takes nothing
 
-	relays     relayMemory
+	relays     relay.Memory
 	relayStall time.Duration
 
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
@@ -89,20 +87,18 @@ type generation struct {
 func New(own *logs.Log, inherited []net.Listener) *Server {
 	logger := own.Logger()
 	s := &Server{
-		log: logger, httpLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
+		log: logger, listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
 	}
 	s.access.own, s.pools.server = own, s
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
-	s.web = newWebServers(s)
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
 	s.files = files{open: make(chan struct{}, s.spare.files)}
 	s.pipes = make(chan struct{}, s.spare.pipes)
-	s.relays.limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
-	s.relays.patience, s.relayStall = relayPatience, relayStall
+	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
+	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s
 }
 
@@ -324,8 +320,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.tunnels.drainForGood(ctx)
 		close(drained)
 	}()
-	s.doors.shutdown(ctx)
-	err := s.web.shutdown(ctx)
+	err := s.doors.shutdown(ctx)
 	<-drained
 	// A handshake that was under way may have become a tunnel meanwhile.
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {

@@ -55,9 +55,7 @@ type tunnels struct {
 	live map[uint64]*liveTunnel
 	// opening are the handshakes that may become one of them.
 	opening int
-	// handovers are the connections on their way from a loop to net/http.
-	handovers int
-	changed   chan struct{} // closed at the next change; nil while nobody waits for one
+	changed chan struct{} // closed at the next change; nil while nobody waits for one
 	// draining: new ones are closed as soon as they are open.
 	draining bool
 }

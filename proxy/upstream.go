@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/host"
@@ -153,55 +151,4 @@ func (a *attempt) reserve(then func(*pool, *slot, error)) (p *pool, s *slot, wit
 		ready = ready[:i]
 	}
 	return a.upstream.limit.reserve(ready, then)
-}
-
-// awaitTurn is reserve for those who can wait.
-func (a *attempt) awaitTurn(ctx context.Context) (*pool, *slot, error) {
-	type turn struct {
-		pool *pool
-		slot *slot
-		err  error
-	}
-	turns := make(chan turn, 1)
-	p, s, withdraw := a.reserve(func(p *pool, s *slot, err error) { turns <- turn{p, s, err} })
-	if p != nil {
-		return p, s, nil
-	}
-	select {
-	case t := <-turns:
-		return t.pool, t.slot, t.err
-	case <-ctx.Done():
-	}
-	withdraw()
-	select {
-	case t := <-turns:
-		t.slot.free()
-	default:
-	}
-	return nil, nil, context.Cause(ctx)
-}
-
-// conn returns a connection to one of the servers that are left: an idle one, if it has been idle for no longer than maxIdle, or a
-// new one. The caller closes the connection or gives it back with [backendConn.release].
-func (a *attempt) conn(ctx context.Context, timeout, maxIdle time.Duration) (*backendConn, error) {
-	for len(a.left) > 0 && ctx.Err() == nil {
-		p, s, err := a.awaitTurn(ctx)
-		if err != nil {
-			a.errs = append(a.errs, err)
-			break
-		}
-		c, err := p.conn(ctx, timeout, maxIdle, s)
-		if err == nil {
-			return c, nil
-		}
-		s.free()
-		if ctx.Err() == nil && isSilence(err) {
-			p.delay()
-		}
-		a.failed(p, err)
-	}
-	if len(a.errs) == 0 {
-		return nil, context.Cause(ctx)
-	}
-	return nil, a.err()
 }

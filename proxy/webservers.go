@@ -1,8 +1,11 @@
+//go:build !linux || portable
+
 package proxy
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -32,7 +35,7 @@ func newWebServers(s *Server) *webServers {
 			DisableGeneralOptionsHandler: true,
 			ConnContext:                  withClientConn,
 			ConnState:                    web.noteState,
-			ErrorLog:                     s.httpLog,
+			ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 		web.servers[i] = server
 		go server.Serve(h)

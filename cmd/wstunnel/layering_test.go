@@ -36,6 +36,12 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws":      "a tunnel follows frames",
 		"wstunnel/internal/reactor": "it runs on an event loop",
 	},
+	"wstunnel/internal/relay": {
+		"wstunnel/internal/head":   "what the client's 101 holds comes from the backend's",
+		"wstunnel/internal/http1":  "and is written",
+		"wstunnel/internal/ws":     "handshakes are checked and frames followed",
+		"wstunnel/internal/tunnel": "it ends as tunnels do",
+	},
 	"wstunnel/internal/demo": {
 		"wstunnel/internal/config": "the demo is a configuration",
 	},
@@ -52,8 +58,9 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/http1":      "and written to backends",
 		"wstunnel/internal/http2":      "windows grow out of its budget",
 		"wstunnel/internal/session":    "requests and answers on event loops",
-		"wstunnel/internal/ws":         "handshakes are checked and relayed frames followed",
+		"wstunnel/internal/ws":         "handshakes are checked",
 		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
+		"wstunnel/internal/relay":      "or is relayed message by message",
 		"wstunnel/internal/reactor":    "clients are let in on event loops",
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside

@@ -17,8 +17,6 @@ const MaxRequestHead = 64 << 10
 type RequestDecoder struct {
 	// Request is the head that a Head event is for. It is the caller's to keep.
 	Request *head.Request
-	// Text is that head as it came.
-	Text string
 	body
 
 	head   []byte // as far as it has come
@@ -75,8 +73,7 @@ func (d *RequestDecoder) nextHead(p []byte) (n int, event Event, err *head.Error
 		}
 		return n + len(p), More, nil
 	}
-	d.Text = string(whole[:end])
-	d.Request, err = parseRequest(d.Text)
+	d.Request, err = parseRequest(string(whole[:end]))
 	if err != nil {
 		return n, More, err
 	}

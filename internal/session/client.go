@@ -525,9 +525,6 @@ func (c *Client) SayContinue() {
 	}
 }
 
-// HeadText returns the head of the request that is served as it came.
-func (c *Client) HeadText() string { return c.decoder.Text }
-
 // Take takes the connection away from the session, with what was read of it and not yet handed on. It is paused, and its handler
 // still to be replaced.
 func (c *Client) Take() (conn *reactor.Conn, ahead []byte) {

@@ -1,4 +1,4 @@
-package proxy
+package relay
 
 import (
 	"time"
@@ -8,15 +8,14 @@ import (
 )
 
 const (
-	// relayStall is how long a peer may take nothing of what a relay sends it, a stallPiece at a time.
-	relayStall = 30 * time.Second
+	// stallPiece is what a peer is to take some of within the StallTimeout.
 	stallPiece = 64 << 10
 	// stallCheck is how soon a stalled write is looked at, and how often.
 	stallCheck = time.Second
 )
 
 // push writes p in pieces, and has the time that each takes looked after.
-func (c *relayConn) push(p []byte) error {
+func (c *endpoint) push(p []byte) error {
 	c.moved.Store(int64(time.Since(c.session.began)))
 	c.stall.Reset(stallCheck)
 	defer func() {
@@ -36,18 +35,18 @@ func (c *relayConn) push(p []byte) error {
 
 // checkStall ends the session of a write that gets nowhere, for good or because its client is gone: nobody would notice, since the
 // client is not read from meanwhile.
-func (c *relayConn) checkStall() {
+func (c *endpoint) checkStall() {
 	moved := time.Duration(c.moved.Load())
 	stalled := time.Since(c.session.began) - moved
 	switch {
-	case moved == 0 || c.sent.Load():
+	case moved == 0 || c.closeSent.Load():
 		return
 	case stalled < stallCheck:
-	case stalled >= c.session.stallTimeout:
+	case stalled >= c.session.options.StallTimeout:
 		c.session.note(tunnel.Result{By: c.side, Cause: tunnel.CauseStall, Code: ws.CloseAbnormal})
 		c.session.closeBoth()
 		return
-	case hasHungUp(c.session.client.Conn):
+	case c.session.client.HungUp():
 		c.session.note(tunnel.Result{By: tunnel.Client, Cause: tunnel.CauseEOF, Code: ws.CloseAbnormal})
 		c.session.closeBoth()
 		return

@@ -1,4 +1,4 @@
-package proxy
+package relay
 
 import (
 	"net"
@@ -12,37 +12,37 @@ import (
 // What a message takes while it is passed on: its bytes a few times over, since they are read piece by piece, put together and
 // framed anew. Measured; what the collector has yet to find is not in it.
 const (
-	relayCopies      = 3
+	plainCopies      = 3
 	compressedCopies = 2
 	deflaterMemory   = 1200 << 10 // for a message to a client that has permessage-deflate, whatever its size
-	// relayGranted is the size of a message that costs nothing, since a relay's buffers hold it anyway.
-	relayGranted = 4 << 10
-	// relayStep is what is asked for at once.
-	relayStep = 64 << 10
+	// granted is the size of a message that costs nothing, since a relay's buffers hold it anyway.
+	granted = 4 << 10
+	// shareStep is what is asked for at once.
+	shareStep = 64 << 10
 )
 
 const (
-	// relayPatience is how long a relay waits for memory. Half of that another may keep its own while one waits.
-	relayPatience = 5 * time.Second
 	// farewellTimeout bounds the closing handshake of a relay that is to give its memory back.
 	farewellTimeout = 250 * time.Millisecond
 )
 
-// relayMemory is what the messages under way in all relays may take. It belongs to the process.
-type relayMemory struct {
-	limit    func() int64
-	patience time.Duration // relayPatience, but in tests
+// Memory is what the messages under way in all relays may take together. It belongs to the process.
+type Memory struct {
+	// Limit returns how many bytes that is now.
+	Limit func() int64
+	// Patience is how long a relay waits for memory. Half of that another may keep its own while one waits.
+	Patience time.Duration
 
 	mu      sync.Mutex
 	used    int64
 	leaving int64 // of used, what belongs to relays that were told to end
-	shares  map[*relayShare]struct{}
+	shares  map[*share]struct{}
 	changed chan struct{} // closed when something was given back; nil while nobody waits
 }
 
-// relayShare is what one direction of a relay has of the memory.
-type relayShare struct {
-	memory *relayMemory
+// share is what one direction of a relay has of the memory.
+type share struct {
+	memory *Memory
 	end    func()          // ends the relay
 	over   <-chan struct{} // closed when its connection is
 	asked  int64           // belongs to whoever reads
@@ -55,20 +55,20 @@ type relayShare struct {
 }
 
 // grow makes the share as large as it must be. While there is no room it waits, and has others end that have kept theirs too long.
-func (s *relayShare) grow(to int64) error {
+func (s *share) grow(to int64) error {
 	if to <= s.asked {
 		return nil
 	}
-	to = (to + relayStep - 1) / relayStep * relayStep
+	to = (to + shareStep - 1) / shareStep * shareStep
 	m := s.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	more := to - s.held
 	var deadline time.Time
-	for !s.gone && m.used+more > m.limit() {
+	for !s.gone && m.used+more > m.Limit() {
 		now := time.Now()
 		if deadline.IsZero() {
-			deadline = now.Add(m.patience)
+			deadline = now.Add(m.Patience)
 		}
 		if s.ended || !now.Before(deadline) {
 			return &frameError{ws.CloseTryAgain, tunnel.CauseMemory, memoryReason}
@@ -84,7 +84,7 @@ func (s *relayShare) grow(to int64) error {
 	if s.held == 0 {
 		s.since = time.Now()
 		if m.shares == nil {
-			m.shares = map[*relayShare]struct{}{}
+			m.shares = map[*share]struct{}{}
 		}
 		m.shares[s] = struct{}{}
 	}
@@ -97,14 +97,14 @@ func (s *relayShare) grow(to int64) error {
 const memoryReason = "too many long messages at once"
 
 // wait waits until something was given back, or for a moment; it reports false where the connection is over. It is called with mu held.
-func (m *relayMemory) wait(s *relayShare) bool {
+func (m *Memory) wait(s *share) bool {
 	if m.changed == nil {
 		m.changed = make(chan struct{})
 	}
 	changed := m.changed
 	m.mu.Unlock()
 	defer m.mu.Lock()
-	moment := time.NewTimer(m.patience / 20)
+	moment := time.NewTimer(m.Patience / 20)
 	defer moment.Stop()
 	select {
 	case <-changed:
@@ -117,17 +117,17 @@ func (m *relayMemory) wait(s *relayShare) bool {
 
 // makeRoom has the relay end that has kept its share the longest, if that is too long and others that are about to end do not make
 // room enough. It is called with mu held.
-func (m *relayMemory) makeRoom(more int64, now time.Time) {
-	if m.used-m.leaving+more <= m.limit() {
+func (m *Memory) makeRoom(more int64, now time.Time) {
+	if m.used-m.leaving+more <= m.Limit() {
 		return
 	}
-	var oldest *relayShare
+	var oldest *share
 	for s := range m.shares {
 		if !s.ended && (oldest == nil || s.since.Before(oldest.since)) {
 			oldest = s
 		}
 	}
-	if oldest != nil && now.Sub(oldest.since) >= m.patience/2 {
+	if oldest != nil && now.Sub(oldest.since) >= m.Patience/2 {
 		oldest.ended = true
 		m.leaving += oldest.held
 		go oldest.end()
@@ -135,7 +135,7 @@ func (m *relayMemory) makeRoom(more int64, now time.Time) {
 }
 
 // release gives the whole share back, for the next message.
-func (s *relayShare) release() {
+func (s *share) release() {
 	if s.asked > 0 {
 		s.asked = 0
 		s.giveBack(false)
@@ -143,9 +143,9 @@ func (s *relayShare) release() {
 }
 
 // leave gives the share back for good. It is safe on any goroutine.
-func (s *relayShare) leave() { s.giveBack(true) }
+func (s *share) leave() { s.giveBack(true) }
 
-func (s *relayShare) giveBack(forGood bool) {
+func (s *share) giveBack(forGood bool) {
 	m := s.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()

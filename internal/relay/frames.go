@@ -1,4 +1,4 @@
-package proxy
+package relay
 
 import (
 	"bufio"
@@ -31,7 +31,7 @@ type frameReader struct {
 	role    ws.Role
 	scan    ws.Scanner // has seen what was handed on, not what src holds
 	deflate bool       // permessage-deflate was agreed on
-	limits  relayLimits
+	limits  limits
 
 	ready      bytes.Buffer // headers and short frames to be read
 	left       uint64       // payload bytes of a plain frame that pass through after ready
@@ -41,14 +41,14 @@ type frameReader struct {
 	inflating  *inflater    // set once it is complete and while it is being read
 }
 
-// relayLimits bound the messages of one direction.
-type relayLimits struct {
+// limits bound the messages of one direction.
+type limits struct {
 	maxMessage uint64
-	share      *relayShare
+	share      *share
 	toll       int64 // memory that a message takes whatever its size
 }
 
-func newFrameReader(src io.Reader, role ws.Role, limits relayLimits) frameReader {
+func newFrameReader(src io.Reader, role ws.Role, limits limits) frameReader {
 	return frameReader{src: bufio.NewReader(src), role: role, scan: ws.NewScanner(role, false), limits: limits}
 }
 
@@ -75,15 +75,15 @@ func violation(err error) error {
 	return &frameError{ws.CloseProtocolError, tunnel.CauseProtocol, err.Error()}
 }
 
-func (l *relayLimits) tooBig() error {
+func (l *limits) tooBig() error {
 	return &frameError{ws.CloseTooBig, tunnel.CauseTooBig, fmt.Sprintf("message above %d bytes", l.maxMessage)}
 }
 
 // take takes memory for a message with so many bytes, plain and compressed ones.
-func (l *relayLimits) take(plain, compressed uint64) error {
+func (l *limits) take(plain, compressed uint64) error {
 	need := l.toll
-	if plain+compressed > relayGranted {
-		need += relayCopies*int64(plain) + compressedCopies*int64(compressed)
+	if plain+compressed > granted {
+		need += plainCopies*int64(plain) + compressedCopies*int64(compressed)
 	}
 	return l.share.grow(need)
 }
