@@ -67,14 +67,14 @@ func settings(cfg *config.Config) []config.AccessLog {
 }
 
 func (a *accessLogs) openOne(key logKey) error {
+	if a.logs == nil {
+		a.files, a.logs = map[string]*logs.Output{}, map[logKey]*logs.Log{{format: a.own.Format()}: a.own}
+	}
 	if a.logs[key] != nil {
 		if out := a.files[key.file]; out != nil {
 			out.Revive()
 		}
 		return nil
-	}
-	if a.logs == nil {
-		a.files, a.logs = map[string]*logs.Output{}, map[logKey]*logs.Log{{format: a.own.Format()}: a.own}
 	}
 	if key.file == "" {
 		a.logs[key] = a.own.As(key.format)
