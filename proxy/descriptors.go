@@ -3,12 +3,13 @@ package proxy
 import "runtime"
 
 // What is kept of the descriptors for other things than connections: sparedDescriptors, sparedPerLoop for an event loop and its pipes,
-// and one in sparedShare, up to maxSparedShare.
+// and one in sparedShare, up to maxSparedShare. An event loop keeps maxRecentFiles open at most that nobody is sent.
 const (
 	sparedDescriptors = 128
 	sparedPerLoop     = 40
 	sparedShare       = 16
 	maxSparedShare    = 4096
+	maxRecentFiles    = 256
 )
 
 // spared returns how many descriptors are kept for other things than connections: of a low limit no more than half.
@@ -19,14 +20,17 @@ func spared(limit int64) int64 {
 
 // spare is what the spared descriptors are for; the rest is for listeners, logs and certificates.
 type spare struct {
-	files     int // static files that are open while clients take them
-	openings  int // of such files that wait for a disk: two descriptors each
-	pipes     int // for splices on goroutines: two descriptors each
-	loopPipes int // for those of one event loop: two descriptors each
+	files       int // static files that are open while clients take them
+	openings    int // of such files that wait for a disk: two descriptors each
+	recentFiles int // that one event loop keeps open for a second
+	pipes       int // for splices on goroutines: two descriptors each
+	loopPipes   int // for those of one event loop: two descriptors each
 }
 
 func divideSpared(limit int64) spare {
 	loops := runtime.GOMAXPROCS(0)
 	free := max(int(spared(limit))-8*loops, 32)
-	return spare{files: free / 4, openings: free / 8, pipes: free / 16, loopPipes: max(1, free/8/loops)}
+	return spare{
+		files: free / 4, openings: free / 8, recentFiles: min(free/8/loops, maxRecentFiles), pipes: free / 16, loopPipes: max(1, free/8/loops),
+	}
 }

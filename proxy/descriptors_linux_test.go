@@ -31,13 +31,14 @@ func TestWantOfDescriptorsMakesAFile503(t *testing.T) {
 	request := strings.Replace(get, "/ ", "/a.txt ", 1)
 	c.send(request)
 	c.expect(200)
+	other := strings.Replace(get, "/ ", "/unknown ", 1) // which was not found a moment ago
 	scarce(t, 0, func() {
-		c.send(request)
+		c.send(other)
 		if a := c.expect(503); a.Header.Get("Retry-After") == "" {
 			t.Errorf("the answer has %v", a.Header)
 		}
 	})
-	c.send(request)
+	c.send(other)
 	c.expect(200)
 }
 

@@ -21,7 +21,8 @@
 //	pool.go        connections to a server that wait for their next request, with kept.go
 //	static.go      a directory, with sources.go, which says what it keeps back, and staticfile.go
 //	fileanswer.go  what a request for a file is answered: pure, with byterange.go and contenttype.go
-//	loopstatic_linux.go  a file on its way to a client of a loop
+//	precompressed.go  which of the files beside it that are compressed already
+//	loopstatic_linux.go  a file on its way to a client of a loop, with recentfiles_linux.go
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to

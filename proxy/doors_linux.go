@@ -33,6 +33,7 @@ type doors struct {
 // room is what the connections of one loop share. It belongs to that loop.
 type room struct {
 	worker  *session.Worker
+	recent  *recentFiles
 	conns   map[closable]struct{}
 	emptied chan struct{} // closed when the last has gone after the closing has begun; nil before
 }
@@ -52,7 +53,10 @@ func newDoors(s *Server) (*doors, error) {
 	loops.SetOffloads(s.spare.openings)
 	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
 	for _, loop := range loops.Loops {
-		d.rooms[loop] = &room{worker: session.NewWorker(loop), conns: map[closable]struct{}{}}
+		d.rooms[loop] = &room{
+			worker: session.NewWorker(loop), conns: map[closable]struct{}{},
+			recent: &recentFiles{loop: loop, most: s.spare.recentFiles, named: map[variant]*recentFile{}},
+		}
 	}
 	return d, nil
 }
@@ -145,7 +149,12 @@ func (ts *tunnels) awaitOpening(ctx context.Context) error {
 }
 
 // end stops the loops.
-func (d *doors) end() { d.loops.Close() }
+func (d *doors) end() {
+	for loop, room := range d.rooms {
+		loop.Post(room.recent.end)
+	}
+	d.loops.Close()
+}
 
 // sockaddrs hands the addresses of a pool's server to done, on the loop: at once for an IP address or a Unix socket. Names are resolved
 // elsewhere meanwhile, until cancel is called.

@@ -13,19 +13,25 @@ import (
 // representation is a file as HTTP sees it.
 type representation struct {
 	kind     string // its Content-Type
+	coding   string // its Content-Encoding, or empty
 	tag      string // its ETag, a strong one
 	size     int64
 	modified time.Time // in whole seconds; zero where it is not known
+	date     string    // that as a Last-Modified
 }
 
-// newRepresentation describes a file of a name, as it is now. A date that is still to come says nothing (RFC 9110, section 8.8.2.1), nor does the
-// one that reproducible builds give their files.
-func newRepresentation(name string, size int64, modified, now time.Time) representation {
-	tag := strconv.AppendInt(append(make([]byte, 0, 40), '"'), modified.UnixNano(), 16)
+// newRepresentation describes a file as it is now. A date that is still to come says nothing (RFC 9110, section 8.8.2.1), nor does the one that
+// reproducible builds give their files.
+func newRepresentation(v variant, size int64, modified, now time.Time) representation {
+	tag := strconv.AppendInt(append(make([]byte, 0, 48), '"'), modified.UnixNano(), 16)
 	tag = strconv.AppendInt(append(tag, '-'), size, 16)
-	rep := representation{kind: contentType(name), tag: string(append(tag, '"')), size: size}
+	if v.coding.name != "" {
+		tag = append(append(tag, '-'), v.coding.name...)
+	}
+	rep := representation{kind: contentType(v.name), coding: v.coding.name, tag: string(append(tag, '"')), size: size}
 	if modified.Unix() != 0 && !modified.After(now) {
 		rep.modified = modified.UTC().Truncate(time.Second)
+		rep.date = rep.modified.Format(http.TimeFormat)
 	}
 	return rep
 }
@@ -84,9 +90,12 @@ func (rep *representation) describe(fields head.Fields) head.Fields {
 	if rep.kind == unknownType {
 		fields = append(fields, head.Field{Name: "X-Content-Type-Options", Value: "nosniff"})
 	}
+	if rep.coding != "" {
+		fields.Add(head.ContentEncoding, rep.coding)
+	}
 	fields.Add(head.ETag, rep.tag)
-	if !rep.modified.IsZero() {
-		fields.Add(head.LastModified, rep.modified.Format(http.TimeFormat))
+	if rep.date != "" {
+		fields.Add(head.LastModified, rep.date)
 	}
 	return append(fields, head.Field{Name: "Accept-Ranges", Value: "bytes"})
 }
@@ -115,7 +124,7 @@ func (rep *representation) precondition(f head.Fields) int {
 			return http.StatusPreconditionFailed
 		}
 	case f.Has(head.IfUnmodifiedSince):
-		if since, ok := rep.date(f.Get(head.IfUnmodifiedSince)); ok && rep.modified.After(since) {
+		if since, ok := rep.parseDate(f.Get(head.IfUnmodifiedSince)); ok && rep.modified.After(since) {
 			return http.StatusPreconditionFailed
 		}
 	}
@@ -125,7 +134,7 @@ func (rep *representation) precondition(f head.Fields) int {
 			return http.StatusNotModified
 		}
 	case f.Has(head.IfModifiedSince):
-		if since, ok := rep.date(f.Get(head.IfModifiedSince)); ok && !rep.modified.After(since) {
+		if since, ok := rep.parseDate(f.Get(head.IfModifiedSince)); ok && !rep.modified.After(since) {
 			return http.StatusNotModified
 		}
 	}
@@ -139,12 +148,12 @@ func (rep *representation) rangeApplies(f head.Fields, now time.Time) bool {
 	if !f.Has(head.IfRange) || condition == rep.tag {
 		return true
 	}
-	date, ok := rep.date(condition)
+	date, ok := rep.parseDate(condition)
 	return ok && date.Equal(rep.modified) && now.Sub(rep.modified) >= 2*time.Second
 }
 
-// date parses a date to compare the file's with; it reports false where there is nothing to compare.
-func (rep *representation) date(s string) (time.Time, bool) {
+// parseDate parses a date to compare the file's with; it reports false where there is nothing to compare.
+func (rep *representation) parseDate(s string) (time.Time, bool) {
 	if rep.modified.IsZero() {
 		return time.Time{}, false
 	}

@@ -49,16 +49,33 @@ func (x *loopExchange) sendFile() {
 	}
 	d := &download{x: x, name: name}
 	x.file = d
-	d.find(reactor.OpenFileNow)
+	d.file, d.err = x.findVariant(name, d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
-		d.offload(func() { d.find(reactor.OpenFile) }, d.found)
+		d.offload(d.find, d.found)
 		return
 	}
 	d.found()
 }
 
-func (d *download) find(open opening) {
-	d.file, d.err = d.x.server.files.find(open, d.x.location.Static, d.name)
+// find finds the file on a goroutine.
+func (d *download) find() {
+	d.file, d.err = d.x.findVariant(d.name, func(v variant) (*staticFile, error) { return d.x.server.files.find(reactor.OpenFile, v) })
+}
+
+// findNow finds a file on the loop.
+func (d *download) findNow(v variant) (*staticFile, error) {
+	files, recent := &d.x.server.files, d.x.server.doors.rooms[d.x.client.Conn().Loop()].recent
+	if known := recent.find(v); known != nil {
+		return &staticFile{variant: v, files: files, info: known.info, rep: &known.rep, file: known.file, shared: known}, nil
+	}
+	file, err := files.find(reactor.OpenFileNow, v)
+	if err != nil || file.file == nil {
+		return file, err
+	}
+	if known := recent.add(v, file.file, file.info); known != nil {
+		file.shared, file.rep = known, &known.rep
+	}
+	return file, nil
 }
 
 // offload has work done that may wait for a disk, and goes on then if the exchange does.
@@ -85,7 +102,7 @@ func (d *download) found() {
 	worker := x.client.Worker()
 	fields := worker.Fields[:0]
 	x.addHSTS(&fields)
-	a, refused := x.answerFile(fields, d.name, &d.file.info)
+	a, refused := x.answerFile(fields, d.file)
 	if refused != nil {
 		x.give(refused)
 		return

@@ -19,7 +19,7 @@ func FuzzRange(f *testing.F) {
 	}
 	const content = "0123456789"
 	f.Fuzz(func(t *testing.T, value string) {
-		rep := newRepresentation("a.txt", int64(len(content)), time.Time{}, time.Now())
+		rep := newRepresentation(variant{name: "a.txt"}, int64(len(content)), time.Time{}, time.Now())
 		r := &head.Request{Method: http.MethodGet, Fields: head.Fields{{Name: "Range", Value: value, ID: head.Range}}}
 		a, refused := answerWithFile(nil, r, &rep, time.Now())
 		if refused != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
-	"wstunnel/internal/reactor"
 )
 
 // fileName returns the name, below a location's directory, of the file that is asked for: the path with the matched prefix stripped, and index.html for a
@@ -34,17 +33,22 @@ func (x *exchange) fileName() (name string, refused *answer) {
 	return name, nil
 }
 
-// answerFile answers with what was found under a name.
-func (x *exchange) answerFile(fields head.Fields, name string, info *reactor.FileInfo) (fileAnswer, *answer) {
+// answerFile answers with what was found.
+func (x *exchange) answerFile(fields head.Fields, file *staticFile) (fileAnswer, *answer) {
 	switch {
-	case info.Dir && !strings.HasSuffix(x.in.path, "/"):
+	case file.info.Dir && !strings.HasSuffix(x.in.path, "/"):
 		return fileAnswer{}, x.redirectToDirectory()
-	case !info.Regular:
+	case !file.info.Regular:
 		return fileAnswer{}, noSuchFile()
 	}
 	now := time.Now()
-	rep := newRepresentation(name, info.Size, info.Modified, now)
-	return answerWithFile(fields, x.in.request, &rep, now)
+	if file.rep.tag == "" {
+		*file.rep = newRepresentation(file.variant, file.info.Size, file.info.Modified, now)
+	}
+	if x.location.Precompressed {
+		fields.Add(head.Vary, "Accept-Encoding")
+	}
+	return answerWithFile(fields, x.in.request, file.rep, now)
 }
 
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.

@@ -1,6 +1,12 @@
 package proxy_test
 
 import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -302,4 +308,167 @@ func TestLongFileReachesASlowClientWhole(t *testing.T) {
 		})
 	}
 	clients.Wait()
+}
+
+// TestSeveralRangesComeAsOneAnswer: their parts stand in it in the order in which they were asked for, over plain HTTP, TLS and HTTP/2.
+func TestSeveralRangesComeAsOneAnswer(t *testing.T) {
+	long := strings.Repeat("0123456789", 20_000)
+	root := directory(t, map[string]string{"long.txt": long})
+	f := startTLS(t, secureSite(`{path: /, static: "`+root+`"}`))
+	for name, address := range map[string]string{"http": "http://" + f.plain, "https": "https://" + f.secure, "h2": "https://" + f.secure} {
+		resp := f.fetch(t, name == "h2", address+"/long.txt", map[string]string{"Range": "bytes=100000-189999, 5-9, -3"})
+		_, parameters, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		if err != nil || resp.StatusCode != 206 {
+			t.Fatalf("%s: %s %v, %v", name, resp.Status, resp.Header, err)
+		}
+		parts := multipart.NewReader(resp.Body, parameters["boundary"])
+		for _, want := range []struct{ at, content string }{
+			{"bytes 100000-189999/200000", long[100000:190000]}, {"bytes 5-9/200000", "56789"}, {"bytes 199997-199999/200000", "789"},
+		} {
+			part, err := parts.NextPart()
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			content, err := io.ReadAll(part)
+			if err != nil || string(content) != want.content || part.Header.Get("Content-Range") != want.at || part.Header.Get("Content-Type") != "text/plain" {
+				t.Errorf("%s: %v, %d bytes, %v", name, part.Header, len(content), err)
+			}
+		}
+		if _, err := parts.NextPart(); err != io.EOF {
+			t.Errorf("%s: behind the last part: %v", name, err)
+		}
+		resp.Body.Close()
+	}
+}
+
+// fetch gets a file of example.com over TLS or not.
+func (f *front) fetch(t *testing.T, overH2 bool, url string, header map[string]string) *http.Response {
+	t.Helper()
+	transport := &http.Transport{
+		TLSClientConfig:    &tls.Config{ServerName: "example.com", InsecureSkipVerify: true},
+		ForceAttemptHTTP2:  overH2,
+		DisableCompression: true,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	r, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "example.com"
+	for name, value := range header {
+		r.Header.Set(name, value)
+	}
+	resp, err := (&http.Client{Timeout: patience, Transport: transport}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func TestPrecompressedNeighbourIsSentToThoseThatTakeIt(t *testing.T) {
+	root := directory(t, map[string]string{
+		"a.js": "plain", "a.js.br": "brotli", "a.js.gz": "gzipped", "b.css": "only plain", "dir/index.html": "page", "dir/index.html.zst": "zstandard",
+		"d.txt": "text", "d.txt.gz/x": "", "e.php": "source", "e.php.gz": "source",
+	})
+	f := start(t, oneSite(`{path: /, static: "`+root+`", precompressed: true}`, `{path: /off, static: "`+root+`"}`))
+	tests := []struct {
+		target, accept string
+		status         int
+		body, coding   string
+		kind           string
+	}{
+		{"/a.js", "gzip, br", 200, "brotli", "br", "text/javascript"},
+		{"/a.js", "gzip, br;q=0.1", 200, "gzipped", "gzip", "text/javascript"},
+		{"/a.js", "zstd", 200, "plain", "", "text/javascript"},
+		{"/a.js", "zstd, gzip", 200, "gzipped", "gzip", "text/javascript"},
+		{"/a.js", "", 200, "plain", "", "text/javascript"},
+		{"/a.js.gz", "gzip", 200, "gzipped", "", "application/gzip"},
+		{"/b.css", "gzip, br, zstd", 200, "only plain", "", "text/css"},
+		{"/dir/", "zstd", 200, "zstandard", "zstd", "text/html"},
+		{"/d.txt", "gzip", 200, "text", "", "text/plain"},
+		{"/dir", "gzip", 301, "", "", ""},
+		{"/none", "gzip", 404, "", "", ""},
+		{"/e.php", "gzip", 404, "", "", ""},
+		{"/off/a.js", "gzip, br", 200, "plain", "", "text/javascript"},
+	}
+	tags := map[string]string{}
+	for range 2 { // the second time out of what was found a moment ago
+		for _, tt := range tests {
+			c := f.dial()
+			c.send("GET " + tt.target + " HTTP/1.1\r\n" + host + "Accept-Encoding: " + tt.accept + "\r\n\r\n")
+			a := c.answer("GET")
+			if a.StatusCode != tt.status || tt.status == 200 && (a.body != tt.body || a.Header.Get("Content-Type") != tt.kind) || a.Header.Get("Content-Encoding") != tt.coding {
+				t.Errorf("%s for %q: %s %v %q", tt.target, tt.accept, a.Status, a.Header, a.body)
+			}
+			if vary := a.Header.Get("Vary"); tt.status == 200 && (vary == "Accept-Encoding") == strings.HasPrefix(tt.target, "/off") {
+				t.Errorf("%s: Vary %q", tt.target, vary)
+			}
+			if tag := a.Header.Get("ETag"); tt.target == "/a.js" {
+				if other, ok := tags[tag]; ok && other != tt.coding {
+					t.Errorf("%q and %q have the tag %s", other, tt.coding, tag)
+				}
+				tags[tag] = tt.coding
+			}
+		}
+	}
+	for tag, coding := range tags {
+		c := f.dial()
+		c.send("GET /a.js HTTP/1.1\r\n" + host + "Accept-Encoding: " + coding + "\r\nIf-None-Match: " + tag + "\r\n\r\n")
+		if a := c.expect(304); a.Header.Get("Vary") != "Accept-Encoding" || a.Header.Get("ETag") != tag {
+			t.Errorf("304 with %v", a.Header)
+		}
+	}
+	c := f.dial()
+	c.send("GET /a.js HTTP/1.1\r\n" + host + "Accept-Encoding: gzip\r\nRange: bytes=1-3\r\n\r\n")
+	if a := c.expect(206); a.body != "lai" || a.Header.Get("Content-Encoding") != "" {
+		t.Errorf("%v %q", a.Header, a.body)
+	}
+}
+
+// TestChangesOfAFileAreSeenAtOnce, although it was found a moment ago; where a link leads within a second.
+func TestChangesOfAFileAreSeenAtOnce(t *testing.T) {
+	root := directory(t, map[string]string{"a": "first", "b": "other", "v1/c": "old", "v2/c": "new"})
+	name := func(s string) string { return filepath.Join(root, s) }
+	link := func(to string) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(to, name("next")), os.Rename(name("next"), name("current"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("v1")
+	f := start(t, oneSite(`{path: /, static: "`+root+`"}`))
+	c := f.dial()
+	get := func(target string) answer {
+		c.send("GET " + target + " HTTP/1.1\r\n" + host + "\r\n")
+		return c.answer("GET")
+	}
+	expect := func(want string) {
+		t.Helper()
+		if a := get("/a"); a.body != want {
+			t.Errorf("got %s %q, want %q", a.Status, a.body, want)
+		}
+	}
+	expect("first")
+	os.WriteFile(name("a"), []byte("written"), 0o644)
+	expect("written")
+	os.Rename(name("b"), name("a"))
+	expect("other")
+	os.Remove(name("a"))
+	if a := get("/a"); a.StatusCode != 404 {
+		t.Errorf("removed: %s", a.Status)
+	}
+	os.WriteFile(name("a"), []byte("back"), 0o644)
+	expect("back")
+	if a := get("/current/c"); a.body != "old" {
+		t.Errorf("got %q", a.body)
+	}
+	link("v2")
+	changed := time.Now()
+	for get("/current/c").body != "new" {
+		if time.Since(changed) > 1500*time.Millisecond {
+			t.Fatal("the link's old end is served after a second")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }

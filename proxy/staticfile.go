@@ -14,11 +14,19 @@ type files struct {
 
 // staticFile is a file that is being sent. It stays open as long as that takes if few enough are, and else is opened anew for each piece.
 type staticFile struct {
-	files     *files
-	dir, name string
-	info      reactor.FileInfo
-	file      *reactor.File // nil while it is closed
-	kept      bool          // counted among those that stay open
+	variant
+	files  *files
+	info   reactor.FileInfo
+	rep    *representation
+	file   *reactor.File // nil while it is closed
+	shared shared        // who closes the file, if it is not this one's alone
+	kept   bool          // counted among those that stay open
+}
+
+// shared is a file that several clients may be sent.
+type shared interface {
+	// release says that one of them needs it no longer.
+	release()
 }
 
 // errFileChanged ends a response of which the rest would be another file's.
@@ -27,14 +35,13 @@ var errFileChanged = errors.New("the file was changed while it was sent")
 // opening is [reactor.OpenFile] or [reactor.OpenFileNow].
 type opening func(dir, name string) (*reactor.File, reactor.FileInfo, error)
 
-// find opens the file of a name below a directory, if it is a regular one. The directory is opened anew each time, so that a deployment may swap a link
-// to it.
-func (f *files) find(open opening, dir, name string) (*staticFile, error) {
-	file, info, err := open(dir, name)
+// find opens a file, if it is a regular one. The directory is opened anew each time, so that a deployment may swap a link to it.
+func (f *files) find(open opening, v variant) (*staticFile, error) {
+	file, info, err := open(v.dir, v.path())
 	if err != nil {
 		return nil, err
 	}
-	return &staticFile{files: f, dir: dir, name: name, info: info, file: file}, nil
+	return &staticFile{variant: v, files: f, info: info, rep: &representation{}, file: file}, nil
 }
 
 // reopen opens the file again if it was closed.
@@ -42,7 +49,7 @@ func (s *staticFile) reopen(open opening) error {
 	if s.file != nil {
 		return nil
 	}
-	file, info, err := open(s.dir, s.name)
+	file, info, err := open(s.dir, s.path())
 	if err != nil {
 		return err
 	}
@@ -76,10 +83,14 @@ func (s *staticFile) rest() {
 
 // close closes the file.
 func (s *staticFile) close() {
-	if s.file != nil {
+	switch {
+	case s.file == nil:
+	case s.shared != nil:
+		s.shared.release()
+	default:
 		s.file.Close()
-		s.file = nil
 	}
+	s.file, s.shared = nil, nil
 	if s.kept {
 		s.kept = false
 		<-s.files.open

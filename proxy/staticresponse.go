@@ -18,13 +18,13 @@ func (x *exchange) static(w *responseWriter) {
 		x.send(w, refused)
 		return
 	}
-	file, err := x.server.files.find(reactor.OpenFile, x.location.Static, name)
+	file, err := x.findVariant(name, func(v variant) (*staticFile, error) { return x.server.files.find(reactor.OpenFile, v) })
 	if err != nil {
 		x.send(w, x.answerFileError(err))
 		return
 	}
 	defer file.close()
-	a, refused := x.answerFile(nil, name, &file.info)
+	a, refused := x.answerFile(nil, file)
 	if refused != nil {
 		x.send(w, refused)
 		return

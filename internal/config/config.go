@@ -232,7 +232,9 @@ type Location struct {
 	AccessLog AccessLog
 	// ServeSources lets Static serve files that look like source, dumps, editors' leftovers or secrets, and dot-files. Default false.
 	ServeSources bool
-	Mode         Mode
+	// Precompressed lets Static serve FILE.br, FILE.zst and FILE.gz for FILE, to clients that accept such a coding. Default false.
+	Precompressed bool
+	Mode          Mode
 	// MaxMessage is the size of the longest message that ModeRelay passes on, in bytes, inflated. Default 1 MiB, an eighth of
 	// Limits.RelayMemory at most; zero with ModeTunnel.
 	MaxMessage int64

@@ -55,7 +55,7 @@ func keysOf(kind string) []string {
 		return []string{"cert", "key"}
 	case inLocation:
 		return []string{
-			"path", "websocket", "http", "static", "serve_sources", "mode", "max_message", "ping", "host", "rewrite_responses",
+			"path", "websocket", "http", "static", "serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses",
 			"forwarded", "timeouts", "access_log", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:

@@ -35,12 +35,8 @@ func (d *decoder) location(o object, above inherited) (loc Location, path scalar
 		loc.Match, path, matchOK = d.match(n)
 	}
 	d.locationTargets(o, &loc)
-	if n := o.get("serve_sources"); n != nil {
-		if o.get("static") == nil {
-			d.add(o.keyPos("serve_sources"), "serve_sources on a location without static", "serve_sources only beside static")
-		}
-		d.boolean(n, &loc.ServeSources)
-	}
+	d.staticSwitch(o, "serve_sources", &loc.ServeSources)
+	d.staticSwitch(o, "precompressed", &loc.Precompressed)
 	if n := o.get("mode"); n != nil {
 		if o.get("websocket") == nil {
 			d.add(o.keyPos("mode"), "mode on a location without websocket", "mode only beside websocket")
@@ -79,6 +75,18 @@ func (d *decoder) location(o object, above inherited) (loc Location, path scalar
 			"static on a prefix, whose rest names the file below the directory")
 	}
 	return loc, path, matchOK
+}
+
+// staticSwitch reads a boolean that says something of a location's directory.
+func (d *decoder) staticSwitch(o object, key string, on *bool) {
+	n := o.get(key)
+	if n == nil {
+		return
+	}
+	if o.get("static") == nil {
+		d.add(o.keyPos(key), key+" on a location without static", key+" only beside static")
+	}
+	d.boolean(n, on)
 }
 
 // maxMessage reads the size of the longest message of a relay.

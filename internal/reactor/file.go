@@ -15,16 +15,18 @@ type File struct {
 	file *os.File // whose descriptor fd is; nil where it was opened without the os package
 }
 
-// FileInfo says which file a name led to, and in which state it was.
+// FileInfo says which file a name led to, and in which state it was. Where two are equal nothing has become of the file in between: not even a name
+// or a right.
 type FileInfo struct {
 	Size     int64
 	Modified time.Time
 	Regular  bool // else nothing was opened
 	Dir      bool
 	id       fileID
+	changed  int64 // when anything of it was changed, names and rights included; in nanoseconds
 }
 
-// Same reports whether two are of the same file, unchanged in between.
+// Same reports whether two are of the same file with the same content.
 func (i FileInfo) Same(other FileInfo) bool {
 	return i.id.same(other.id) && i.Size == other.Size && i.Modified.Equal(other.Modified)
 }
@@ -56,7 +58,5 @@ func infoOf(stat os.FileInfo) FileInfo {
 	if stat == nil {
 		return FileInfo{}
 	}
-	return FileInfo{
-		Size: stat.Size(), Modified: stat.ModTime(), Regular: stat.Mode().IsRegular(), Dir: stat.IsDir(), id: fileIDOf(stat),
-	}
+	return FileInfo{Size: stat.Size(), Modified: stat.ModTime(), Regular: stat.Mode().IsRegular(), Dir: stat.IsDir(), id: fileIDOf(stat)}
 }

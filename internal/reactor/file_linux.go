@@ -58,21 +58,30 @@ func OpenFileNow(dir, name string) (*File, FileInfo, error) {
 	default:
 		return nil, FileInfo{}, ErrWouldWait
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		unix.Close(fd)
+	file := &File{fd: fd}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
 		return nil, FileInfo{}, ErrWouldWait
 	}
-	kind := stat.Mode & unix.S_IFMT
-	info := FileInfo{
-		Size: stat.Size, Modified: time.Unix(stat.Mtim.Unix()), Regular: kind == unix.S_IFREG, Dir: kind == unix.S_IFDIR,
-		id: fileID{uint64(stat.Dev), stat.Ino},
-	}
 	if !info.Regular {
-		unix.Close(fd)
+		file.Close()
 		return nil, info, nil
 	}
-	return &File{fd: fd}, info, nil
+	return file, info, nil
+}
+
+// Stat returns the state that the file is in now. Of a file that [OpenFileNow] has opened it does not wait.
+func (f *File) Stat() (FileInfo, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(f.fd, &stat); err != nil {
+		return FileInfo{}, os.NewSyscallError("fstat", err)
+	}
+	kind := stat.Mode & unix.S_IFMT
+	return FileInfo{
+		Size: stat.Size, Modified: time.Unix(stat.Mtim.Unix()), Regular: kind == unix.S_IFREG, Dir: kind == unix.S_IFDIR,
+		id: fileID{uint64(stat.Dev), stat.Ino}, changed: stat.Ctim.Nano(),
+	}, nil
 }
 
 // ReadAt reads what there is at an offset, up to len(p); io.EOF at the file's end. It may wait for a disk.

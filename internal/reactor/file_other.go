@@ -13,6 +13,12 @@ func fileIDOf(stat os.FileInfo) fileID { return fileID{stat} }
 // OpenFileNow is [OpenFile] for a loop. No other system than Linux can tell whether it would wait.
 func OpenFileNow(string, string) (*File, FileInfo, error) { return nil, FileInfo{}, ErrWouldWait }
 
+// Stat returns the state that the file is in now.
+func (f *File) Stat() (FileInfo, error) {
+	stat, err := f.file.Stat()
+	return infoOf(stat), err
+}
+
 // ReadAt reads what there is at an offset, up to len(p); io.EOF at the file's end. It may wait for a disk.
 func (f *File) ReadAt(p []byte, offset int64) (int, error) {
 	n, err := f.file.ReadAt(p, offset)

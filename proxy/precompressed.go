@@ -1,0 +1,81 @@
+package proxy
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
+)
+
+// coding is a content coding that a file may lie beside itself in.
+type coding struct{ name, extension string }
+
+// codings are those that are known, the one that commonly makes files smallest first.
+var codings = []coding{{"br", ".br"}, {"zstd", ".zst"}, {"gzip", ".gz"}}
+
+// variant is a file that may be sent for a name: the file itself, or one beside it that is compressed already.
+type variant struct {
+	dir, name string
+	coding    coding // empty for the file itself
+}
+
+func (v variant) path() string { return v.name + v.coding.extension }
+
+// findVariant finds the file to be sent for a name: of those that the client takes the one it likes best. Ranges are of the file itself.
+func (x *exchange) findVariant(name string, find func(variant) (*staticFile, error)) (*staticFile, error) {
+	v := variant{dir: x.location.Static, name: name}
+	if fields := x.in.request.Fields; x.location.Precompressed && fields.Has(head.AcceptEncoding) && !fields.Has(head.Range) {
+		for _, v.coding = range acceptedCodings(fields.Joined(head.AcceptEncoding)) {
+			file, err := find(v)
+			if err == nil && file.info.Regular || errors.Is(err, reactor.ErrWouldWait) {
+				return file, err
+			}
+		}
+		v.coding = coding{}
+	}
+	return find(v)
+}
+
+// acceptedCodings returns the codings that an Accept-Encoding takes rather than none, the best first (RFC 9110, section 12.5.3).
+func acceptedCodings(value string) []coding {
+	weights := map[string]float64{}
+	for element := range strings.SplitSeq(value, ",") {
+		name, parameter, _ := strings.Cut(element, ";")
+		weights[strings.ToLower(head.Trim(name))] = weightOf(parameter)
+	}
+	weigh := func(c coding) float64 {
+		for _, name := range []string{c.name, "x-" + c.name, "*"} { // x-gzip is gzip (section 8.4.1.3)
+			if weight, ok := weights[name]; ok {
+				return weight
+			}
+		}
+		return 0
+	}
+	accepted := slices.DeleteFunc(slices.Clone(codings), func(c coding) bool { return weigh(c) <= 0 || weigh(c) < weights["identity"] })
+	slices.SortStableFunc(accepted, func(a, b coding) int {
+		switch difference := weigh(b) - weigh(a); {
+		case difference > 0:
+			return 1
+		case difference < 0:
+			return -1
+		}
+		return 0
+	})
+	return accepted
+}
+
+// weightOf returns the weight in an element's parameter, 1 where there is none (RFC 9110, section 12.4.2). One that is malformed weighs nothing.
+func weightOf(parameter string) float64 {
+	if head.Trim(parameter) == "" {
+		return 1
+	}
+	name, value, _ := strings.Cut(parameter, "=")
+	weight, err := strconv.ParseFloat(head.Trim(value), 64)
+	if err != nil || !strings.EqualFold(head.Trim(name), "q") || weight > 1 {
+		return 0
+	}
+	return weight
+}

@@ -1,0 +1,91 @@
+//go:build linux && !portable
+
+package proxy
+
+import (
+	"time"
+
+	"wstunnel/internal/reactor"
+)
+
+// recency is how long a file is known by its name, at most.
+const recency = time.Second
+
+// recentFiles are files that a loop has found within the last second. They are not looked for again: an other file of the same name is seen when that
+// second is over, a change of the file itself, or its end, at once.
+type recentFiles struct {
+	loop  *reactor.Loop
+	most  int // each takes a descriptor
+	named map[variant]*recentFile
+	timer reactor.Timer
+}
+
+// recentFile is a file that may be sent to several clients.
+type recentFile struct {
+	file  *reactor.File
+	info  reactor.FileInfo
+	rep   representation // its tag is empty before it is known
+	users int
+	known bool // by its name
+}
+
+// find returns a file that was found a moment ago, for one more user, or nil.
+func (r *recentFiles) find(v variant) *recentFile {
+	f := r.named[v]
+	if f == nil {
+		return nil
+	}
+	if info, err := f.file.Stat(); err != nil || info != f.info {
+		delete(r.named, v)
+		f.forget()
+		return nil
+	}
+	f.users++
+	return f
+}
+
+// add makes a file known that was just found, and returns it for its first user; nil if there are enough.
+func (r *recentFiles) add(v variant, file *reactor.File, info reactor.FileInfo) *recentFile {
+	if len(r.named) >= r.most {
+		return nil
+	}
+	if len(r.named) == 0 {
+		r.timer.On = r
+		r.loop.Set(&r.timer, recency)
+	}
+	f := &recentFile{file: file, info: info, users: 1, known: true}
+	r.named[v] = f
+	return f
+}
+
+// Expired forgets all.
+func (r *recentFiles) Expired() {
+	for _, f := range r.named {
+		f.forget()
+	}
+	clear(r.named)
+}
+
+// end forgets all, and gets to know none any more.
+func (r *recentFiles) end() {
+	r.most = 0
+	r.Expired()
+}
+
+// forget makes the file unknown, and closes it behind its last user.
+func (f *recentFile) forget() {
+	f.known = false
+	f.closeUnused()
+}
+
+// release takes a user away.
+func (f *recentFile) release() {
+	f.users--
+	f.closeUnused()
+}
+
+func (f *recentFile) closeUnused() {
+	if f.users == 0 && !f.known {
+		f.file.Close()
+	}
+}
