@@ -353,16 +353,19 @@ func TestRelayRefusesAMessageThatInflatesTooFar(t *testing.T) {
 }
 
 func TestRelayRefusesAMessageThatIsMostlyAir(t *testing.T) {
+	good := [][]byte{make([]byte, 1<<20), compressible(5 << 18)}
+	packed := [][]byte{deflated(good[0]), deflated(good[1])} // before the time that a connection has begins
+	air := deflated(make([]byte, 2<<20))
 	b, got := startReader(t)
 	f := start(t, oneSite(`{path: /ws, mode: relay, max_message: 16MiB, websocket: "ws://`+b.address+`"}`))
 	c := relayed(t, f, deflateLine)
-	for _, good := range [][]byte{make([]byte, 1<<20), compressible(4 << 20)} {
-		c.send(clientFrame(compressedFrame, deflated(good)))
-		if g := next(t, got); !bytes.Equal(g.payload, good) {
+	for i := range good {
+		c.send(clientFrame(compressedFrame, packed[i]))
+		if g := next(t, got); !bytes.Equal(g.payload, good[i]) {
 			t.Errorf("the backend got %v", g)
 		}
 	}
-	c.send(clientFrame(compressedFrame, deflated(make([]byte, 2<<20))))
+	c.send(clientFrame(compressedFrame, air))
 	if op, payload := frame(t, c.br); op != ws.OpClose || code(payload) != ws.CloseTooBig || !strings.Contains(payload, "100 times") {
 		t.Errorf("the client got opcode %d with %q", op, payload)
 	}

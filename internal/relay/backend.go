@@ -82,17 +82,23 @@ func (c *backendEnd) assemble(frame []byte) []byte {
 		c.message, c.opcode, c.key = make([]byte, maxFrameHead, maxFrameHead+size), op, *c.mask()
 	}
 	begin := 2 + restOfHead(frame[1])
-	payload, key, at := frame[begin:], frame[begin-4:begin], len(c.message)
-	c.message = append(c.message, payload...)
-	for i := range payload {
-		c.message[at+i] ^= key[i&3] ^ c.key[(at-maxFrameHead+i)&3]
-	}
+	at := len(c.message)
+	c.message = append(c.message, frame[begin:]...)
+	ws.Mask(c.message[at:], c.keyFrom([4]byte(frame[begin-4:begin]), at-maxFrameHead))
 	if !final {
 		return nil
 	}
 	whole := c.message
 	c.message = nil
 	return putFrameHead(whole, c.opcode, c.key)
+}
+
+// keyFrom returns what makes a payload that is masked with key a part of the message, from a place in that on.
+func (c *backendEnd) keyFrom(key [4]byte, from int) [4]byte {
+	for i := range key {
+		key[i] ^= c.key[(from+i)&3]
+	}
+	return key
 }
 
 // putFrameHead puts the header of a masked frame before a payload that has room for it.

@@ -225,7 +225,7 @@ func (f *frameReader) control(op ws.Opcode, head []byte, size int) error {
 		return nil
 	}
 	if head[1]&maskBit != 0 {
-		unmask(payload, head[len(head)-4:])
+		ws.Mask(payload, [4]byte(head[len(head)-4:]))
 	}
 	return checkClose(payload)
 }
@@ -242,13 +242,6 @@ func checkClose(payload []byte) error {
 		return &frameError{ws.CloseInvalidData, tunnel.CauseProtocol, "close frame with a reason that is not UTF-8"}
 	}
 	return &closeFrame{payload}
-}
-
-// unmask removes, or puts on, the mask of a whole payload.
-func unmask(payload, mask []byte) {
-	for i := range payload {
-		payload[i] ^= mask[i&3]
-	}
 }
 
 // collectStep is how much memory is taken for bytes that were announced but have not come.
@@ -271,7 +264,7 @@ func (f *frameReader) collect(size int, mask []byte, final bool) error {
 	if size > 0 {
 		f.scan.Skip(uint64(size))
 	}
-	unmask(f.compressed[start:], mask)
+	ws.Mask(f.compressed[start:], [4]byte(mask))
 	if final {
 		f.inflating, f.size = newInflater(f.compressed), 0
 	}

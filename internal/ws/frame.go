@@ -58,11 +58,22 @@ func AppendFrame(dst []byte, op Opcode, payload []byte, mask *[4]byte) []byte {
 	if mask == nil {
 		return append(dst, payload...)
 	}
-	dst = append(dst, mask[:]...)
-	for i, b := range payload {
-		dst = append(dst, b^mask[i&3])
-	}
+	dst = append(append(dst, mask[:]...), payload...)
+	Mask(dst[len(dst)-len(payload):], *mask)
 	return dst
+}
+
+// Mask puts a mask on a payload, or takes it off (RFC 6455, section 5.3).
+func Mask(payload []byte, mask [4]byte) {
+	const both = 1<<32 + 1 // what makes eight bytes of four
+	word := both * uint64(binary.LittleEndian.Uint32(mask[:]))
+	for len(payload) >= 8 {
+		binary.LittleEndian.PutUint64(payload, binary.LittleEndian.Uint64(payload)^word)
+		payload = payload[8:]
+	}
+	for i := range payload {
+		payload[i] ^= mask[i&3]
+	}
 }
 
 // AppendClose appends a Close frame with a code and a reason (RFC 6455, section 5.5.1). A reason

@@ -30,6 +30,22 @@ func TestAppendFrameMasksWithTheKey(t *testing.T) {
 	}
 }
 
+func TestMaskTakesItselfOff(t *testing.T) {
+	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
+	for n := range 40 {
+		got := payload(n)
+		Mask(got, mask)
+		for i, b := range payload(n) {
+			if got[i] != b^mask[i&3] {
+				t.Fatalf("byte %d of %d is %#x", i, n, got[i])
+			}
+		}
+		if Mask(got, mask); !bytes.Equal(got, payload(n)) {
+			t.Errorf("%d bytes are %x after two masks", n, got)
+		}
+	}
+}
+
 func TestAppendCloseCutsTheReasonAtARune(t *testing.T) {
 	got := AppendClose(nil, 1001, strings.Repeat("ä", 100), nil)
 	reason := got[4:]
