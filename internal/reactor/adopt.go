@@ -2,7 +2,6 @@ package reactor
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -69,34 +68,4 @@ func duplicate(conn syscall.Conn) (int32, error) {
 		return 0, err
 	}
 	return int32(dup), os.NewSyscallError("dup", dupErr)
-}
-
-// errPending is the answer to a hand-over with bytes on their way.
-var errPending = errors.New("connection has bytes pending")
-
-// Release takes c off its loop and hands it back to the net package: as a *net.TCPConn or *net.UnixConn, or as the *tls.Conn
-// that it was adopted with. What was read from it is the caller's to pass on. It fails, and closes c, where
-// bytes are pending or descriptors are short.
-func (c *Conn) Release() (net.Conn, error) {
-	if c.closed {
-		return nil, net.ErrClosed
-	}
-	if c.out != nil {
-		c.Close()
-		return nil, errPending
-	}
-	if c.watched {
-		c.mute() // the socket lives on in another descriptor
-	}
-	c.forget()
-	file := c.toFile()
-	conn, err := net.FileConn(file)
-	file.Close()
-	if err != nil {
-		return nil, err
-	}
-	if c.tls != nil {
-		return c.tls.toBlocking(conn), nil
-	}
-	return conn, nil
 }

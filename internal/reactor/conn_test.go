@@ -210,46 +210,6 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
-// echoingOnce echoes what comes first and releases its connection then.
-func echoingOnce(t *testing.T, released chan<- net.Conn) *script {
-	return &script{readable: func(c *Conn) {
-		p, _ := c.Read()
-		if len(p) == 0 {
-			return
-		}
-		c.Write(p)
-		conn, err := c.Release()
-		if err != nil {
-			t.Error(err)
-		}
-		released <- conn
-	}}
-}
-
-func TestReleasedConnGoesOnInTheNetPackage(t *testing.T) {
-	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
-	released := make(chan net.Conn, 1)
-	adopt(t, g.Pick(), ours, echoingOnce(t, released))
-	peer.Write([]byte("ab"))
-	buf := make([]byte, 2)
-	io.ReadFull(peer, buf)
-	conn, ok := await(t, released).(*net.TCPConn)
-	if !ok {
-		t.Fatal("not a TCP connection")
-	}
-	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-	if _, err := conn.Read(buf); err == nil || !err.(net.Error).Timeout() {
-		t.Errorf("a deadline does not hold: %v", err)
-	}
-	conn.SetReadDeadline(time.Time{})
-	peer.Write([]byte("cd"))
-	if io.ReadFull(conn, buf); string(buf) != "cd" {
-		t.Errorf("read %q", buf)
-	}
-}
-
 func TestClosedGroupTellsItsConnections(t *testing.T) {
 	g, _ := startGroup(t)
 	ours, peer := pair(t, "tcp")

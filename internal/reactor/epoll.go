@@ -137,6 +137,3 @@ func (c *Conn) mute() {
 
 // shut closes the descriptor.
 func (c *Conn) shut() error { return os.NewSyscallError("close", unix.Close(int(c.fd))) }
-
-// toFile gives the descriptor away.
-func (c *Conn) toFile() *os.File { return os.NewFile(uintptr(c.fd), "") }

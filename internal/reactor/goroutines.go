@@ -190,14 +190,6 @@ func (c *Conn) shut() error {
 	return os.NewSyscallError("close", unix.Close(int(c.fd)))
 }
 
-// toFile gives the descriptor away.
-func (c *Conn) toFile() *os.File {
-	if c.watcher != nil {
-		return c.watcher.file
-	}
-	return os.NewFile(uintptr(c.fd), "")
-}
-
 // watcher waits until something happens to a connection, on a goroutine for its input and one for its output while that is wanted.
 // Each gives the loop a hint and ends.
 type watcher struct {

@@ -210,12 +210,5 @@ func (t *Transport) toLoop(c *Conn, secure *tls.Conn) {
 	c.tls = t
 }
 
-// toBlocking switches it back.
-func (t *Transport) toBlocking(conn net.Conn) *tls.Conn {
-	secure := t.secure
-	t.blocking, t.conn, t.secure = conn, nil, nil
-	return secure
-}
-
 // NetConn returns the blocking connection, or nil on a loop.
 func (t *Transport) NetConn() net.Conn { return t.blocking }

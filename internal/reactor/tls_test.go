@@ -189,29 +189,6 @@ func TestTLSTellsACloseNotifyFromABareFIN(t *testing.T) {
 	}
 }
 
-func TestTLSReleasedConnGoesOnInTheNetPackage(t *testing.T) {
-	eachTLS(t, func(t *testing.T, server bool, version uint16) {
-		g, _ := startGroup(t)
-		ours, peer, _ := securePair(t, server, version)
-		released := make(chan net.Conn, 1)
-		for range 2 { // there and back, twice
-			adopt(t, g.Pick(), ours, echoingOnce(t, released))
-			peer.Write([]byte("ab"))
-			buf := make([]byte, 2)
-			io.ReadFull(peer, buf)
-			conn := await(t, released)
-			if conn != net.Conn(ours) {
-				t.Fatalf("got a %T back", conn)
-			}
-			go peer.Write([]byte("cd"))
-			if io.ReadFull(conn, buf); string(buf) != "cd" {
-				t.Fatalf("read %q", buf)
-			}
-		}
-		ours.Close()
-	})
-}
-
 func TestTLSAlertsReachThePeer(t *testing.T) {
 	g, _ := startGroup(t)
 	ours, peer, raw := securePair(t, true, tls.VersionTLS13)
