@@ -186,12 +186,21 @@ func (d *download) sendPiece(most int) (n int, err error) {
 		d.sent(n)
 		return n, err
 	}
-	p := d.x.client.Worker().Piece(min(most, d.x.client.Room()))
-	if n, err = d.file.file.ReadNow(p, part.offset); err == nil {
-		d.sent(n)
-		d.x.client.Write(p[:n])
+	p, err := d.file.readNow(d.x.client.Worker().Piece(min(most, d.x.client.Room())), part.offset)
+	if err == nil {
+		d.sent(len(p))
+		d.x.client.Write(p)
 	}
-	return n, err
+	return len(p), err
+}
+
+// readNow returns a piece at an offset of a file that is open, up to len(p), or [reactor.ErrWouldWait].
+func (s *staticFile) readNow(p []byte, offset int64) ([]byte, error) {
+	if s.shared != nil {
+		return s.shared.readNow(p, offset)
+	}
+	n, err := s.file.ReadNow(p, offset)
+	return p[:n], err
 }
 
 func (d *download) sent(n int) {

@@ -41,14 +41,13 @@ func (x *exchange) answerFile(fields head.Fields, file *staticFile) (fileAnswer,
 	case !file.info.Regular:
 		return fileAnswer{}, noSuchFile()
 	}
-	now := time.Now()
 	if file.rep.tag == "" {
-		*file.rep = newRepresentation(file.variant, file.info.Size, file.info.Modified, now)
+		*file.rep = newRepresentation(file.variant, file.info.Size, file.info.Modified, time.Now())
 	}
 	if x.location.Precompressed {
 		fields.Add(head.Vary, "Accept-Encoding")
 	}
-	return answerWithFile(fields, x.in.request, file.rep, now)
+	return answerWithFile(fields, x.in.request, file.rep, x.start)
 }
 
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.

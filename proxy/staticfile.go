@@ -25,6 +25,8 @@ type staticFile struct {
 
 // shared is a file that several clients may be sent.
 type shared interface {
+	// readNow returns what there is at an offset, up to len(p), in p or elsewhere, or [reactor.ErrWouldWait].
+	readNow(p []byte, offset int64) ([]byte, error)
 	// release says that one of them needs it no longer.
 	release()
 }
