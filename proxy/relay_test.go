@@ -606,6 +606,35 @@ func TestRelayRefusesASubprotocolThatNobodyAskedFor(t *testing.T) {
 	}
 }
 
+// TestRelayAnswersNoHandshakeThatIsNoWebSocket13, whatever the backend makes of it: what the client is answered is a handshake of its own.
+func TestRelayAnswersNoHandshakeThatIsNoWebSocket13(t *testing.T) {
+	gone := make(chan bool, 2)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		head, _ := rawHead(br)
+		accept := sampleAccept
+		if strings.Contains(head, "c2hvcnQ=") {
+			accept = ws.Accept("c2hvcnQ=")
+		}
+		io.WriteString(conn, strings.Replace(switching, sampleAccept, accept, 1))
+		io.Copy(io.Discard, br)
+		gone <- true
+	})
+	f := start(t, oneSite(relayTo(b.address)))
+	for name, request := range map[string]string{
+		"Sec-WebSocket-Version": strings.Replace(upgrade, "Version: 13", "Version: 8", 1),
+		"Sec-WebSocket-Key":     strings.Replace(upgrade, sampleKey, "c2hvcnQ=", 1),
+	} {
+		c := f.dial()
+		c.send(request)
+		if answer := c.rest(); !strings.HasPrefix(answer, "HTTP/1.1 400 ") || !strings.Contains(answer, name) {
+			t.Errorf("answered with %q", answer)
+		}
+		<-gone
+	}
+	awaitRelaysEnd(t, f)
+}
+
 func TestRelayCountsOnce(t *testing.T) {
 	b, _ := startReader(t)
 	f := start(t, oneSite(relayTo(b.address)))
