@@ -99,7 +99,8 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 	c.heads += b.size
 	c.guard.controls.earn(controlsPerStream)
 	s := &Stream{
-		ID: id, Request: r, Refusal: refused, left: head.Unknown, send: c.peerInitial, window: streamWindow, size: streamWindow, head: b.size,
+		ID: id, Request: r, Refusal: refused, left: head.Unknown, send: c.peerInitial, window: streamWindow, size: streamWindow, most: maxStreamWindow,
+		head:        b.size,
 		remoteEnded: c.last,
 	}
 	if r != nil {

@@ -12,6 +12,8 @@ const (
 	streamWindow     = 16 << 10
 	maxStreamWindow  = 1 << 20
 	connectionWindow = MaxStreams * streamWindow
+	// switchedWindow is the most for a stream that has switched protocols: so much may wait where the other end does not take it.
+	switchedWindow = 64 << 10
 )
 
 // Stream is a request and its answer.
@@ -25,6 +27,7 @@ type Stream struct {
 	Owner any
 
 	head int   // bytes of its head
+	most int64 // that its window grows to
 	left int64 // bytes that its content-length has yet to bring, or head.Unknown
 
 	send int64 // what the client's window still takes; a change of settings can make it negative
@@ -57,6 +60,12 @@ func (c *Conn) find(id uint32) *Stream {
 
 func (c *Conn) search(id uint32) (int, bool) {
 	return slices.BinarySearchFunc(c.streams, id, func(s *Stream, id uint32) int { return int(s.ID) - int(id) })
+}
+
+// Switch says that a stream has been answered and carries another protocol from here on (RFC 8441, section 5). Nothing of its head is kept.
+func (c *Conn) Switch(s *Stream) {
+	c.heads -= s.head
+	s.head, s.Request, s.most = 0, nil, switchedWindow
 }
 
 // close takes a stream out of the table; reset says that this end has reset it.
@@ -111,8 +120,8 @@ func (c *Conn) Grant(s *Stream, n int) {
 	if s.closed || s.remoteEnded || s.returned < s.size/2 || s.left >= 0 && s.left <= s.window {
 		return
 	}
-	if s.spent += s.returned; s.spent >= s.size && s.size < maxStreamWindow {
-		more := c.budget.take(min(s.size, maxStreamWindow-s.size))
+	if s.spent += s.returned; s.spent >= s.size && s.size < s.most {
+		more := c.budget.take(min(s.size, s.most-s.size))
 		s.grown += more
 		s.size += more
 		s.returned += more

@@ -46,7 +46,7 @@ func ServeHTTP2(conn *reactor.Conn, worker *Worker, server Server, budget *http2
 	now := conn.Loop().Now()
 	h := &HTTP2{conn: conn, worker: worker, server: server, phase: serving, idleSince: now, partial: now}
 	h.timer.On = h
-	h.proto = http2.NewConn(budget, false, worker.place())
+	h.proto = http2.NewConn(budget, true, worker.place())
 	conn.Handle(h)
 	h.corked = true
 	conn.Loop().AtTurnsEnd(h)

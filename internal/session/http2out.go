@@ -96,7 +96,8 @@ func (h *HTTP2) fill() {
 			s.queue, s.taken = nil, 0
 			if s.answered {
 				s.finish()
-			} else {
+			}
+			if !s.answered || s.switched {
 				s.tellDrained()
 			}
 		}

@@ -40,6 +40,7 @@ type stream struct {
 	answered   bool          // the answer was written to its end
 	queued     bool          // in the session's list of those that wait
 	drains     bool          // the exchange waits to be told that all was taken
+	switched   bool          // it carries another protocol
 }
 
 // Conn returns the connection, which all its streams share.
@@ -56,6 +57,14 @@ func (s *stream) CloseAfterAnswer() {}
 
 // Flush does nothing: what was written leaves when the turn ends.
 func (s *stream) Flush() {}
+
+// patience is how long the client may take to open its window.
+func (s *stream) patience() time.Duration {
+	if s.switched {
+		return switchedStall
+	}
+	return stall
+}
 
 // data takes a piece of the request's body.
 func (s *stream) data(p []byte) {
@@ -182,7 +191,7 @@ func (s *stream) Write(p []byte) {
 	if len(p) > 0 {
 		if len(s.queue) == 0 {
 			s.progress, s.progressAt = 0, h.conn.Loop().Now()
-			h.await(s.progressAt + stall)
+			h.await(s.progressAt + s.patience())
 		}
 		s.queue = append(s.queue, p...)
 		s.queueUp()
@@ -219,7 +228,7 @@ func (s *stream) queueUp() {
 
 // noteProgress notes that the client takes what it is sent.
 func (s *stream) noteProgress(n int) {
-	if s.progress += n; s.progress >= leastProgress {
+	if s.progress += n; s.progress >= leastProgress || s.switched {
 		s.progress, s.progressAt = 0, s.session.conn.Loop().Now()
 	}
 }
@@ -274,7 +283,9 @@ func (s *stream) finish() {
 	} else {
 		h.proto.SendData(s.state, nil, true)
 	}
-	h.proto.Reset(s.state, http2.NoError)
+	if !s.switched {
+		h.proto.Reset(s.state, http2.NoError)
+	}
 }
 
 // Abort ends the stream in the middle of an answer.

@@ -102,14 +102,16 @@ func (h *HTTP2) endStalls(now time.Duration, due func(time.Duration) bool) {
 		byStream, byConn := h.proto.Stalled(state)
 		switch {
 		case len(s.queue) > 0:
-			if due(s.progressAt+stall) && byStream || closed && byConn {
+			late := due(s.progressAt + s.patience())
+			switch {
+			case late && (byStream || s.switched), closed && byConn && !s.switched:
 				h.cork()
 				s.giveUp(ErrNotTaking)
-			} else if s.progressAt+stall <= now {
+			case late:
 				s.progressAt, s.progress = now, 0
 				h.await(now + stall)
 			}
-		case !s.whole && !s.paused && s.exchange != nil && due(s.heard+stall):
+		case !s.whole && !s.paused && !s.switched && s.exchange != nil && due(s.heard+stall):
 			h.cork()
 			s.exchange.Gone(ErrStalled)
 		}

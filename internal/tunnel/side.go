@@ -12,7 +12,7 @@ import (
 // side is one end of a tunnel on a loop, with the stream that comes from it on its way to the other side.
 type side struct {
 	t    *Tunnel
-	conn *reactor.Conn
+	conn reactor.Endpoint
 	stream
 	pipe            *reactor.Pipe // payload that the other side has yet to take from the kernel, or nil
 	bytes, messages atomic.Uint64
@@ -215,7 +215,7 @@ func (s *side) splice() bool {
 		return false
 	}
 	s.pipe = pipe
-	n, err := pipe.Fill(s.conn, int(min(s.scan.Payload(), spliceChunk)))
+	n, err := pipe.Fill(s.conn.(*reactor.Conn), int(min(s.scan.Payload(), spliceChunk)))
 	if err != nil {
 		s.dropPipe()
 		s.readFailed(err)
@@ -236,7 +236,7 @@ func (s *side) splice() bool {
 // drain moves what the pipe holds to the other side. It reports whether it is empty and given back.
 func (s *side) drain() bool {
 	to := s.other()
-	if err := s.pipe.Drain(to.conn); err != nil {
+	if err := s.pipe.Drain(to.conn.(*reactor.Conn)); err != nil {
 		s.t.lost(to, err)
 		return false
 	}

@@ -60,9 +60,9 @@ type Tunnel struct {
 // Loops are the event loops that tunnels run on.
 type Loops = reactor.Group
 
-// Join makes a tunnel of two connections of one loop, on that loop, and starts it. It owns both connections; the client's has its
+// Join makes a tunnel of two endpoints of one loop, on that loop, and starts it. It owns both; the client's has its
 // [KeepAlive] already. The early bytes are what was read from each beyond the handshake. done is called as [Tunnel.Start] says.
-func Join(client, backend *reactor.Conn, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
+func Join(client, backend reactor.Endpoint, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
 	t := &Tunnel{done: done}
 	t.init(opts)
 	t.loop.Store(client.Loop())
