@@ -46,6 +46,9 @@ func (x *exchange) decide() decision {
 	if err := checkHead(r); err != nil {
 		return refusal(err.Status, err.Reason)
 	}
+	if x.extended && r.Protocol != "websocket" {
+		return refusal(http.StatusNotImplemented, ":protocol "+head.Quoted(r.Protocol)+" is not served")
+	}
 	if x.in.returned() {
 		d := refusal(http.StatusLoopDetected, "this request has been here before")
 		d.err = errors.New("the request came back from where this server had sent it: a target leads here")
@@ -176,6 +179,17 @@ func (l *location) decide(r *head.Request) decision {
 		d.hint = "a WebSocket was asked for on a location that has none; if there is a backend for it, write websocket: and its URL in that location"
 	}
 	return d
+}
+
+// onlyTunnel refuses to do anything else for an extended CONNECT, of which any 2xx says that it is open (RFC 8441, section 4).
+func onlyTunnel(d decision) decision {
+	switch d.action {
+	case openTunnel, refuseRequest, redirect:
+		return d
+	}
+	refused := refusal(http.StatusNotImplemented, "no WebSocket is served here")
+	refused.hint = d.hint
+	return refused
 }
 
 // checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.

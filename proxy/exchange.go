@@ -31,6 +31,7 @@ type exchange struct {
 
 	err        error // what went wrong, for the log
 	clientGone bool
+	extended   bool // it began with an extended CONNECT (RFC 8441)
 	tunnelled  bool // a tunnel logs for itself
 }
 
@@ -50,6 +51,9 @@ func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) 
 	}
 	return x
 }
+
+// holder returns what counts as the client's end of the exchange's tunnel.
+func (x *exchange) holder() *holder { return &holder{from: x.from, shared: x.extended} }
 
 // trusts reports whether an address is one of trusted_proxies.
 func (g *generation) trusts(addr netip.Addr) bool {

@@ -3,6 +3,11 @@
 package proxy
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"wstunnel/internal/head"
@@ -35,9 +40,26 @@ func (d *doors) openHTTP2(c *reactor.Conn, from origin) {
 
 // Requested begins an exchange.
 func (m *multiplexed) Requested(stream session.Stream, r *head.Request) session.Exchange {
+	extended := r.Method == http.MethodConnect && r.Protocol != ""
+	if extended {
+		r = upgradeOf(r)
+	}
 	x := &loopExchange{exchange: m.server.newExchange(m.server.ctx, r, m.from), client: stream}
+	x.extended = extended
 	x.begin()
 	return x
+}
+
+// upgradeOf returns an extended CONNECT (RFC 8441, section 4) as the request for an upgrade that a client over HTTP/1.1 would have sent, with a key of our
+// own.
+func upgradeOf(connect *head.Request) *head.Request {
+	r := *connect
+	r.Method, r.Protocol, r.Length, r.Expect = http.MethodGet, strings.ToLower(r.Protocol), 0, false
+	r.Fields = slices.DeleteFunc(slices.Clone(r.Fields), func(f head.Field) bool { return f.ID == head.SecWebSocketKey || f.ID == head.ContentLength })
+	var key [16]byte
+	rand.Read(key[:])
+	r.Fields.Add(head.SecWebSocketKey, base64.StdEncoding.EncodeToString(key[:]))
+	return &r
 }
 
 // Refused logs a head that was refused, or why the connection was cut.

@@ -56,11 +56,14 @@ const maxHeld = 64 << 10
 
 // begin decides what becomes of the request, and begins with it.
 func (x *loopExchange) begin() {
-	if a := x.answerForChallenge(); a != nil {
+	if a := x.answerForChallenge(); a != nil && !x.extended {
 		x.give(a)
 		return
 	}
 	d := x.decide()
+	if x.extended {
+		d = onlyTunnel(d)
+	}
 	x.tell(d)
 	switch d.action {
 	case forwardHTTP:
@@ -195,6 +198,9 @@ func (x *loopExchange) Answered(r *head.Response) {
 		x.fail(errors.New("the backend switched protocols, which nobody had asked for"))
 		return
 	case r.Status == http.StatusContinue:
+		return
+	case x.extended && r.Status >= 200 && r.Status < 300: // which would say that the tunnel is open
+		x.fail(x.wrapHandshake(fmt.Errorf("the backend answered %d, not 101", r.Status)))
 		return
 	case r.Status < 200:
 		x.client.Respond(&head.Response{Status: r.Status, Fields: dropHopByHop(r.Fields)})
@@ -332,9 +338,7 @@ func (x *loopExchange) switched(r *head.Response) {
 	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.target)
 	backend, backendEarly := x.backend.take()
 	x.backend = nil
-	client, early := x.conn.client.Take()
-	early = append(x.held, early...)
-	x.conn.forget(client.Loop(), x.conn)
+	client, early := x.takeClient()
 	if relayed {
 		x.relay(session.NewBridge(client, early), session.NewBridge(backend, backendEarly), fields, x.finish)
 		return
@@ -342,13 +346,24 @@ func (x *loopExchange) switched(r *head.Response) {
 	x.join(client, backend, early, backendEarly, fields)
 }
 
+// takeClient takes the client's end out of its session, with what came of it.
+func (x *loopExchange) takeClient() (client reactor.Endpoint, early []byte) {
+	if x.extended {
+		x.server.pools.count.Add(1)
+		return session.Switch(x.client), x.held
+	}
+	conn, early := x.conn.client.Take()
+	x.conn.forget(conn.Loop(), x.conn)
+	return conn, append(x.held, early...)
+}
+
 // join answers the client and makes a tunnel of both ends.
-func (x *loopExchange) join(client, backend *reactor.Conn, early, backendEarly []byte, fields head.Fields) {
+func (x *loopExchange) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
 	defer func() {
 		if !x.tunnelled {
 			backend.Close()
 			client.Close()
-			x.from.leave()
+			x.holder().leave()
 		}
 		x.finish()
 	}()

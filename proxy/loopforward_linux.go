@@ -83,9 +83,13 @@ func (x *loopExchange) lent(b *loopBackend) {
 	}
 }
 
-// count counts a connection to a backend in or out. One for a tunnel is counted as that.
+// counted reports whether a connection to a backend is one of those that are counted. For one that is to be a tunnel's, the client's connection
+// stands, unless others share it.
+func (x *loopExchange) counted() bool { return x.out.Protocol == "" || x.extended }
+
+// count counts a connection to a backend in or out.
 func (x *loopExchange) count(n int64) {
-	if x.out.Protocol == "" {
+	if x.counted() {
 		x.pool.among.count.Add(n)
 	}
 }
@@ -146,7 +150,7 @@ func (x *loopExchange) dialled(c *reactor.Conn, err error) {
 // newBackend is a connection that was just made.
 func (x *loopExchange) newBackend(c *reactor.Conn) *loopBackend {
 	b := newLoopBackend(c, x.client.Worker(), x.pool, x.wait)
-	b.counted = x.out.Protocol == ""
+	b.counted = x.counted()
 	return b
 }
 

@@ -32,7 +32,7 @@ func (x *exchange) relay(client, backend relay.Conn, answer head.Fields, finishe
 	session.Start(x.in.request.Fields, answer, opened, func(err error) {
 		x.slot.free()
 		x.err, x.clientGone = err, true
-		x.from.leave()
+		x.holder().leave()
 		finished()
 	})
 }

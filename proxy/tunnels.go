@@ -26,8 +26,24 @@ type tunnelInfo struct {
 	access *logs.Log     // nil for none
 	line   *logs.Request // in its format Combined, for the end; else nil
 
-	from origin
+	holder
 	slot *slot // freed at its end
+}
+
+// holder is what counts as the client's end of a tunnel.
+type holder struct {
+	from origin
+	// shared: the tunnel is one stream of a connection, which counts for itself. The connection to the backend counts as one.
+	shared bool
+}
+
+// leave counts the tunnel out.
+func (h *holder) leave() {
+	if h.shared {
+		h.from.listener.server.pools.count.Add(-1)
+	} else {
+		h.from.leave()
+	}
 }
 
 // liveTunnel is one live WebSocket connection.
@@ -102,7 +118,7 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 	if t.access != nil {
 		t.logEnd(r)
 	}
-	t.from.leave()
+	t.leave()
 	t.slot.free()
 	ts := t.tunnels
 	ts.mu.Lock()

@@ -15,10 +15,10 @@ import (
 // goes to the loop a bridgePiece at a time.
 const bridgePiece = 64 << 10
 
-// Bridge is a net.Conn over a connection of a loop, for code that reads and writes on goroutines of its own. A Write returns when
+// Bridge is a net.Conn over an endpoint on a loop, for code that reads and writes on goroutines of its own. A Write returns when
 // the system has taken all of p; of one that runs out of time a bridgePiece at most is still on its way.
 type Bridge struct {
-	conn          *reactor.Conn // belongs to the loop
+	conn          reactor.Endpoint // belongs to the loop
 	local, remote net.Addr
 
 	reading, writing sync.Mutex // held by who does
@@ -39,7 +39,7 @@ type Bridge struct {
 }
 
 // NewBridge takes over a connection, on its loop, with what was read of it already.
-func NewBridge(conn *reactor.Conn, early []byte) *Bridge {
+func NewBridge(conn reactor.Endpoint, early []byte) *Bridge {
 	b := &Bridge{
 		conn: conn, readBy: newDeadline(), writeBy: newDeadline(),
 		arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1), closed: make(chan struct{}),
@@ -112,13 +112,13 @@ func (b *Bridge) post(f func()) bool {
 }
 
 // Readable keeps what came for whoever reads.
-func (b *Bridge) Readable(c *reactor.Conn) {
+func (b *Bridge) Readable(*reactor.Conn) {
 	b.mu.Lock()
 	room := maxAhead - b.came.Len()
 	b.mu.Unlock()
-	p, err := c.ReadUpTo(room)
+	p, err := b.conn.ReadUpTo(room)
 	switch {
-	case err == io.EOF && c.Truncated():
+	case err == io.EOF && b.conn.Truncated():
 		err = io.ErrUnexpectedEOF
 	case err == nil && len(p) == 0:
 		return
@@ -230,8 +230,8 @@ func (b *Bridge) Drained(*reactor.Conn) {
 }
 
 // Failed ends the connection.
-func (b *Bridge) Failed(c *reactor.Conn, err error) {
-	c.Close()
+func (b *Bridge) Failed(_ *reactor.Conn, err error) {
+	b.conn.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.end == nil {

@@ -5,9 +5,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 	"wstunnel/internal/http2"
 	"wstunnel/internal/reactor"
 )
@@ -19,7 +21,8 @@ const switchedStall = 150 * time.Second
 var errReset = errors.New("the client has reset its stream")
 
 // Switched is a stream over HTTP/2 that carries another protocol from here on (RFC 8441): its client's end of a tunnel. END_STREAM is what a FIN is to a
-// connection, and RST_STREAM a reset. It begins paused.
+// connection, and RST_STREAM a reset. It begins paused. What is written first is the head of a 101 over HTTP/1.1, which answers the client with what of
+// that is said over HTTP/2.
 type Switched struct {
 	stream  *stream
 	handler reactor.Handler
@@ -29,9 +32,9 @@ type Switched struct {
 	closed  bool
 }
 
-// Switch answers an extended CONNECT, and hands over the stream. What came of it before is with the [Exchange] that was told.
-func (s *stream) Switch(r *head.Response) *Switched {
-	s.Respond(&head.Response{Status: http.StatusOK, Fields: r.Fields, Length: head.Unknown})
+// Switch hands over a stream that began with an extended CONNECT. What came of it before is with the [Exchange] that was told.
+func Switch(client Stream) *Switched {
+	s := client.(*stream)
 	w := &Switched{stream: s, ended: s.told}
 	s.Pause()
 	s.exchange, s.switched, s.request = w, true, nil
@@ -91,8 +94,8 @@ func (w *Switched) Plain() bool { return false }
 // SetKeepAlive does nothing: the connection has its own.
 func (w *Switched) SetKeepAlive(reactor.KeepAlive) {}
 
-// HungUp reports whether nothing more can come or go.
-func (w *Switched) HungUp() bool { return w.closed }
+// HungUp reports whether the client has ended its stream, be it behind bytes that are yet to be read.
+func (w *Switched) HungUp() bool { return w.closed || w.stream.whole }
 
 // Truncated is false: a stream that is cut short is told by Failed.
 func (w *Switched) Truncated() bool { return false }
@@ -150,7 +153,23 @@ func (w *Switched) Write(p []byte) error {
 	if w.closed {
 		return net.ErrClosed
 	}
+	if !w.stream.responded {
+		return w.answer(p)
+	}
 	w.stream.Write(p)
+	return nil
+}
+
+// answer answers the client with the head of a 101 (RFC 8441, section 5).
+func (w *Switched) answer(switching []byte) error {
+	var d http1.ResponseDecoder
+	d.Expect(http.MethodGet)
+	n, event, err := d.Next(switching)
+	if err != nil || event != http1.Head || n != len(switching) || d.Response.Status != http.StatusSwitchingProtocols {
+		return errors.Join(errors.New("a stream was to be answered with something else than a 101"), err)
+	}
+	fields := slices.DeleteFunc(d.Response.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketAccept })
+	w.stream.Respond(&head.Response{Status: http.StatusOK, Fields: fields, Length: head.Unknown})
 	return nil
 }
 
@@ -171,7 +190,7 @@ func (w *Switched) WaitWritable() {}
 // CloseWrite ends the stream to the client behind all that was written.
 func (w *Switched) CloseWrite() {
 	s := w.stream
-	if w.closed || s.answered {
+	if w.closed || s.answered || !s.responded {
 		return
 	}
 	s.answered = true
@@ -185,12 +204,11 @@ func (w *Switched) Close() error {
 	if w.closed {
 		return nil
 	}
-	if len(w.stream.queue) > 0 {
-		w.Reset()
-		return nil
+	code := http2.NoError
+	if w.CloseWrite(); len(w.stream.queue) > 0 || !w.stream.responded {
+		code = http2.Cancel
 	}
-	w.CloseWrite()
-	w.end(http2.NoError)
+	w.end(code)
 	return nil
 }
 
