@@ -81,3 +81,14 @@ func (m *multiplexed) Closed(conn *reactor.Conn) {
 
 // close lets the connection end behind the answers to what the client has asked for.
 func (m *multiplexed) close() { m.client.Drain() }
+
+// onlyTunnel refuses to do anything else for an extended CONNECT, of which any 2xx says that it is open (RFC 8441, section 4).
+func onlyTunnel(d decision) decision {
+	switch d.action {
+	case openTunnel, refuseRequest, redirect:
+		return d
+	}
+	refused := refusal(http.StatusNotImplemented, "no WebSocket is served here")
+	refused.hint = d.hint
+	return refused
+}

@@ -4,6 +4,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -253,6 +254,13 @@ func TestEndsOfATunnelOverHTTP2(t *testing.T) {
 		{"the backend's reset", "reset\n", func(*h2Client) {}, "", "CANCEL", ""},
 		{"the client's END_STREAM", "more\n", func(c *h2Client) { c.WriteData(1, true, []byte("last")) }, "", "END_STREAM", "last"},
 		{"the client's reset", "more\n", func(c *h2Client) { c.WriteRSTStream(1, http2.ErrCodeCancel) }, "", "", " reset"},
+		{"the client's last words and reset", "more\n", func(c *h2Client) {
+			var both bytes.Buffer
+			framer := http2.NewFramer(&both, nil)
+			framer.WriteData(1, false, []byte("bye"))
+			framer.WriteRSTStream(1, http2.ErrCodeCancel)
+			c.conn.Write(both.Bytes())
+		}, "", "", "bye reset"},
 		{"the client's leaving", "more\n", func(c *h2Client) { c.conn.Close() }, "", "", " reset"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

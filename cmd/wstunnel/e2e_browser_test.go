@@ -114,7 +114,7 @@ func TestBrowserTalksToAServerWrittenInPHP(t *testing.T) {
 			b.open(t, test.origin+"/page.php")
 			t.Run("messages", func(t *testing.T) { checkMessages(t, b, test.path) })
 			t.Run("handshake", func(t *testing.T) { checkHandshake(t, b, test.origin, test.path) })
-			t.Run("closing", func(t *testing.T) { checkClosing(t, b, php, test.path) })
+			t.Run("closing", func(t *testing.T) { checkClosing(t, b, php, test.path, strings.HasPrefix(test.origin, "https:")) })
 		})
 	}
 	t.Run("SIGTERM", func(t *testing.T) { checkGoodbye(t, b, f, php) })
@@ -188,7 +188,7 @@ func checkHandshake(t *testing.T, b browser, origin, path string) {
 }
 
 // checkClosing requires each side to learn how the other one ended the connection.
-func checkClosing(t *testing.T, b browser, php backend, path string) {
+func checkClosing(t *testing.T, b browser, php backend, path string, overHTTP2 bool) {
 	t.Helper()
 	for say, want := range map[string]closing{
 		"/close 4001 enough said": {4001, "enough said", true},
@@ -218,7 +218,8 @@ func checkClosing(t *testing.T, b browser, php backend, path string) {
 	}
 	since := php.out.len()
 	script[bool](t, b, `await connect('`+path+`'); location.reload(); return true`)
-	if line := php.awaitLine(t, since, `^close (.*)|^gone.*`); line != "1001 " {
+	// Over HTTP/2 Chromium resets the stream without a Close frame.
+	if line := php.awaitLine(t, since, `^close (.*)|^gone.*`); line != "1001 " && !(overHTTP2 && line == "") {
 		t.Errorf("when the page was left, the backend got %q, want 1001", line)
 	}
 	if refused := script[string](t, b, `

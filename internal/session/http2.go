@@ -183,6 +183,9 @@ func (h *HTTP2) begin(state *http2.Stream) {
 
 // reset deals with a stream that its client has ended, or made us end.
 func (h *HTTP2) reset(s *stream) {
+	if s.switched {
+		s.deliver() // a browser that leaves a page says so, and resets in the same breath
+	}
 	exchange := s.exchange
 	s.drop()
 	switch cause := h.proto.Cause; {
