@@ -64,6 +64,7 @@ type Conn struct {
 	body     *Stream // whose they are, or nil
 	opening  uint32  // the stream whose header block is coming, or 0
 	fragment []byte  // what has come of it
+	decoded  int     // see Decoded
 	frames   int     // in how many frames
 	last     bool    // END_STREAM came with it
 	selfish  bool    // it depends on itself
@@ -93,6 +94,13 @@ func (c *Conn) Streams() []*Stream { return c.streams }
 
 // Partial reports whether a frame or a header block has begun and not ended, or the connection not yet.
 func (c *Conn) Partial() bool { return !c.settled || len(c.kept) > 0 || c.opening != 0 }
+
+// Decoded returns what the header blocks have come to that came since the last call, counted as [MaxHeaderList] is: a byte can stand for kilobytes.
+func (c *Conn) Decoded() int {
+	n := c.decoded
+	c.decoded = 0
+	return n
+}
 
 // again is what a step tells that has done something, but for which there is no event.
 const again Event = -1

@@ -53,6 +53,7 @@ func (c *Conn) endBlock(id uint32, p []byte) (Event, *Error) {
 	if err != nil {
 		return More, err
 	}
+	c.decoded += b.size
 	if s := c.find(id); s != nil {
 		return c.endWithTrailers(s, b)
 	}
@@ -63,15 +64,15 @@ func (c *Conn) endBlock(id uint32, p []byte) (Event, *Error) {
 		case !e.reset:
 			return More, failure(StreamClosed, "HEADERS on stream %d, which is closed", id)
 		}
-		return More, c.control(1)
+		return Unserved, c.control(1)
 	}
 	c.lastID = id
 	switch {
 	case c.draining:
-		return More, nil // it was told so (RFC 9113, section 6.8)
+		return Unserved, nil // it was told so (RFC 9113, section 6.8)
 	case len(c.streams) >= MaxStreams:
 		c.remember(id, true)
-		return More, c.refuse(id, RefusedStream)
+		return Unserved, c.refuse(id, RefusedStream)
 	}
 	return c.open(id, b)
 }
@@ -84,7 +85,7 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 	}
 	if malformed != nil {
 		c.remember(id, true)
-		return More, c.refuse(id, malformed.Code)
+		return Unserved, c.refuse(id, malformed.Code)
 	}
 	if refused == tooLarge {
 		if err := c.provoked(); err != nil {
@@ -94,7 +95,7 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 	}
 	if c.heads+b.size > maxHeads {
 		c.remember(id, true)
-		return More, c.refuse(id, RefusedStream)
+		return Unserved, c.refuse(id, RefusedStream)
 	}
 	c.heads += b.size
 	c.guard.controls.earn(controlsPerStream)

@@ -54,10 +54,12 @@ const (
 // maxAhead bounds what is read of a client before it is asked for: requests behind the one that is served, or bytes behind an upgrade.
 const maxAhead = 64 << 10
 
-// A client's turn ends, so that others have theirs, when it has begun 16 requests or sent 1,024 pieces of a body.
+// A client's turn ends, so that others have theirs, when it has begun 16 requests, fewer over HTTP/2 if their heads are long, or sent 1,024 pieces of a
+// body.
 const (
-	turnWork    = 1024
-	requestWork = 64
+	turnWork     = 1024
+	requestWork  = 64
+	bytesPerWork = 64 // of heads over HTTP/2, which need not take as many on the wire
 )
 
 // phase is where a client's connection is.

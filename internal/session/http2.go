@@ -104,7 +104,8 @@ func (h *HTTP2) feed(p []byte) {
 		if event == http2.More {
 			break
 		}
-		if event == http2.Request {
+		work += h.proto.Decoded() / bytesPerWork
+		if event == http2.Request || event == http2.Unserved {
 			work += requestWork
 		}
 		h.take(event)
