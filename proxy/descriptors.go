@@ -1,6 +1,11 @@
 package proxy
 
-import "runtime"
+import (
+	"math"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
 
 // What is kept of the descriptors for other things than connections: sparedDescriptors, sparedPerLoop for an event loop and its pipes,
 // and one in sparedShare, up to maxSparedShare. An event loop keeps maxRecentFiles open at most that nobody is sent.
@@ -23,7 +28,6 @@ type spare struct {
 	files       int // static files that are open while clients take them
 	openings    int // of such files that wait for a disk: two descriptors each
 	recentFiles int // that one event loop keeps open for a second
-	pipes       int // for splices on goroutines: two descriptors each
 	loopPipes   int // for those of one event loop: two descriptors each
 }
 
@@ -31,6 +35,21 @@ func divideSpared(limit int64) spare {
 	loops := runtime.GOMAXPROCS(0)
 	free := max(int(spared(limit))-8*loops, 32)
 	return spare{
-		files: free / 4, openings: free / 8, recentFiles: min(free/8/loops, maxRecentFiles), pipes: free / 16, loopPipes: max(1, free/8/loops),
+		files: free / 4, openings: free / 8, recentFiles: min(free/8/loops, maxRecentFiles), loopPipes: max(1, free/8/loops),
 	}
+}
+
+// descriptorLimit raises the limit on open files as far as the process may, and returns it.
+func descriptorLimit() int64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return math.MaxInt32
+	}
+	if limit.Cur < limit.Max {
+		raised := unix.Rlimit{Cur: limit.Max, Max: limit.Max}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+			limit = raised
+		}
+	}
+	return int64(min(uint64(limit.Cur), math.MaxInt32))
 }

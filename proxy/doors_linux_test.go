@@ -1,5 +1,3 @@
-//go:build linux && !portable
-
 package proxy_test
 
 import (
@@ -50,10 +48,14 @@ func TestSilentConnectionsCostLittle(t *testing.T) {
 	c.expectEcho("among them all")
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / int64(n); each > 1500 {
+	most, perConnection := int64(1500), 0
+	if portable {
+		most, perConnection = 2000, 1
+	}
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / int64(n); each > most {
 		t.Errorf("a silent connection costs %d bytes, the test's own end included", each)
 	}
-	if goroutines := runtime.NumGoroutine(); goroutines > n/10 {
+	if goroutines := runtime.NumGoroutine(); goroutines > n*perConnection+n/10 {
 		t.Errorf("%d goroutines for %d silent connections", goroutines, n)
 	}
 	deadline := time.Now().Add(patience)
@@ -78,7 +80,11 @@ func TestClientsConnectionsAreSupervised(t *testing.T) {
 		got.noDelay, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
 		got.idle, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
 		got.user, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-		if got != (options{1, 60, 150_000}) {
+		want := options{1, 60, 150_000}
+		if portable {
+			want.user = 0
+		}
+		if got != want {
 			t.Errorf("the connection of %s has %+v", c.LocalAddr(), got)
 		}
 	}

@@ -1,8 +1,7 @@
-//go:build linux && !portable
-
 package proxy_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -63,6 +62,9 @@ func TestConnectionOverHTTP2EndsInTwoSteps(t *testing.T) {
 func TestSmallAnswerOverHTTP2LeavesInOneRecord(t *testing.T) {
 	f := startSmall(t)
 	for _, path := range smallAnswers {
+		if portable && strings.HasSuffix(path, ".txt") {
+			continue // the head leaves while a goroutine reads the file
+		}
 		t.Run(path, func(t *testing.T) {
 			wire, secure := f.recordTLS("h2")
 			c, _ := speakH2(t, secure)

@@ -1,4 +1,4 @@
-//go:build race && linux && !portable
+//go:build race
 
 package proxy_test
 

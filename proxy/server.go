@@ -60,7 +60,6 @@ type Server struct {
 	loopID string
 	spare  spare
 	files  files
-	pipes  chan struct{} // holds one for each pipe of net's that a splice may keep while a peer takes nothing
 
 	relays     relay.Memory
 	relayStall time.Duration
@@ -96,7 +95,6 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
 	s.files = files{open: make(chan struct{}, s.spare.files)}
-	s.pipes = make(chan struct{}, s.spare.pipes)
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s

@@ -174,6 +174,10 @@ func TestWhatAHeadSays(t *testing.T) {
 		{"Expect: 100-continue\r\n", 0, true, false, ""},
 		{"Connection: keep-alive\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", 1, false, false, "websocket"},
 		{"Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\n", 0, false, false, ""},
+		{"Connection: keep-alive, uPGRADE\r\nUpgrade: WebSocket\r\n", 1, false, false, "websocket"},
+		{"Connection: upgrade\r\nUpgrade: h2c, websocket\r\n", 1, false, false, "websocket"},
+		{"Upgrade: websocket\r\n", 1, false, false, ""},
+		{"Connection: Upgrades\r\nUpgrade: websocket\r\n", 1, false, false, ""},
 		{"Connection: upgrade\r\nUpgrade: h2c\r\n", 1, false, false, ""},
 	} {
 		var d RequestDecoder

@@ -98,7 +98,7 @@ func (c *Conn) Truncated() bool { return c.truncated }
 // Addresses returns both ends of the connection: a *net.TCPAddr each, or a *net.UnixAddr.
 func (c *Conn) Addresses() (local, remote net.Addr) { return addresses(c.fd) }
 
-// HungUp reports whether the peer has ended its stream, be it, on Linux, behind bytes that are yet to be read.
+// HungUp reports whether the peer has ended its stream, be it behind bytes that are yet to be read.
 func (c *Conn) HungUp() bool { return c.closed || hungUp(c.fd) }
 
 // Reading reports whether Readable events are wanted.

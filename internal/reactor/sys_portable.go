@@ -81,12 +81,6 @@ func connected(fd int32) bool {
 	return err == nil
 }
 
-// hungUp reports whether the peer of a socket has ended its stream. It can't see past bytes that are yet to be read.
-func hungUp(fd int32) bool {
-	n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
-	return n <= 0 && err != unix.EAGAIN && err != unix.EINTR
-}
-
 // prepare leaves it to setUp to give connections TCP_NODELAY and supervision: not every system lets them inherit both.
 func prepare(int, KeepAlive) (inherited bool) { return false }
 

@@ -4,7 +4,6 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
-	"net/http"
 	"net/textproto"
 	"strings"
 )
@@ -19,18 +18,6 @@ const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 func Accept(key string) string {
 	sum := sha1.Sum([]byte(key + acceptGUID))
 	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// WantsUpgrade reports whether the request asks for a WebSocket at all: HTTP/1.1 with the token
-// `upgrade` in Connection and `websocket` in Upgrade. Before HTTP/1.1 an Upgrade is ignored
-// (RFC 9110, section 7.8).
-func WantsUpgrade(r *http.Request) bool {
-	return AsksForUpgrade(r.ProtoMajor, r.ProtoMinor, r.Header["Connection"], r.Header["Upgrade"])
-}
-
-// AsksForUpgrade is [WantsUpgrade] for a head that is no request yet.
-func AsksForUpgrade(major, minor int, connection, upgrade []string) bool {
-	return major == 1 && minor >= 1 && HasToken(connection, "upgrade") && HasToken(upgrade, "websocket")
 }
 
 // Switching are the fields of a 101 that say what was switched to.
@@ -63,15 +50,6 @@ func HasToken(values []string, token string) bool {
 		}
 	}
 	return false
-}
-
-// HeaderName returns the RFC's spelling of a header name that net/http has canonicalised:
-// Sec-WebSocket-Key for Sec-Websocket-Key. Hand-written servers compare names byte by byte.
-func HeaderName(canonical string) string {
-	if rest, ok := strings.CutPrefix(canonical, "Sec-Websocket-"); ok {
-		return "Sec-WebSocket-" + rest
-	}
-	return canonical
 }
 
 // quoteList shows a header's values in a message, without letting a peer flood the log.

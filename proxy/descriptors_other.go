@@ -1,7 +1,0 @@
-//go:build !unix
-
-package proxy
-
-import "math"
-
-func descriptorLimit() int64 { return math.MaxInt32 }
