@@ -4,12 +4,12 @@
 //
 //	server.go      Server: apply a configuration, stop
 //	listener.go    one address
-//	doors_*.go     accept, on event loops where there are any; within the limits of admission.go
-//	arrival_linux.go       a TLS handshake, and which protocol follows
-//	connection_linux.go    a client's connection over HTTP/1.x on a loop
-//	loopexchange_linux.go  one request on a loop, from its head to its log line
-//	loopforward_linux.go   its way to a backend
-//	loopbackend_linux.go   connections to backends on a loop
+//	doors.go       accept, on event loops, within the limits of admission.go
+//	arrival.go     a TLS handshake, and which protocol follows
+//	connection.go  a client's connection over HTTP/1.x
+//	loopexchange.go  one request, from its head to its log line
+//	loopforward.go   its way to a backend
+//	loopbackend.go   connections to backends
 //	relay.go       what becomes of an upgrade in `mode: relay`, which internal/relay carries; all others become an internal/tunnel
 //	exchange.go    one request, and what becomes of it
 //	decide.go      request to site, location and what serves it: pure
@@ -22,21 +22,11 @@
 //	static.go      a directory, with sources.go, which says what it keeps back, and staticfile.go
 //	fileanswer.go  what a request for a file is answered: pure, with byterange.go and contenttype.go
 //	precompressed.go  which of the files beside it that are compressed already
-//	loopstatic_linux.go  a file on its way to a client of a loop, with recentfiles_linux.go
+//	loopstatic.go  a file on its way to a client, with recentfiles.go
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
 //	hints.go       what the operator is told once an hour; httpshint.go is such a case
-//
-// On systems without event loops everything goes through net/http:
-//
-//	doors_portable.go      accepts, with handshake_portable.go
-//	webservers.go  the net/http servers that connections are handed to
-//	clientconn.go  the bytes an HTTP/1.1 client sends, watched by framing.go and head.go
-//	h2conn.go      the frames an HTTP/2 client sends, watched for floods by h2guard.go
-//	handler.go     an exchange in net/http's hands, with responsewriter.go, nethttp.go and staticresponse.go
-//	forward.go     an HTTP exchange with a backend, with upload.go, response.go and backendconn.go
-//	websocket_portable.go  a handshake with a backend and the tunnel or relay that follows
 //
 // There are three lifetimes:
 //
