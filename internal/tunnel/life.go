@@ -47,14 +47,11 @@ func (t *Tunnel) begin(clientEarly, backendEarly []byte) {
 		return
 	}
 	t.schedule()
-	if t.order.Load() != nil {
-		t.obey()
-	}
 }
 
 func (t *Tunnel) sides() [2]*side { return [2]*side{&t.client, &t.backend} }
 
-func (t *Tunnel) now() time.Duration { return t.loop.Load().Now() }
+func (t *Tunnel) now() time.Duration { return t.loop.Now() }
 
 func (t *Tunnel) touch() { t.active.Store(int64(t.now())) }
 
@@ -104,7 +101,7 @@ func (t *Tunnel) schedule() {
 		due = min(due, time.Duration(t.active.Load())+limit)
 	}
 	if due < never {
-		t.loop.Load().Set(&t.timer, due-t.now())
+		t.loop.Set(&t.timer, due-t.now())
 	}
 }
 
@@ -170,7 +167,7 @@ func (t *Tunnel) finish() {
 		return
 	}
 	t.over = true
-	t.loop.Load().Stop(&t.timer)
+	t.loop.Stop(&t.timer)
 	for _, s := range t.sides() {
 		s.conn.Close()
 		s.dropPipe()
@@ -181,12 +178,5 @@ func (t *Tunnel) finish() {
 		result = *t.result
 	}
 	result.ToBackend, result.ToClient = t.client.traffic(), t.backend.traffic()
-	t.release()
 	t.done(result)
-}
-
-func (t *Tunnel) release() {
-	if t.shares {
-		shared.release()
-	}
 }

@@ -74,19 +74,6 @@ func TestOwnCloseIsNoReset(t *testing.T) {
 	}
 }
 
-func TestCloseBeforeStartIsObeyed(t *testing.T) {
-	ourClient, client := plainTCP(t)
-	ourBackend, _ := plainTCP(t)
-	tunnel := New(End{Conn: ourClient}, End{Conn: ourBackend}, Options{})
-	tunnel.Close(1001, "bye", CauseDrain, 50*time.Millisecond)
-	result := make(chan Result, 1)
-	tunnel.Start(func(r Result) { result <- r })
-	checkClosed(t, "client", client, nil, nil)
-	if res := <-result; res.Cause != CauseDrain {
-		t.Errorf("ended by %s, %s", res.By, res.Cause)
-	}
-}
-
 func TestStalledTunnelHarmsNoOther(t *testing.T) {
 	var before, during runtime.MemStats
 	runtime.GC()
@@ -132,7 +119,7 @@ func TestStalledTunnelHarmsNoOther(t *testing.T) {
 
 // TestThousandsOfTunnelsLeaveNothing ends 5,000 tunnels in every way, at any moment.
 func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
-	keeper := newRig(t, plainTCP, plainTCP, Options{}, testFrame(Client, ws.OpText, "begun"), nil) // keeps the loops running
+	keeper := newRig(t, plainTCP, plainTCP, Options{}, testFrame(Client, ws.OpText, "begun"), nil)
 	expect(t, "backend", keeper.backend, testFrame(Client, ws.OpText, "begun"))
 	time.Sleep(50 * time.Millisecond) // it comes to rest
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
@@ -156,12 +143,11 @@ func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(wave), uint64(i)))
 			ourClient, client := dialled(t, listener)
 			ourBackend, backend := dialled(t, listener)
-			tunnel := New(End{Conn: ourClient}, End{Conn: ourBackend}, Options{
+			ended.Add(1)
+			tunnel := join(t, ourClient, ourBackend, nil, nil, Options{
 				HalfCloseTimeout: 200 * time.Millisecond, IdleTimeout: 400 * time.Millisecond,
 				CloseTimeout: 50 * time.Millisecond, Ping: time.Duration(random.IntN(2)) * 100 * time.Millisecond,
-			})
-			ended.Add(1)
-			tunnel.Start(func(r Result) {
+			}, func(r Result) {
 				if r.Cause != "" && r.By != "" {
 					known.Add(1)
 				}

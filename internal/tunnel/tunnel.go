@@ -3,20 +3,12 @@ package tunnel
 import (
 	"errors"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"time"
 
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/ws"
 )
-
-// End is one end of a tunnel. The tunnel owns Conn from [New] on and closes it.
-type End struct {
-	Conn net.Conn
-	// Early is what was read from Conn beyond the handshake: the first bytes the other end receives.
-	Early []byte
-}
 
 // Options of a tunnel.
 type Options struct {
@@ -34,38 +26,29 @@ type Options struct {
 	// waits: it is dead when it has taken nothing for two periods, or, where the system does not tell what it has taken, when TCP
 	// finds it so. Zero: no pings.
 	Ping time.Duration
-	// Loops are the event loops to run on. Nil: loops that tunnels without any share, which run as long as
-	// there are such tunnels.
-	Loops *Loops
 }
 
 // Tunnel is one live connection. Its exported methods, but for Expired, are safe for concurrent use; all but the atomics belongs to its loop,
 // from begin on.
 type Tunnel struct {
 	client, backend side
-	loop            atomic.Pointer[reactor.Loop] // nil until begin is posted
+	loop            *reactor.Loop
 	timer           reactor.Timer
 	limits          limits
 	active          atomic.Int64 // when the last byte moved, on the loop's clock
 	order           atomic.Pointer[closeOrder]
 	result          *Result // what ended the tunnel first; nil until then
 	pings           *pings  // nil where none are sent
-	ends            *[2]End // until it starts
-	loops           *Loops  // to start on; nil: the shared ones
 	done            func(Result)
 	over            bool
-	shares          bool // holds the shared loops
 }
 
-// Loops are the event loops that tunnels run on.
-type Loops = reactor.Group
-
-// Join makes a tunnel of two endpoints of one loop, on that loop, and starts it. It owns both; the client's has its
-// [KeepAlive] already. The early bytes are what was read from each beyond the handshake. done is called as [Tunnel.Start] says.
+// Join makes a tunnel of two endpoints of one loop, on that loop, and starts it. It owns both; the client's has its [KeepAlive] already. The
+// early bytes are what was read from each beyond the handshake. It moves bytes until both ends are done, then closes both and calls
+// done, once, on the loop, which must not be kept; that may be before it returns.
 func Join(client, backend reactor.Endpoint, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
-	t := &Tunnel{done: done}
+	t := &Tunnel{loop: client.Loop(), done: done}
 	t.init(opts)
-	t.loop.Store(client.Loop())
 	client.Handle(&t.client)
 	backend.Handle(&t.backend)
 	t.client.conn, t.backend.conn = client, backend
@@ -81,9 +64,7 @@ func (t *Tunnel) Close(code uint16, reason string, cause Cause, timeout time.Dur
 	if !t.order.CompareAndSwap(nil, &closeOrder{code: code, reason: reason, cause: cause, timeout: timeout}) {
 		return
 	}
-	if loop := t.loop.Load(); loop != nil {
-		loop.Post(func() { t.client.conn.Do(t.obey) })
-	}
+	t.loop.Post(func() { t.client.conn.Do(t.obey) })
 }
 
 // Errors of [Tunnel.Inject].
@@ -94,7 +75,7 @@ var (
 
 // Inject puts a frame into the stream to one side where RFC 6455 allows it: a ping or pong between two frames (section 5.5), a
 // text or binary message between two messages (section 5.4). It is dropped where there will be no such place: behind a Close frame, in a
-// stream that broke the rules, or when the tunnel has not started or ends first. It fails with [ErrFrame] or, where too much
+// stream that broke the rules, or when the tunnel ends first. It fails with [ErrFrame] or, where too much
 // waits for a place already, [ErrBacklog]. It returns at once.
 func (t *Tunnel) Inject(to Side, op ws.Opcode, payload []byte) error {
 	switch op {
@@ -114,10 +95,6 @@ func (t *Tunnel) Inject(to Side, op ws.Opcode, payload []byte) error {
 
 // inject reports false where too much waits already.
 func (t *Tunnel) inject(to Side, op ws.Opcode, frame []byte) bool {
-	loop := t.loop.Load()
-	if loop == nil {
-		return true // dropped
-	}
 	from := &t.client
 	if to == Client {
 		from = &t.backend
@@ -125,7 +102,7 @@ func (t *Tunnel) inject(to Side, op ws.Opcode, frame []byte) bool {
 	if !from.reserve(frame) {
 		return false
 	}
-	loop.Post(func() {
+	t.loop.Post(func() {
 		from.conn.Do(func() {
 			if t.over || from.ended {
 				from.backlog.Add(-int32(len(frame)))
@@ -143,9 +120,8 @@ const maxControlPayload = 125
 
 // Stats returns what has gone through the tunnel so far. It waits for nobody.
 func (t *Tunnel) Stats() Stats {
-	stats := Stats{ToBackend: t.client.traffic(), ToClient: t.backend.traffic()}
-	if loop := t.loop.Load(); loop != nil {
-		stats.Idle = max(0, loop.Elapsed()-time.Duration(t.active.Load()))
+	return Stats{
+		ToBackend: t.client.traffic(), ToClient: t.backend.traffic(),
+		Idle: max(0, t.loop.Elapsed()-time.Duration(t.active.Load())),
 	}
-	return stats
 }

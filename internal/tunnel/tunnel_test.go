@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -20,10 +21,26 @@ import (
 
 	"go.uber.org/goleak"
 
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/ws"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// group is where the tests' tunnels run.
+var group *reactor.Group
+
+// looped runs the tests with the loops.
+type looped struct{ *testing.M }
+
+func (m looped) Run() int {
+	var err error
+	if group, err = reactor.NewGroup(slog.New(slog.DiscardHandler)); err != nil {
+		panic(err)
+	}
+	defer group.Close()
+	return m.M.Run()
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(looped{m}) }
 
 // transport makes a connected pair: the tunnel's end and the peer's.
 type transport func(t *testing.T) (ours, peers net.Conn)
@@ -56,7 +73,7 @@ func unixSocket(t *testing.T) (net.Conn, net.Conn) {
 func overTLS(t *testing.T) (net.Conn, net.Conn) {
 	t.Helper()
 	ours, peers := plainTCP(t)
-	return secure(t, Transport(ours), peers)
+	return secure(t, reactor.NewTransport(ours), peers)
 }
 
 func secure(t *testing.T, ours, peers net.Conn) (net.Conn, net.Conn) {
@@ -95,10 +112,39 @@ func newRig(t *testing.T, client, backend transport, opts Options, earlyClient, 
 	ourClient, peerClient := client(t)
 	ourBackend, peerBackend := backend(t)
 	r := &rig{client: peerClient, backend: peerBackend, result: make(chan Result, 1)}
-	r.Tunnel = New(End{ourClient, earlyClient}, End{ourBackend, earlyBackend}, opts)
-	r.Start(func(res Result) { r.result <- res })
+	r.Tunnel = join(t, ourClient, ourBackend, earlyClient, earlyBackend, opts, func(res Result) { r.result <- res })
 	return r
 }
+
+// join puts both connections on a loop and makes a tunnel of them.
+func join(t *testing.T, client, backend net.Conn, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
+	t.Helper()
+	loop := group.Pick()
+	made := make(chan *Tunnel)
+	var conns [2]*reactor.Conn
+	for i, conn := range []net.Conn{client, backend} {
+		var err error
+		if conns[i], err = reactor.Adopt(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loop.Post(func() {
+		for _, c := range conns {
+			if err := loop.Add(c, idle{}); err != nil {
+				t.Error(err)
+			}
+		}
+		made <- Join(conns[0], conns[1], clientEarly, backendEarly, opts, done)
+	})
+	return <-made
+}
+
+// idle handles a connection that waits for its tunnel.
+type idle struct{}
+
+func (idle) Readable(*reactor.Conn)      {}
+func (idle) Drained(*reactor.Conn)       {}
+func (idle) Failed(*reactor.Conn, error) {}
 
 func (r *rig) wait(t *testing.T) Result {
 	t.Helper()
