@@ -23,7 +23,6 @@ type FileInfo struct {
 	Regular  bool // else nothing was opened
 	Dir      bool
 	id       fileID
-	changed  int64 // when anything of it was changed, names and rights included; in nanoseconds
 }
 
 // Same reports whether two are of the same file with the same content.

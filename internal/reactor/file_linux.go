@@ -11,13 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-type fileID struct{ device, inode uint64 }
+type fileID struct {
+	device, inode uint64
+	changed       int64 // when anything of it was changed, names and rights included; in nanoseconds
+}
 
-func (id fileID) same(other fileID) bool { return id == other }
+func (id fileID) same(other fileID) bool { return id.device == other.device && id.inode == other.inode }
 
 func fileIDOf(stat os.FileInfo) fileID {
 	sys := stat.Sys().(*syscall.Stat_t)
-	return fileID{uint64(sys.Dev), sys.Ino}
+	return fileID{device: uint64(sys.Dev), inode: sys.Ino}
 }
 
 // resolveCached fails where a name is not in the kernel's cache of names (Linux 5.12).
@@ -82,7 +85,7 @@ func (f *File) Stat() (FileInfo, error) {
 	kind := stat.Mode & unix.S_IFMT
 	return FileInfo{
 		Size: stat.Size, Modified: time.Unix(stat.Mtim.Unix()), Regular: kind == unix.S_IFREG, Dir: kind == unix.S_IFDIR,
-		id: fileID{uint64(stat.Dev), stat.Ino}, changed: stat.Ctim.Nano(),
+		id: fileID{uint64(stat.Dev), stat.Ino, stat.Ctim.Nano()},
 	}, nil
 }
 
