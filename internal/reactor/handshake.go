@@ -49,7 +49,7 @@ func (c *Conn) Handshake(ctx context.Context, secure func(net.Conn) *tls.Conn, t
 	t.local, t.remote = addresses(c.fd)
 	f := &feed{conn: c}
 	f.come.L = &f.mu
-	t.feed = f
+	t.feed.Store(f)
 	t.secure = secure(t)
 	h := &handshaking{conn: c, feed: f}
 	h.timer.On = h
@@ -227,7 +227,7 @@ func (h *handshaking) finish(t *Transport, err error, done func(tls.ConnectionSt
 	t.left, t.leftErr = f.in, f.err
 	expired := f.expired
 	f.mu.Unlock()
-	t.feed = nil
+	t.feed.Store(nil)
 	if err != nil {
 		if expired {
 			err = ErrHandshakeTimeout

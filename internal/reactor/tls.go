@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,11 +16,11 @@ import (
 // put under tls.Server or tls.Client before the handshake; the handshake is done in a goroutine. Then [Adopt] takes
 // the *tls.Conn.
 type Transport struct {
-	blocking net.Conn // nil while on a loop
-	conn     *Conn    // nil while blocking
-	feed     *feed    // while it does its handshake
-	left     []byte   // of the handshake: ciphertext to be read first
-	leftErr  error    // and the end behind it
+	blocking net.Conn             // nil while on a loop
+	conn     *Conn                // nil while blocking
+	feed     atomic.Pointer[feed] // while it does its handshake
+	left     []byte               // of the handshake: ciphertext to be read first
+	leftErr  error                // and the end behind it
 	secure   *tls.Conn
 	local    net.Addr
 	remote   net.Addr
@@ -41,9 +42,10 @@ var errWouldBlock net.Error = wouldBlock{}
 
 // Read reads ciphertext. On a loop it never blocks, and makes no call to learn what the last one told.
 func (t *Transport) Read(p []byte) (int, error) {
+	feed := t.feed.Load()
 	switch {
-	case t.feed != nil:
-		return t.feed.read(p)
+	case feed != nil:
+		return feed.read(p)
 	case len(t.left) > 0:
 		n := copy(p, t.left)
 		if t.left = t.left[n:]; len(t.left) == 0 {
@@ -60,9 +62,10 @@ func (t *Transport) Read(p []byte) (int, error) {
 
 // Write writes ciphertext. On a loop the records of one call of crypto/tls are collected and leave together.
 func (t *Transport) Write(p []byte) (int, error) {
+	feed := t.feed.Load()
 	switch {
-	case t.feed != nil:
-		return t.feed.write(p)
+	case feed != nil:
+		return feed.write(p)
 	case t.conn == nil:
 		return t.blocking.Write(p)
 	}
@@ -74,13 +77,14 @@ func (t *Transport) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close closes the connection.
+// Close closes the connection. Of a handshake that is cancelled just as it ends, crypto/tls may call it late, when a loop has the
+// connection again.
 func (t *Transport) Close() error {
-	switch {
-	case t.feed != nil:
-		t.feed.expire(net.ErrClosed)
+	if feed := t.feed.Load(); feed != nil {
+		feed.expire(net.ErrClosed)
 		return nil
-	case t.conn == nil:
+	}
+	if t.blocking != nil {
 		return t.blocking.Close()
 	}
 	return errOnLoop
