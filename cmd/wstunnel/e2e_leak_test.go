@@ -223,6 +223,7 @@ func TestTunnelsLeaveNoGoroutineBehind(t *testing.T) {
 	before := runtime.NumGoroutine()
 	f, server := startInProcess(t, settings(
 		`{path: /ws, websocket: "ws://`+address+`"}`, `{path: /relay, mode: relay, websocket: "ws://`+address+`"}`))
+	time.Sleep(50 * time.Millisecond) // its listeners come to rest
 	idle := runtime.NumGoroutine()
 	for range waves {
 		f.wave(t)
