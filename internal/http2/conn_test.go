@@ -508,6 +508,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 		}, errResetFlood},
 		{"requests too large", 200, nil, func(c *client, i uint32) { c.headers(2*i+1, true, get(tooMany...)...) }, errResetFlood},
 		{"malformed requests", 200, nil, func(c *client, i uint32) { c.headers(2*i+1, true, get("connection", "x")...) }, errResetFlood},
+		{"requests behind the last one", 200, func(c *client) { c.conn.Drain() }, func(c *client, i uint32) { c.headers(2*i+1, true, get()...) }, errControlFlood},
 		{"DATA of closed streams", 200, func(c *client) { stream(c); c.WriteRSTStream(1, 0) }, func(c *client, i uint32) {
 			c.headers(2*i+3, false, post()...)
 			c.WriteData(2*i+3, true, []byte("a"))

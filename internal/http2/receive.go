@@ -69,7 +69,7 @@ func (c *Conn) endBlock(id uint32, p []byte) (Event, *Error) {
 	c.lastID = id
 	switch {
 	case c.draining:
-		return Unserved, nil // it was told so (RFC 9113, section 6.8)
+		return Unserved, c.control(1) // it was told so (RFC 9113, section 6.8)
 	case len(c.streams) >= MaxStreams:
 		c.remember(id, true)
 		return Unserved, c.refuse(id, RefusedStream)
