@@ -43,7 +43,8 @@ type Conn struct {
 	lastID    uint32    // the highest that the client has opened
 	accepted  uint32    // the highest that is served, once the last GOAWAY is out
 	draining  bool      // that is so
-	ended     []ended
+	cuts      []cut    // streams that this end has reset, the last one last
+	ended     []uint32 // streams that both ends have ended
 	nextEnded int
 
 	send        int64 // what the client's window for the connection takes
@@ -302,6 +303,10 @@ func (c *Conn) reset(h frameHeader, p []byte) (Event, *Error) {
 		return More, failure(FrameSizeError, "RST_STREAM of %d bytes", len(p))
 	case h.stream == 0 || h.stream > c.lastID || h.stream%2 == 0:
 		return More, failure(ProtocolError, "RST_STREAM of an idle stream")
+	}
+	if i := c.findCut(h.stream); i >= 0 {
+		c.forgetCut(i)
+		return More, nil
 	}
 	if err := c.provoked(); err != nil {
 		return More, err

@@ -577,6 +577,61 @@ func TestFloodsEndTheConnection(t *testing.T) {
 	}
 }
 
+// TestWhatWasOnItsWayOfAStreamThatWasCutIsNoFlood: a client that uploads a hundred bodies at once, all of which are answered early, has done nothing wrong.
+func TestWhatWasOnItsWayOfAStreamThatWasCutIsNoFlood(t *testing.T) {
+	ends := map[string]func(c *client, stream uint32){
+		"END_STREAM": func(c *client, stream uint32) { c.WriteData(stream, true, nil) },
+		"trailers":   func(c *client, stream uint32) { c.headers(stream, true, "a", "b") },
+		"RST_STREAM": func(c *client, stream uint32) { c.WriteRSTStream(stream, http2.ErrCodeCancel) },
+		"nothing":    func(*client, uint32) {},
+	}
+	for name, end := range ends {
+		c := newClient(t)
+		for round := range uint32(5) {
+			first := 2*MaxStreams*round + 1
+			for i := range uint32(MaxStreams) {
+				c.headers(first+2*i, false, post()...)
+			}
+			if _, err := c.tell(); err != nil {
+				t.Fatal(err)
+			}
+			for len(c.conn.streams) > 0 {
+				c.conn.Reset(c.conn.streams[0], NoError)
+			}
+			c.answers()
+			for i := range uint32(MaxStreams) {
+				for range 16 {
+					c.WriteData(first+2*i, false, make([]byte, streamWindow/16))
+				}
+				end(c, first+2*i)
+			}
+			if told, err := c.tell(); told != "" || err != nil {
+				t.Fatalf("%s, round %d: %s, %v", name, round, told, err)
+			}
+			if got := summary(c.answers()); strings.Contains(got, "RST") {
+				t.Errorf("%s: answered %s", name, got)
+			}
+		}
+	}
+}
+
+func TestMoreDataThanTheWindowOfAStreamThatWasCutIsRefused(t *testing.T) {
+	c := newClient(t)
+	c.headers(1, false, post()...)
+	c.WriteData(1, false, make([]byte, 1000))
+	c.tell()
+	c.conn.Reset(c.conn.streams[0], NoError)
+	c.answers()
+	c.WriteData(1, false, make([]byte, maxFrame-1000))
+	if told, err := c.tell(); told != "" || err != nil || len(c.answers()) > 0 {
+		t.Errorf("%s, %v", told, err)
+	}
+	c.WriteData(1, false, make([]byte, 1001))
+	if told, err := c.tell(); told != "" || err != nil || summary(c.answers()) != "RST_STREAM 1 STREAM_CLOSED" {
+		t.Errorf("%s, %v", told, err)
+	}
+}
+
 // TestHPACKBombsAreNotHeld: one byte on the wire is a field of four kilobytes.
 func TestHPACKBombsAreNotHeld(t *testing.T) {
 	for _, tt := range []struct {

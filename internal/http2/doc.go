@@ -27,5 +27,5 @@ const (
 	Reset                  // the stream has ended before its time, for the Conn's Cause
 	Window                 // more can be sent on the stream; on any, where Stream is nil
 	PingAcked              // the client has seen all that was sent before the Conn's Ping
-	Unserved               // a request has come that is not served; what there was to say to it is in Out
+	Unserved               // a request, or trailers of one, has come that is not served; what there was to say to it is in Out
 )

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"wstunnel/internal/head"
 )
@@ -58,23 +59,31 @@ func (c *Conn) endBlock(id uint32, p []byte) (Event, *Error) {
 		return c.endWithTrailers(s, b)
 	}
 	if id <= c.lastID {
-		switch e, ok := c.recall(id); {
-		case !ok:
-			return More, failure(ProtocolError, "HEADERS on stream %d, which is behind the last one", id)
-		case !e.reset:
-			return More, failure(StreamClosed, "HEADERS on stream %d, which is closed", id)
-		}
-		return Unserved, c.control(1)
+		return c.strayBlock(id)
 	}
 	c.lastID = id
 	switch {
 	case c.draining:
 		return Unserved, c.control(1) // it was told so (RFC 9113, section 6.8)
 	case len(c.streams) >= MaxStreams:
-		c.remember(id, true)
-		return Unserved, c.refuse(id, RefusedStream)
+		return c.turnAway(id, RefusedStream)
 	}
 	return c.open(id, b)
+}
+
+// strayBlock deals with trailers of a stream that is no longer open.
+func (c *Conn) strayBlock(id uint32) (Event, *Error) {
+	i := c.findCut(id)
+	switch {
+	case i >= 0 && c.last:
+		c.forgetCut(i)
+		return Unserved, nil
+	case i >= 0:
+		return Unserved, c.control(1)
+	case slices.Contains(c.ended, id):
+		return More, failure(StreamClosed, "HEADERS on stream %d, which is closed", id)
+	}
+	return More, failure(ProtocolError, "HEADERS on stream %d, which is behind the last one", id)
 }
 
 // open begins a stream.
@@ -84,8 +93,7 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 		malformed = failure(ProtocolError, "a stream depends on itself")
 	}
 	if malformed != nil {
-		c.remember(id, true)
-		return Unserved, c.refuse(id, malformed.Code)
+		return c.turnAway(id, malformed.Code)
 	}
 	if refused == tooLarge {
 		if err := c.provoked(); err != nil {
@@ -94,8 +102,7 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 		b.size = 0
 	}
 	if c.heads+b.size > maxHeads {
-		c.remember(id, true)
-		return Unserved, c.refuse(id, RefusedStream)
+		return c.turnAway(id, RefusedStream)
 	}
 	c.heads += b.size
 	c.guard.controls.earn(controlsPerStream)
@@ -113,6 +120,16 @@ func (c *Conn) open(id uint32, b *block) (Event, *Error) {
 		c.whole, c.Trailers = s, nil
 	}
 	return Request, nil
+}
+
+// turnAway resets a stream that was not opened.
+func (c *Conn) turnAway(id uint32, code Code) (Event, *Error) {
+	if c.last {
+		c.rememberEnded(id)
+	} else {
+		c.rememberCut(id, streamWindow)
+	}
+	return Unserved, c.refuse(id, code)
 }
 
 func (c *Conn) endWithTrailers(s *Stream, b *block) (Event, *Error) {
@@ -189,10 +206,16 @@ func (c *Conn) beginData(h frameHeader, p []byte) (Event, *Error) {
 
 // strayData deals with DATA of a stream that is no longer open: what was on its way when it was reset is passed over.
 func (c *Conn) strayData(h frameHeader) (Event, *Error) {
-	if e, ok := c.recall(h.stream); ok && e.reset || c.draining && h.stream > c.accepted {
+	i := c.findCut(h.stream)
+	switch {
+	case i >= 0 && h.length <= int(c.cuts[i].window):
+		if c.cuts[i].window -= int32(h.length); h.has(flagEndStream) {
+			c.forgetCut(i)
+		}
+		return More, nil
+	case c.draining && h.stream > c.accepted:
 		return More, c.control(1)
 	}
-	c.remember(h.stream, true)
 	return More, c.refuse(h.stream, StreamClosed)
 }
 

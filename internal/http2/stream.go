@@ -82,35 +82,49 @@ func (c *Conn) close(s *Stream, reset bool) {
 	if len(c.streams) == 0 {
 		c.streams = nil
 	}
-	c.remember(s.ID, reset)
+	if reset && !s.remoteEnded {
+		c.rememberCut(s.ID, s.window)
+	} else {
+		c.rememberEnded(s.ID)
+	}
 }
 
-// ended is a stream that is closed.
-type ended struct {
-	id    uint32
-	reset bool // by this end, so that what was on its way may still come
+// cut is a stream that this end has reset before the client had ended it: what it has sent meanwhile still comes.
+type cut struct {
+	id     uint32
+	window int32 // bytes of DATA that may be on their way
 }
 
-// remembered is how many streams are remembered after they were closed: frames for those that were reset may be on their way.
+// rememberCut remembers as many streams as a client can have had open when it learns that this one is reset: what it sent before that is not its fault.
+func (c *Conn) rememberCut(id uint32, window int64) {
+	if len(c.cuts) == MaxStreams {
+		c.cuts = slices.Delete(c.cuts, 0, 1)
+	}
+	c.cuts = append(c.cuts, cut{id, int32(max(0, window))})
+}
+
+// findCut returns a stream's place among those that are remembered, or -1.
+func (c *Conn) findCut(id uint32) int {
+	return slices.IndexFunc(c.cuts, func(cut cut) bool { return cut.id == id })
+}
+
+// forgetCut forgets a stream that its client has ended now.
+func (c *Conn) forgetCut(i int) {
+	if c.cuts = slices.Delete(c.cuts, i, i+1); len(c.cuts) == 0 {
+		c.cuts = nil
+	}
+}
+
+// remembered is how many streams are remembered that both ends have ended.
 const remembered = 16
 
-func (c *Conn) remember(id uint32, reset bool) {
+func (c *Conn) rememberEnded(id uint32) {
 	if len(c.ended) < remembered {
-		c.ended = append(c.ended, ended{id, reset})
+		c.ended = append(c.ended, id)
 		return
 	}
-	c.ended[c.nextEnded] = ended{id, reset}
+	c.ended[c.nextEnded] = id
 	c.nextEnded = (c.nextEnded + 1) % remembered
-}
-
-// recall tells how a stream was closed, if that is remembered.
-func (c *Conn) recall(id uint32) (e ended, ok bool) {
-	for _, e := range c.ended {
-		if e.id == id {
-			return e, true
-		}
-	}
-	return ended{}, false
 }
 
 // Grant says that n bytes of a stream's body were taken for good, so that the client may send as many more. The window grows, from the budget that all
