@@ -79,7 +79,7 @@ func FuzzConn(f *testing.F) {
 			if !oneOf(err.Error(), stricter) {
 				t.Fatalf("%x: refused for %v, but x/net takes it", frames, err)
 			}
-		case err == nil && theirs != nil && !conn.Partial() && !hasPriorityUpdate(frames) && !oneOf(theirs.Error(), laxer):
+		case err == nil && theirs != nil && !conn.Partial() && !hasOddPriority(frames) && !oneOf(theirs.Error(), laxer):
 			t.Fatalf("%x: taken, but x/net says %v", frames, theirs)
 		}
 		for len(conn.streams) > 0 {
@@ -145,11 +145,12 @@ func readAll(frames []byte) error {
 	}
 }
 
-// hasPriorityUpdate reports a frame of RFC 9218, which is taken for an unknown one here.
-func hasPriorityUpdate(p []byte) bool {
+// hasOddPriority reports a frame of RFC 9218, which is taken for an unknown one here, or a PRIORITY of another length than it has, which is the end of a
+// stream only (RFC 9113, section 6.3).
+func hasOddPriority(p []byte) bool {
 	for len(p) >= frameHeaderLen {
 		h := parseFrameHeader(p)
-		if h.kind == 0x10 {
+		if h.kind == 0x10 || h.kind == framePriority && h.length != priorityLen {
 			return true
 		}
 		p = p[min(len(p), frameHeaderLen+h.length):]
