@@ -43,8 +43,8 @@ type Conn struct {
 	lastID    uint32    // the highest that the client has opened
 	accepted  uint32    // the highest that is served, once the last GOAWAY is out
 	draining  bool      // that is so
-	cuts      []cut    // streams that this end has reset, the last one last
-	ended     []uint32 // streams that both ends have ended
+	cuts      []cut     // streams that this end has reset, the last one last
+	ended     []uint32  // streams that both ends have ended
 	nextEnded int
 
 	send        int64 // what the client's window for the connection takes

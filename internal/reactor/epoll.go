@@ -86,7 +86,7 @@ func (l *Loop) wait() []unix.EpollEvent {
 // setAlarm makes wait end when the next timer is due.
 func (l *Loop) setAlarm() {
 	due, ok := l.wheel.due()
-	if !ok || due == l.alarm {
+	if due -= l.group.ahead(); !ok || due == l.alarm {
 		return // one that is set too early does no harm
 	}
 	l.alarm = due

@@ -15,6 +15,7 @@ type Group struct {
 
 	log       *slog.Logger
 	start     time.Time    // the zero of the loops' clocks
+	skipped   atomic.Int64 // nanoseconds by which they are ahead
 	listeners atomic.Int32 // that there have been
 	// handshakes holds those that compute now.
 	handshakes chan struct{}
@@ -26,6 +27,16 @@ type Group struct {
 	acceptFailures int        // since the last line about them
 	acceptLogged   time.Time  // when that was
 }
+
+// Skip sets the loops' clocks forward, for tests of what takes long. It is safe for concurrent use.
+func (g *Group) Skip(d time.Duration) {
+	g.skipped.Add(int64(d))
+	for _, l := range g.Loops {
+		l.Post(func() {}) // which ends its wait
+	}
+}
+
+func (g *Group) ahead() time.Duration { return time.Duration(g.skipped.Load()) }
 
 // Watch has f told how much of a processor's time each event and each posted function took, on its loop. Nil ends the watch. It is safe
 // for concurrent use.

@@ -61,7 +61,7 @@ func newLoop(g *Group) (*Loop, error) {
 func (l *Loop) Now() time.Duration { return l.now }
 
 // Elapsed returns the exact time on the loop's clock. It is safe for concurrent use.
-func (l *Loop) Elapsed() time.Duration { return time.Since(l.group.start) }
+func (l *Loop) Elapsed() time.Duration { return time.Since(l.group.start) + l.group.ahead() }
 
 func (l *Loop) tick() { l.now = l.Elapsed() }
 

@@ -24,18 +24,20 @@ type HTTP2 struct {
 	waiting []*stream // that have something to send and a window to do so, the next first
 	touched []*stream // whose bodies came in the read that is dealt with
 
-	corked    bool // frames are collected until the turn ends
-	busy      bool // a stream was opened since the last time that there was none
-	announced bool // the first GOAWAY was sent
-	draining  bool // and the second
+	ahead     []byte // read, and not yet decoded
+	corked    bool   // frames are collected until the turn ends
+	busy      bool   // a stream was opened since the last time that there was none
+	announced bool   // the first GOAWAY was sent
+	draining  bool   // and the second
 
 	armed     time.Duration // when the timer runs out, or 0
 	partial   time.Duration // since when a frame has not been whole, or 0
 	idleSince time.Duration // when the last stream ended
 	drainBy   time.Duration // when the second GOAWAY follows at the latest
 	passed    int           // bytes that came after the end
-	backlog   int           // bytes that were not taken when that was looked at
-	takenAt   time.Duration // when the client took some
+	backlog   int           // bytes that were not taken when the last ones were written
+	takenAt   time.Duration // when it was seen last that the client had taken some
+	taken     uint64        // bytes that its system had taken then, where that is known
 	sent      int64         // bytes of DATA
 	sentThen  int64         // when a stream began to wait for the connection's window
 	sentSince time.Duration
@@ -122,16 +124,26 @@ func (h *HTTP2) feed(p []byte) {
 
 // goOnLater decodes the rest in another turn. Meanwhile nothing is read.
 func (h *HTTP2) goOnLater(p []byte) {
-	rest := bytes.Clone(p)
+	h.ahead = bytes.Clone(p)
 	h.conn.Pause()
-	h.conn.Loop().Post(func() {
-		h.conn.Do(func() {
-			if h.phase == serving {
-				h.conn.Resume()
-				h.feed(rest)
-			}
-		})
-	})
+	h.conn.Loop().Post(func() { h.conn.Do(h.goOn) })
+}
+
+// goOn reads on, unless the client does not take what it is answered.
+func (h *HTTP2) goOn() {
+	if h.phase != serving || h.conn.Pending() > unreadMost {
+		return
+	}
+	p := h.ahead
+	h.ahead = nil
+	if !h.conn.Reading() {
+		h.conn.Resume()
+		h.partial = 0 // what was not read was not late
+		h.notePartial()
+	}
+	if len(p) > 0 {
+		h.feed(p)
+	}
 }
 
 // take deals with an event.
@@ -286,6 +298,7 @@ func (h *HTTP2) Drained(*reactor.Conn) {
 	for _, state := range slices.Clone(h.proto.Streams()) {
 		state.Owner.(*stream).tellDrained()
 	}
+	h.goOn()
 }
 
 // Failed ends the connection.

@@ -13,7 +13,9 @@ const (
 	pieceMost = 16 << 10 // of one stream, while others wait
 	batchMost = 64 << 10 // of all
 	batches   = 4        // a turn
-	// backlogMost is how many bytes of answers to its frames a client may leave untaken.
+	// unreadMost is how many bytes a client may leave untaken before what it sends is left unread.
+	unreadMost = 2 * batchMost
+	// backlogMost is how many it may leave in the end: the heads of answers to what it had asked for before.
 	backlogMost = 1 << 20
 )
 
@@ -46,14 +48,15 @@ func (h *HTTP2) flush() {
 		if len(h.proto.Out) == 0 || h.phase == gone {
 			return
 		}
+		before := h.conn.Pending()
 		err := h.conn.Write(h.proto.Out)
 		h.proto.Sent(h.proto.Out)
 		if err != nil {
 			h.lost(err)
 			return
 		}
-		if n := h.conn.Pending(); n > 0 {
-			h.noteBacklog(n)
+		if h.conn.Pending() > 0 {
+			h.noteBacklog(before)
 			return
 		}
 		if !h.sendable() {
@@ -112,14 +115,27 @@ func (h *HTTP2) send(s *stream, p []byte) {
 	h.sent += int64(len(p))
 }
 
-// noteBacklog takes note of bytes that the client does not take.
-func (h *HTTP2) noteBacklog(n int) {
-	if n > backlogMost {
+// noteBacklog takes note of bytes that the client does not take, of which so many are older than what was written just now.
+func (h *HTTP2) noteBacklog(older int) {
+	n := h.conn.Pending()
+	switch {
+	case n > backlogMost:
 		h.server.Refused(head.Bad("%v", errBacklog))
 		h.lost(errBacklog)
 		return
+	case n > unreadMost:
+		h.conn.Pause()
 	}
-	h.backlog, h.takenAt = n, h.conn.Loop().Now()
+	if older < h.backlog || older == 0 {
+		h.awaitTaking()
+	}
+	h.backlog = n
+}
+
+// awaitTaking begins the time in which the client is to take some of what it was sent.
+func (h *HTTP2) awaitTaking() {
+	h.takenAt = h.conn.Loop().Now()
+	h.taken, _, _ = h.conn.Taken()
 	h.await(h.takenAt + stall)
 }
 

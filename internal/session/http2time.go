@@ -70,7 +70,7 @@ func (h *HTTP2) expired() {
 		h.drain()
 	}
 	switch {
-	case h.partial > 0 && due(h.partial+requestHead):
+	case h.partial > 0 && h.conn.Reading() && due(h.partial+requestHead):
 		h.cork()
 		h.proto.Cut(http2.ProtocolError, errSlowFrame.Error())
 		h.end(errSlowFrame)
@@ -81,11 +81,11 @@ func (h *HTTP2) expired() {
 		h.end(nil)
 		return
 	case h.conn.Pending() > 0 && due(h.takenAt+stall):
-		if n := h.conn.Pending(); n >= h.backlog {
+		if taken, _, _ := h.conn.Taken(); taken == h.taken && h.conn.Pending() >= h.backlog {
 			h.lost(ErrNotTaking)
 			return
 		}
-		h.noteBacklog(h.conn.Pending())
+		h.awaitTaking()
 	}
 	h.endStalls(now, due)
 }

@@ -1,0 +1,89 @@
+//go:build linux && !portable
+
+package proxy_test
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
+)
+
+// deaf is a client over HTTP/2 that takes nothing of a long answer, be it for want of its system's room.
+func (f *front) deaf() *h2Client {
+	c, _ := f.dialH2()
+	c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+	c.WriteWindowUpdate(0, 1<<30)
+	c.request(1, getPath("/")...)
+	return c
+}
+
+// TestClientThatTakesNothingIsLeftThoughItPings: what it says is no sign that it takes what it is sent.
+func TestClientThatTakesNothingIsLeftThoughItPings(t *testing.T) {
+	f := startTLS(t, secureSite(httpTo(startBackend(t, endless).address)))
+	c := f.deaf()
+	time.Sleep(500 * time.Millisecond) // the buffers are full
+	for range 8 {
+		f.server.Skip(20 * time.Second)
+		c.WritePing(false, [8]byte{})
+		time.Sleep(50 * time.Millisecond)
+	}
+	await(t, "the connection's end", func() bool { return f.server.Counts().Clients == 0 })
+}
+
+// TestClientThatTakesItsAnswerSlowlyIsServed.
+func TestClientThatTakesItsAnswerSlowlyIsServed(t *testing.T) {
+	f := startTLS(t, secureSite(httpTo(startBackend(t, endless).address)))
+	c := f.deaf()
+	time.Sleep(500 * time.Millisecond)
+	for range 6 {
+		f.server.Skip(40 * time.Second)
+		c.WritePing(false, [8]byte{})
+		if _, err := io.CopyN(io.Discard, c.conn, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if n := f.server.Counts().Clients; n != 1 {
+		t.Errorf("%d clients", n)
+	}
+}
+
+// TestClientThatTakesNoAnswersIsNotReadOn: what it has answered to it is bounded by what it takes.
+func TestClientThatTakesNoAnswersIsNotReadOn(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	const clients, most = 4, 1 << 20
+	f := startTLS(t, "access_log: off\n"+secureSite(`{path: /files/, static: "`+t.TempDir()+`"}`))
+	narrow := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { // so that little is on its way
+		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10) })
+	}}
+	before := heap()
+	for range clients {
+		conn, err := tls.DialWithDialer(&narrow, "tcp", f.secure, &tls.Config{ServerName: "example.com", InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		c, _ := speakH2(t, conn)
+		go func() {
+			head := append([]string{":method", "HEAD"}, getPath("/files?" + strings.Repeat("long", 700))[2:]...) // is redirected
+			for i := uint32(1); c.request(i, head...) == nil; i += 2 {
+			}
+		}()
+	}
+	held := awaitFlat(func() uint64 { return heap() - min(before, heap()) })
+	if held/clients > most {
+		t.Errorf("each holds %d bytes", held/clients)
+	}
+	if n := f.server.Counts().Clients; n != clients {
+		t.Errorf("%d of %d clients are left", n, clients)
+	}
+}
