@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"time"
+
+	"wstunnel/internal/head"
+)
 
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
 func (s *Server) SetCapacity(connections int64) { s.admission.capacity = connections }
@@ -16,6 +20,13 @@ func (s *Server) KeepNoFilesOpen() {
 	for range cap(s.files.open) {
 		s.files.open <- struct{}{}
 	}
+}
+
+// AnswerFileError returns what a request is answered whose file could not be opened, for how long its client is to wait, and what the log tells.
+func AnswerFileError(err error) (status int, retryAfter string, logged error) {
+	x := &exchange{}
+	a := x.answerFileError(err)
+	return a.status, a.fields.Get(head.RetryAfter), x.err
 }
 
 // AgeDelays lets so much of the time pass for which servers that did not answer are tried after the others.

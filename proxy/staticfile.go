@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 
 	"wstunnel/internal/reactor"
@@ -99,7 +100,9 @@ func (s *staticFile) close() {
 	}
 }
 
-// isTrouble reports an error that says nothing about the file: descriptors have run out, or the disk fails.
+// troubles are errors that say nothing about a file: descriptors or memory have run out, or the disk or what it is reached by fails.
+var troubles = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EIO, syscall.ESTALE, syscall.ETIMEDOUT}
+
 func isTrouble(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EIO)
+	return slices.ContainsFunc(troubles, func(trouble error) bool { return errors.Is(err, trouble) })
 }

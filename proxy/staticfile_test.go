@@ -2,11 +2,16 @@ package proxy_test
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"wstunnel/proxy"
 )
 
 // startPieces serves one file of 16 MiB that is read piece by piece.
@@ -47,5 +52,35 @@ func TestFileThatIsReplacedBetweenPiecesEndsItsResponse(t *testing.T) {
 	}
 	if got := len(c.rest()); got >= len(content) {
 		t.Errorf("got %d bytes", got)
+	}
+}
+
+// TestTroubleIsNoMissingFile: what can pass is 503, and only what the name itself leads to is 404. What the operator has to mend is logged.
+func TestTroubleIsNoMissingFile(t *testing.T) {
+	for _, tt := range []struct {
+		cause      error
+		status     int
+		retryAfter string
+		logged     bool
+	}{
+		{syscall.EMFILE, 503, "1", true},
+		{syscall.ENFILE, 503, "1", true},
+		{syscall.EIO, 503, "1", true},
+		{syscall.ENOMEM, 503, "1", true},
+		{syscall.ESTALE, 503, "1", true},
+		{syscall.ETIMEDOUT, 503, "1", true},
+		{syscall.EACCES, 403, "", true},
+		{syscall.EPERM, 403, "", true},
+		{syscall.ENOENT, 404, "", false},
+		{syscall.ENOTDIR, 404, "", true},
+		{syscall.ENAMETOOLONG, 404, "", true},
+		{syscall.ELOOP, 404, "", true},
+		{errors.New("path escapes from parent"), 404, "", true},
+	} {
+		err := &fs.PathError{Op: "openat", Path: "a.txt", Err: tt.cause}
+		status, retryAfter, logged := proxy.AnswerFileError(err)
+		if status != tt.status || retryAfter != tt.retryAfter || errors.Is(logged, tt.cause) != tt.logged {
+			t.Errorf("%v: %d with Retry-After %q, and the log tells of %v", tt.cause, status, retryAfter, logged)
+		}
 	}
 }
