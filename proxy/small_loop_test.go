@@ -6,6 +6,7 @@ import (
 	ctls "crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,46 @@ func TestNothingSmallHoldsALoop(t *testing.T) {
 				t.Errorf("a loop was held for %s, more than %s", best, limit)
 			}
 		})
+	}
+}
+
+// TestFloodOfPongsLeavesOthersTheirTurn: beside tunnels that flood, others get their answers as soon as ever.
+func TestFloodOfPongsLeavesOthersTheirTurn(t *testing.T) {
+	const floods, most = 4, 100 * time.Millisecond * raceFactor
+	sink := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
+		defer speakNowAndThen(conn)()
+		io.Copy(io.Discard, br)
+	})
+	f := start(t, oneSite(`{path: /flood, ping: 500ms, websocket: "ws://`+sink.address+`"}`, socketTo(startEchoSocket(t).address)))
+	pongs := bytes.Repeat(ws.AppendFrame(nil, ws.OpPong, nil, &[4]byte{1, 2, 3, 4}), 10_000)
+	for range floods {
+		c := f.dial()
+		c.send(strings.Replace(upgrade, "/ws", "/flood", 1))
+		c.head()
+		c.awaitPing()
+		go func() {
+			for {
+				if _, err := c.Write(pongs); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	c := f.dial()
+	c.send(upgrade)
+	c.head()
+	var took []time.Duration
+	for begin := time.Now(); time.Since(begin) < 2*time.Second || len(took) < 50; {
+		asked := time.Now()
+		c.send(text("hello"))
+		if _, message := frame(t, c.br); message != "hello" {
+			t.Fatalf("got %q", message)
+		}
+		took = append(took, time.Since(asked))
+	}
+	slices.Sort(took)
+	if p99 := took[len(took)*99/100]; p99 > most {
+		t.Errorf("of %d messages one in a hundred took %s and more, want %s at most", len(took), p99, most)
 	}
 }
 
