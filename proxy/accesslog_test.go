@@ -1,8 +1,11 @@
 package proxy_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -124,5 +127,39 @@ func TestAccessLogsMoveWithAReload(t *testing.T) {
 		if name, lines, ok := strings.Cut(step.changed, " "); ok {
 			logged(t, filepath.Join(dir, name), int(lines[0]-'0'))
 		}
+	}
+}
+
+// TestAnswerThatBreaksOffIsWarnedOf though its status, which was sent before, tells of nothing; and not where its client leaves.
+func TestAnswerThatBreaksOffIsWarnedOf(t *testing.T) {
+	for _, log := range []string{"off", "stderr"} {
+		t.Run(log, func(t *testing.T) {
+			b := startBackend(t, func(_ *backend, conn net.Conn) {
+				head, _ := rawHead(bufio.NewReader(conn))
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+				if strings.HasPrefix(head, "GET /patient ") {
+					io.Copy(io.Discard, conn)
+				}
+			})
+			f := start(t, "access_log: "+log+"\n"+oneSite(httpTo(b.address)))
+			gone := f.dial()
+			gone.send(strings.Replace(get, "/ ", "/patient ", 1))
+			gone.head()
+			gone.Close()
+			c := f.dial()
+			c.send(get)
+			c.rest()
+			const cause = `"status":200,"bytes":5,`
+			await(t, "the line", func() bool { return strings.Contains(f.log.String(), cause) })
+			var warnings []string
+			for line := range strings.Lines(f.log.String()) {
+				if strings.Contains(line, `"level":"WARN"`) {
+					warnings = append(warnings, line)
+				}
+			}
+			if len(warnings) != 1 || !strings.Contains(warnings[0], cause) || !strings.Contains(warnings[0], "reading the response body: ") {
+				t.Errorf("%d warnings, want one:\n%s", len(warnings), warnings)
+			}
+		})
 	}
 }

@@ -30,6 +30,7 @@ type exchange struct {
 	sent   int64 // bytes of the answer's body
 
 	err        error // what went wrong, for the log
+	brokeOff   bool  // after the answer's head, through no fault of the client's
 	clientGone bool
 	extended   bool // it began with an extended CONNECT (RFC 8441)
 	tunnelled  bool // a tunnel logs for itself

@@ -279,7 +279,7 @@ func (x *loopExchange) Broke(err error) {
 	silent := !backend.Began()
 	switch {
 	case x.client.Responded():
-		x.err = fmt.Errorf("reading the response body: %w", err)
+		x.err, x.brokeOff = fmt.Errorf("reading the response body: %w", err), true
 		x.finish()
 		x.client.Abort()
 	case x.out.Protocol != "" && silent:

@@ -244,7 +244,7 @@ func (d *download) fail(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errFileChanged
 	}
-	d.x.err = err
+	d.x.err, d.x.brokeOff = err, true
 	d.x.finish()
 	d.x.client.Abort()
 }

@@ -21,6 +21,7 @@ type Request struct {
 	TLS      bool
 	Status   int
 	Bytes    int64 // of the answer's body
+	BrokeOff bool  // the answer is not whole, through no fault of the client's
 	Duration time.Duration
 	Site     string
 	Location string // as its path is written in the configuration
@@ -34,7 +35,7 @@ type Request struct {
 }
 
 func (r *Request) level() slog.Level {
-	if r.Status >= 500 {
+	if r.Status >= 500 || r.BrokeOff {
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -282,7 +283,7 @@ func (c *Client) refuse(err error) {
 		c.closing = true
 		c.conn.Pause()
 		if c.exchange != nil {
-			c.exchange.Gone(errors.Join(ErrMalformed, bad))
+			c.exchange.Gone(fmt.Errorf("%w: %w", ErrMalformed, bad))
 		}
 		return
 	}
