@@ -34,15 +34,7 @@ func TestNothingOverHTTP2HoldsALoop(t *testing.T) {
 		}
 		return bytes.Clone(w.block.Bytes())
 	}
-	request := func(w *writer, stream uint32, end bool, block []byte) {
-		const frame = 16 << 10
-		first := min(len(block), frame)
-		w.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, EndStream: end, EndHeaders: first == len(block), BlockFragment: block[:first]})
-		for block = block[first:]; len(block) > 0; block = block[first:] {
-			first = min(len(block), frame)
-			w.WriteContinuation(stream, first == len(block), block[:first])
-		}
-	}
+	request := func(w *writer, stream uint32, end bool, block []byte) { writeBlock(w.Framer, stream, end, block) }
 	one := func(pairs ...string) func(*writer) {
 		return func(w *writer) { request(w, 1, true, fields(w, append(getPath("/"), pairs...)...)) }
 	}
@@ -165,3 +157,15 @@ func (c *h2Client) awaitPong() {
 
 // lastPing is the first byte of a ping behind which nothing comes.
 const lastPing = 1
+
+// writeBlock writes a header block, in as many frames as that takes.
+func writeBlock(w *http2.Framer, stream uint32, end bool, block []byte) error {
+	const most = 16 << 10
+	n := min(len(block), most)
+	err := w.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, EndStream: end, EndHeaders: n == len(block), BlockFragment: block[:n]})
+	for block = block[n:]; len(block) > 0 && err == nil; block = block[n:] {
+		n = min(len(block), most)
+		err = w.WriteContinuation(stream, n == len(block), block[:n])
+	}
+	return err
+}

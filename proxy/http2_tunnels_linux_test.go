@@ -26,8 +26,7 @@ func connectTo(path string, more ...string) []string {
 // connect begins a stream that is to be a tunnel.
 func (c *h2Client) connect(stream uint32, pairs []string) {
 	c.t.Helper()
-	err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, EndHeaders: true, BlockFragment: c.fields(pairs...)})
-	if err != nil {
+	if err := writeBlock(c.Framer, stream, false, c.fields(pairs...)); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -438,4 +437,39 @@ func TestRelayOverHTTP2(t *testing.T) {
 		t.Errorf("got % x, %s", got, end)
 	}
 	await(t, "no tunnel", func() bool { return f.server.Counts().Live == 0 })
+}
+
+// TestIdleTunnelOverHTTP2KeepsNoLongPath, nor do relays.
+func TestIdleTunnelOverHTTP2KeepsNoLongPath(t *testing.T) {
+	for name, options := range map[string]string{"tunnel": "", "relay": "mode: relay, "} {
+		t.Run(name, func(t *testing.T) {
+			b := startBackend(t, func(_ *backend, conn net.Conn) { // one that notes no heads
+				head, _ := rawHead(bufio.NewReader(conn))
+				for _, key := range field(head, "Sec-WebSocket-Key") {
+					io.WriteString(conn, strings.Replace(switching, sampleAccept, ws.Accept(key), 1))
+				}
+				io.Copy(io.Discard, conn)
+			})
+			f := startTLS(t, secureSite(`{path: /ws, `+options+`websocket: "ws://`+b.address+`"}`))
+			each := func(path string) uint64 {
+				const n = 50
+				open := f.server.TunnelCount()
+				c, _ := f.dialH2()
+				before := heap()
+				for i := range uint32(n) {
+					c.connect(2*i+1, connectTo(path))
+					if got := c.status(2*i + 1); got != "200" {
+						t.Fatalf("the CONNECT was answered with %s", got)
+					}
+				}
+				await(t, "the tunnels", func() bool { return f.server.TunnelCount() == open+n })
+				return (heap() - before) / n
+			}
+			each("/ws") // what is made once
+			short, long := each("/ws"), each(longPath)
+			if long > short+8<<10 { // of which most is the connection's
+				t.Errorf("a tunnel keeps %d bytes, with a path of 60 KB %d", short, long)
+			}
+		})
+	}
 }
