@@ -63,3 +63,9 @@ func (s *Server) Counts() (c Counts) {
 	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.count.Load())
 	return c
 }
+
+// WatchLoops has f told how long each event held its loop.
+func (s *Server) WatchLoops(f func(held time.Duration)) { s.doors.loops.Watch(f) }
+
+// Skip sets the loops' clocks forward.
+func (s *Server) Skip(d time.Duration) { s.doors.loops.Skip(d) }

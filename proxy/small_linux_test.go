@@ -27,36 +27,6 @@ func writeCalls(t *testing.T) (n int64) {
 	return n
 }
 
-// speakNowAndThen keeps a backend from being asked whether it is there, until the function that it returns is called.
-func speakNowAndThen(conn net.Conn) (stop func()) {
-	done, stopped := make(chan bool), make(chan bool)
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(100 * time.Millisecond):
-				io.WriteString(conn, serverText(""))
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-stopped
-	}
-}
-
-// awaitPing reads up to our ping.
-func (c *client) awaitPing() {
-	c.t.Helper()
-	for {
-		if op, _ := frame(c.t, c.br); op == ws.OpPing {
-			return
-		}
-	}
-}
-
 // TestPongsOfOthersBecomeFewWrites: the client leaves a ping unanswered, and sends pongs that answer no ping of ours.
 func TestPongsOfOthersBecomeFewWrites(t *testing.T) {
 	for name, payload := range map[string]string{"empty": "", "as long as ours": "12345678"} {

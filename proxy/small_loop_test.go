@@ -118,6 +118,36 @@ func TestFloodOfPongsLeavesOthersTheirTurn(t *testing.T) {
 	}
 }
 
+// speakNowAndThen keeps a backend from being asked whether it is there, until the function that it returns is called.
+func speakNowAndThen(conn net.Conn) (stop func()) {
+	done, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+				io.WriteString(conn, serverText(""))
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-stopped
+	}
+}
+
+// awaitPing reads up to our ping.
+func (c *client) awaitPing() {
+	c.t.Helper()
+	for {
+		if op, _ := frame(c.t, c.br); op == ws.OpPing {
+			return
+		}
+	}
+}
+
 // batchConn sends what is written while it collects in one go.
 type batchConn struct {
 	net.Conn
