@@ -50,7 +50,7 @@ func (x *exchange) logged(log *logs.Log) *logs.Request {
 	now, request := time.Now(), x.in.request
 	r := &logs.Request{
 		Message: "request", At: now, Client: x.in.client, Method: request.Method, Host: request.Host, Path: x.in.path, Proto: request.Proto(),
-		TLS: x.in.secure, Status: x.status, Bytes: x.sent, Duration: now.Sub(x.start), Backend: x.backend, BrokeOff: x.brokeOff,
+		TLS: x.in.secure, Status: x.status, Bytes: x.sent, Duration: now.Sub(x.start), Backend: x.address, BrokeOff: x.brokeOff,
 	}
 	if r.Status == 0 || x.clientGone {
 		r.Status = statusClientGone

@@ -20,7 +20,8 @@ type connection struct {
 // Requested begins an exchange.
 func (c *connection) Requested(stream session.Stream, r *head.Request) session.Exchange {
 	c.client = stream.(*session.Client)
-	x := &loopExchange{exchange: c.server.newExchange(c.server.ctx, r, c.from), conn: c, client: stream}
+	x := c.server.newExchange(stream, r, c.from)
+	x.conn = c
 	x.begin()
 	return x
 }

@@ -1,30 +1,28 @@
 package proxy
 
 import (
-	"context"
-	"net"
+	"errors"
 	"net/http"
-	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/session"
 )
 
-// exchange is one request, and what becomes of it.
+// exchange is one request and what becomes of it, from its head to its line in the log. It belongs to its client's loop.
 type exchange struct {
 	server *Server
 	gen    *generation
 	from   origin
-	ctx    context.Context
+	conn   *connection // of a client over HTTP/1.x
+	client session.Stream
 	start  time.Time
 
-	in       inbound
-	site     *site
-	location *location
-	backend  string // the address that was used
-	slot     *slot  // the right to that connection, once it is a tunnel's; nil where there is no limit
+	in        inbound
+	site      *site
+	location  *location
+	responder responder // nil before it is decided, and where the answer was given at once
+	address   string    // of the server that was asked last
 
 	status int   // that was answered; 0 for none
 	sent   int64 // bytes of the answer's body
@@ -34,13 +32,26 @@ type exchange struct {
 	clientGone bool
 	extended   bool // it began with an extended CONNECT (RFC 8441)
 	tunnelled  bool // a tunnel logs for itself
+	over       bool
 }
 
-func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) *exchange {
-	x := &exchange{
-		server: s, gen: s.gen.Load(), from: from, ctx: ctx,
-		start: time.Now(),
-	}
+// responder is what serves an exchange: one type for each thing that a location is for. It answers by [exchange.respond] and ends the exchange by
+// [exchange.finish].
+type responder interface {
+	// serve begins.
+	serve()
+	// data takes a piece of the request's body, or of what the client says behind an upgrade request.
+	data(p []byte)
+	// whole takes the end of the request.
+	whole(trailers head.Fields)
+	// drained says that the client takes more of its answer.
+	drained()
+	// leave lets go of all that the responder holds. It is called once, at the end of the exchange.
+	leave()
+}
+
+func (s *Server) newExchange(client session.Stream, r *head.Request, from origin) *exchange {
+	x := &exchange{server: s, gen: s.gen.Load(), from: from, client: client, start: time.Now()}
 	peer := from.remote.Addr()
 	x.in = inbound{
 		request: r, target: r.Target,
@@ -53,41 +64,113 @@ func (s *Server) newExchange(ctx context.Context, r *head.Request, from origin) 
 	return x
 }
 
-// holder returns what counts as the client's end of the exchange's tunnel.
-func (x *exchange) holder() *holder { return &holder{from: x.from, shared: x.extended} }
-
-// trusts reports whether an address is one of trusted_proxies.
-func (g *generation) trusts(addr netip.Addr) bool {
-	return slices.ContainsFunc(g.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+// begin decides what becomes of the request, and begins with it.
+func (x *exchange) begin() {
+	if a := x.answerForChallenge(); a != nil && !x.extended {
+		x.give(a)
+		return
+	}
+	d := x.decide()
+	if x.extended {
+		d = onlyTunnel(d)
+	}
+	x.tell(d)
+	switch d.action {
+	case forwardHTTP:
+		x.responder = &forward{exchange: x, upstream: x.location.http}
+	case openTunnel:
+		x.responder = &forward{exchange: x, upstream: x.location.websocket, protocol: x.in.request.Protocol}
+	case serveStatic:
+		x.responder = &download{x: x}
+	default:
+		x.give(x.answerFor(d))
+		return
+	}
+	x.responder.serve()
 }
 
-// clientOf walks X-Forwarded-For from its end, past the proxies that are trusted, to the address that the last
-// of them saw.
-func (g *generation) clientOf(peer netip.Addr, forwardedFor string) netip.Addr {
-	chain := strings.Split(forwardedFor, ",")
-	client := peer
-	for _, hop := range slices.Backward(chain) {
-		hop = strings.TrimSpace(hop)
-		if host, _, err := net.SplitHostPort(hop); err == nil {
-			hop = host
-		}
-		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
-		if err != nil {
-			break
-		}
-		client = addr.Unmap()
-		if !g.trusts(client) {
-			break
-		}
-	}
-	return client
+// answerFields returns where the fields of an answer's head are made, with those that every answer has.
+func (x *exchange) answerFields() head.Fields {
+	fields := x.client.Worker().Fields[:0]
+	x.addHSTS(&fields)
+	return fields
 }
 
-// idempotent reports whether a request can be sent again after a connection broke under it (RFC 9110, section 9.2.2).
-func idempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
-		return true
+// respond writes the head of the answer. Its fields were made in what [exchange.answerFields] returned. The length is that of the body, or
+// [head.Unknown].
+func (x *exchange) respond(status int, fields head.Fields, length int64) {
+	w := x.client.Worker()
+	w.Fields, w.Answer = fields[:0], head.Response{Status: status, Fields: fields, Length: length}
+	x.status = status
+	x.client.Respond(&w.Answer)
+}
+
+// give gives an answer of this front end's own, and ends the exchange.
+func (x *exchange) give(a *answer) {
+	if a.close {
+		x.client.CloseAfterAnswer()
 	}
-	return false
+	x.status, x.sent = a.status, int64(len(a.body))
+	x.finish()
+	x.respond(a.status, append(x.answerFields(), a.fields...), int64(len(a.body)))
+	x.client.Write([]byte(a.body))
+	x.client.End(nil)
+}
+
+// giveLast is a give behind which the connection ends.
+func (x *exchange) giveLast(a *answer) {
+	a.close = true
+	x.give(a)
+}
+
+// abort ends the exchange in the middle of its answer, which can't be gone on with.
+func (x *exchange) abort(err error) {
+	x.err, x.brokeOff = err, true
+	x.finish()
+	x.client.Abort()
+}
+
+// finish ends the exchange: it is logged once, and whatever it holds is let go.
+func (x *exchange) finish() {
+	if x.over {
+		return
+	}
+	x.over = true
+	if x.responder != nil {
+		x.responder.leave()
+	}
+	x.log()
+}
+
+// Data takes a piece of the request's body, or what the client says behind an upgrade request.
+func (x *exchange) Data(p []byte) { x.responder.data(p) }
+
+// Whole takes the end of the request.
+func (x *exchange) Whole(trailers head.Fields) { x.responder.whole(trailers) }
+
+// Drained says that the client takes more of its answer.
+func (x *exchange) Drained() { x.responder.drained() }
+
+// Gone deals with a client that left, or that does not go on.
+func (x *exchange) Gone(err error) {
+	stalled := errors.Is(err, session.ErrStalled)
+	switch {
+	case x.over:
+	case !stalled && !errors.Is(err, session.ErrMalformed):
+		x.clientGone = true
+		if !isGone(err) {
+			x.err = err
+		}
+		x.finish()
+	case x.client.Responded():
+		x.err = err
+		x.finish()
+		x.client.Abort()
+	case stalled:
+		x.err = err
+		x.giveLast(textAnswer(http.StatusRequestTimeout, "the request body did not come in time"))
+	default:
+		x.err = err
+		x.giveLast(textAnswer(http.StatusBadRequest, "the request body is malformed or incomplete"))
+	}
 }

@@ -42,7 +42,7 @@ func (m *multiplexed) Requested(stream session.Stream, r *head.Request) session.
 	if extended {
 		r = upgradeOf(r)
 	}
-	x := &loopExchange{exchange: m.server.newExchange(m.server.ctx, r, m.from), client: stream}
+	x := m.server.newExchange(stream, r, m.from)
 	x.extended = extended
 	x.begin()
 	return x

@@ -255,7 +255,7 @@ func TestRapidResetIsCut(t *testing.T) {
 	go io.Copy(io.Discard, c.conn)
 	var err error
 	streams := 0
-	for ; err == nil && streams < 20_000; streams++ {
+	for ; err == nil && streams < 200_000; streams++ {
 		stream := uint32(2*streams + 1)
 		err = c.request(stream, ":method", "GET", ":scheme", "https", ":path", "/"+strconv.Itoa(streams), ":authority", "example.com")
 		if err == nil {
@@ -343,7 +343,7 @@ func TestResetsThatTheClientProvokesAreCut(t *testing.T) {
 			go io.Copy(io.Discard, c.conn)
 			var err error
 			streams := uint32(0)
-			for ; err == nil && streams < 20_000; streams++ {
+			for ; err == nil && streams < 200_000; streams++ {
 				err = c.request(2*streams+1, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "example.com")
 				if err == nil {
 					err = provoke(c, 2*streams+1)

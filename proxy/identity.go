@@ -5,7 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -97,3 +100,30 @@ func (s *site) redirects() bool { return s.RedirectHTTPS || s.ClientCAs != nil }
 
 // firstCertificatePause is how long a client waits before it asks again for a site whose certificate is on its way, in seconds.
 const firstCertificatePause = "5"
+
+// trusts reports whether an address is one of trusted_proxies.
+func (g *generation) trusts(addr netip.Addr) bool {
+	return slices.ContainsFunc(g.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// clientOf walks X-Forwarded-For from its end, past the proxies that are trusted, to the address that the last
+// of them saw.
+func (g *generation) clientOf(peer netip.Addr, forwardedFor string) netip.Addr {
+	chain := strings.Split(forwardedFor, ",")
+	client := peer
+	for _, hop := range slices.Backward(chain) {
+		hop = strings.TrimSpace(hop)
+		if host, _, err := net.SplitHostPort(hop); err == nil {
+			hop = host
+		}
+		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
+		if err != nil {
+			break
+		}
+		client = addr.Unmap()
+		if !g.trusts(client) {
+			break
+		}
+	}
+	return client
+}

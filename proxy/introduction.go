@@ -115,7 +115,7 @@ func (i *introduction) close() {
 }
 
 // introduction returns the PROXY header with which a connection to the exchange's target begins, if it is to have one.
-func (x *loopExchange) introduction() []byte {
+func (x *forward) introduction() []byte {
 	version := x.upstream.target.ProxyProtocol
 	if version == 0 {
 		return nil

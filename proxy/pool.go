@@ -6,10 +6,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"wstunnel/internal/session"
 )
 
 // Times of the idle connections to a server.
@@ -50,11 +53,11 @@ type pool struct {
 	fastCGIAsked atomic.Int64 // when that was
 
 	mu      sync.Mutex
-	kept    []*kept       // oldest first
-	waiting list.List     // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
-	pace    time.Duration // from a request on a kept connection to its first byte, smoothed
-	timer   *time.Timer   // for tend
-	due     time.Time     // when it comes; zero if it does not
+	kept    []*backendConn // oldest first
+	waiting list.List      // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
+	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
+	timer   *time.Timer    // for tend
+	due     time.Time      // when it comes; zero if it does not
 	retired bool
 }
 
@@ -114,6 +117,93 @@ func (p *pool) owesRoom(now time.Time) bool {
 	return true
 }
 
+// evict closes those that a condition holds for, and returns how many. It is called with mu held.
+func (p *pool) evict(which func(*backendConn) bool) int {
+	n := len(p.kept)
+	p.kept = slices.DeleteFunc(p.kept, func(b *backendConn) bool {
+		if !which(b) {
+			return false
+		}
+		b.evict()
+		return true
+	})
+	return n - len(p.kept)
+}
+
+// evictOldest closes the n oldest ones, and returns how many there were. It is called with mu held.
+func (p *pool) evictOldest(n int) int {
+	return p.evict(func(*backendConn) bool { n--; return n >= 0 })
+}
+
+// take takes out the connection that came last, of those that have been idle for no longer than maxIdle: one of the worker's own if there is one. Another's
+// is to be lent.
+func (p *pool) take(worker *session.Worker, maxIdle time.Duration) *backendConn {
+	if maxIdle <= 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.kept) == 0 {
+		return nil
+	}
+	now, best := time.Now(), -1
+	for i, b := range slices.Backward(p.kept) {
+		if now.Sub(b.since) > maxIdle || now.After(b.expires) {
+			continue
+		}
+		if b.worker == worker {
+			best = i
+			break
+		}
+		if best < 0 {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	b := p.kept[best]
+	p.kept = slices.Delete(p.kept, best, best+1)
+	b.asked, b.answered, b.firstByteAfter = now, false, 0
+	return b
+}
+
+// keep keeps a connection, and reports whether it did. The oldest goes where there would be too many.
+func (p *pool) keep(b *backendConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b.since = time.Now()
+	b.expires = b.since.Add(b.life)
+	if b.Reused() {
+		p.pace += (min(b.firstByteAfter, longestPatience) - p.pace) / 8
+	}
+	if p.retired || p.keepAlive == 0 || p.owesRoom(b.since) {
+		return false
+	}
+	if len(p.kept) >= max(p.keepAlive, mostIdle) {
+		p.evictOldest(1)
+	}
+	p.kept = append(p.kept, b)
+	next := b.expires
+	if len(p.kept) > p.keepAlive {
+		next = b.since.Add(surplusLife)
+	}
+	if longest := p.waiting.Front(); longest != nil {
+		next = longest.Value.(time.Time).Add(p.patience())
+	}
+	p.tendAt(next)
+	return true
+}
+
+// forget takes out a connection that has ended.
+func (p *pool) forget(b *backendConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.kept, b); i >= 0 {
+		p.kept = slices.Delete(p.kept, i, i+1)
+	}
+}
+
 // closeOldest closes the connection that has been idle the longest, and reports whether there was one.
 func (p *pool) closeOldest() bool {
 	p.mu.Lock()
@@ -148,18 +238,18 @@ func (p *pool) tend() {
 	now := time.Now()
 	p.due = time.Time{}
 	surplus := len(p.kept) - p.keepAlive
-	p.evict(func(k *kept) bool {
-		if tooMany := surplus > 0 && now.Sub(k.since) >= surplusLife; now.Before(k.expires) && !tooMany && !p.owesRoom(now) {
+	p.evict(func(b *backendConn) bool {
+		if tooMany := surplus > 0 && now.Sub(b.since) >= surplusLife; now.Before(b.expires) && !tooMany && !p.owesRoom(now) {
 			return false
 		}
 		surplus--
 		return true
 	})
-	for _, k := range p.kept {
+	for _, b := range p.kept {
 		if surplus > 0 {
-			p.tendAt(k.since.Add(surplusLife))
+			p.tendAt(b.since.Add(surplusLife))
 		} else {
-			p.tendAt(k.expires)
+			p.tendAt(b.expires)
 		}
 	}
 	if longest := p.waiting.Front(); longest != nil && len(p.kept) > 0 {

@@ -54,9 +54,9 @@ func isOwn(f *head.Field) bool { return replaced.Has(f.ID) || isClaim(f) }
 
 // rewriteRequest makes the head that the target of a location is sent, with its fields behind those in dst. It is pure: in is not modified. Of a request
 // for a WebSocket the protocol says so.
-func rewriteRequest(dst head.Fields, in *inbound, l *location, target *config.Target, protocol string) *head.Request {
+func rewriteRequest(dst head.Fields, in *inbound, l *location, target *config.Target, protocol string) head.Request {
 	r := in.request
-	out := &head.Request{
+	out := head.Request{
 		Method: r.Method, Target: rewriteTarget(in, l.Match, target), Host: r.Host, Protocol: protocol, Length: r.Length,
 		Major: 1, Minor: 1,
 	}
@@ -286,7 +286,8 @@ func rewriteResponse(dst head.Fields, fields head.Fields, status int, in *inboun
 	if status == 426 && fields.HasToken(head.Upgrade, "websocket") {
 		dst.Add(head.Upgrade, "websocket")
 	}
-	m := newURLMapping(in, l, target)
+	var m *urlMapping
+	known := false // whether there is one
 	listed := listedIn(fields)
 	for i := range fields {
 		f := fields[i]
@@ -297,13 +298,21 @@ func rewriteResponse(dst head.Fields, fields head.Fields, status int, in *inboun
 			continue // RFC 9110, section 8.6
 		case f.ID == head.StrictTransportSecurity && l.site.HSTS > 0:
 			continue // the operator has said it for the whole site, and twice is wrong (RFC 6797, section 7.1)
-		case m != nil:
-			f.Value = m.field(&f, fields)
+		case mayNameURL.Has(f.ID):
+			if !known {
+				m, known = newURLMapping(in, l, target), true
+			}
+			if m != nil {
+				f.Value = m.field(&f, fields)
+			}
 		}
 		dst = append(dst, f)
 	}
 	return dst
 }
+
+// mayNameURL are the fields of a response that urlMapping knows.
+var mayNameURL = head.SetOf(head.Location, head.ContentLocation, head.Refresh, head.SetCookie)
 
 // urlMapping maps a backend's own URLs back to the public ones.
 type urlMapping struct {

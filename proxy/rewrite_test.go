@@ -133,7 +133,7 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 		}
 		before := slices.Clone(tt.in.request.Fields)
 		out := rewriteRequest(nil, tt.in, l, targetOf("h:9000"), "")
-		got := string(http1.AppendRequest(nil, out))
+		got := string(http1.AppendRequest(nil, &out))
 		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, want)

@@ -112,14 +112,14 @@ type attempt struct {
 }
 
 // attempt begins with the next server in turn. Those that did not answer lately come after all others.
-func (u *upstream) attempt() *attempt {
+func (u *upstream) attempt() attempt {
 	if len(u.pools) == 1 {
-		return &attempt{upstream: u, left: u.pools}
+		return attempt{upstream: u, left: u.pools}
 	}
 	first := int((u.next.Add(1) - 1) % uint32(len(u.pools)))
 	order := slices.Concat(u.pools[first:], u.pools[:first])
 	slices.SortStableFunc(order, func(a, b *pool) int { return int(a.putOff() - b.putOff()) })
-	return &attempt{upstream: u, left: order}
+	return attempt{upstream: u, left: order}
 }
 
 // failed notes that a server could not be used; the next one's turn comes.
@@ -140,12 +140,9 @@ func (e *dialError) Error() string { return errors.Join(e.errs...).Error() }
 
 func (e *dialError) Unwrap() error { return e.errs[len(e.errs)-1] }
 
-// reserve returns the server whose turn it is, and the right to have one of its connections, which is to be freed. Where all have as
+// reserve returns, of an upstream with a limit, the server whose turn it is, and the right to have one of its connections, which is to be freed. Where all have as
 // many as they may, it returns no server, and calls then once, from elsewhere, with one or with an error; unless withdraw is called first.
 func (a *attempt) reserve(then func(*pool, *slot, error)) (p *pool, s *slot, withdraw func()) {
-	if a.upstream.limit == nil {
-		return a.left[0], nil, nil
-	}
 	ready := a.left
 	if i := slices.IndexFunc(ready, func(p *pool) bool { return p.putOff() > 0 }); i > 0 {
 		ready = ready[:i]

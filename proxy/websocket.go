@@ -8,8 +8,11 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 	"wstunnel/internal/logs"
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/relay"
+	"wstunnel/internal/session"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -23,7 +26,7 @@ const (
 )
 
 // upgradeRequest makes the head that a backend is sent.
-func (x *exchange) upgradeRequest() *head.Request {
+func (x *forward) upgradeRequest() head.Request {
 	out := rewriteRequest(nil, &x.in, x.location, x.location.websocket.target, x.in.request.Protocol)
 	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
 		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
@@ -32,7 +35,7 @@ func (x *exchange) upgradeRequest() *head.Request {
 }
 
 // checkSwitching checks a backend's 101.
-func (x *exchange) checkSwitching(answer head.Fields) error {
+func (x *forward) checkSwitching(answer head.Fields) error {
 	request := x.in.request.Fields
 	switching := ws.Switching{Upgrade: answer.Values(head.Upgrade), Connection: answer.Values(head.Connection), Accept: answer.Values(head.SecWebSocketAccept)}
 	if err := switching.Check(request.Values(head.SecWebSocketKey)); err != nil || x.location.Mode != config.ModeRelay {
@@ -42,7 +45,7 @@ func (x *exchange) checkSwitching(answer head.Fields) error {
 }
 
 // tunnelOptions are those of a tunnel whose handshake ended with the given header.
-func (x *exchange) tunnelOptions(fields head.Fields) tunnel.Options {
+func (x *forward) tunnelOptions(fields head.Fields) tunnel.Options {
 	return tunnel.Options{
 		Extensions:       fields.Has(head.SecWebSocketExtensions),
 		IdleTimeout:      x.location.Timeouts.TunnelIdle,
@@ -52,15 +55,75 @@ func (x *exchange) tunnelOptions(fields head.Fields) tunnel.Options {
 	}
 }
 
+// switched checks a 101 and joins both ends.
+func (x *forward) switched(r *head.Response) {
+	if err := x.checkSwitching(r.Fields); err != nil {
+		x.fail(x.wrapHandshake(err))
+		return
+	}
+	relayed := x.location.Mode == config.ModeRelay
+	if relayed {
+		if err := relay.CheckRequest(x.in.request.Fields); err != nil {
+			x.leaveServer()
+			x.giveLast(textAnswer(http.StatusBadRequest, err.Error()))
+			return
+		}
+	}
+	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.target)
+	backend, backendEarly := x.backend.take()
+	x.backend = nil
+	client, early := x.takeClient()
+	if relayed {
+		x.relay(session.NewBridge(client, early), session.NewBridge(backend, backendEarly), fields, x.finish)
+		return
+	}
+	x.join(client, backend, early, backendEarly, fields)
+}
+
+// takeClient takes the client's end out of its session, with what came of it.
+func (x *forward) takeClient() (client reactor.Endpoint, early []byte) {
+	if x.extended {
+		x.server.pools.count.Add(1)
+		return session.Switch(x.client), x.held
+	}
+	conn, early := x.conn.client.Take()
+	x.conn.forget(conn.Loop(), x.conn)
+	return conn, append(x.held, early...)
+}
+
+// join answers the client and makes a tunnel of both ends.
+func (x *forward) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
+	defer func() {
+		if !x.tunnelled {
+			backend.Close()
+			client.Close()
+			x.holder().leave()
+		}
+		x.finish()
+	}()
+	answer := http1.AppendStatus(make([]byte, 0, 512), http.StatusSwitchingProtocols)
+	answer = append(answer, "Upgrade: websocket\r\nConnection: Upgrade\r\n"...)
+	answer = append(http1.AppendFields(answer, fields, false), "\r\n"...)
+	if err := client.Write(answer); err != nil {
+		x.err, x.clientGone = err, true
+		return
+	}
+	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
+	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
+		x.tunnelled, x.slot = true, nil // the slot is the tunnel's
+		return tunnel.Join(client, backend, early, backendEarly, options, done)
+	})
+}
+
 // maxKept is how much of a string of a peer's is kept with a tunnel.
 const maxKept = 256
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open. It keeps nothing of the heads themselves.
-func (x *exchange) tunnelInfo(fields head.Fields) tunnelInfo {
+func (x *forward) tunnelInfo(fields head.Fields) tunnelInfo {
 	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
 		holder: *x.holder(), slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
-		Backend: x.backend, access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
+		Backend: x.address, access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	info.from.handshake = nil // of no more use
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {
@@ -75,3 +138,6 @@ func (x *exchange) tunnelInfo(fields head.Fields) tunnelInfo {
 	}
 	return info
 }
+
+// holder returns what counts as the client's end of the exchange's tunnel.
+func (x *exchange) holder() *holder { return &holder{from: x.from, shared: x.extended} }

@@ -15,10 +15,12 @@ const batchSize = 256 // events taken in one go
 // poller is a loop's epoll(7) descriptor.
 type poller struct {
 	epfd    int
-	file    *os.File        // of epfd
-	sleeper syscall.RawConn // of file
-	alarm   time.Duration   // when the sleep ends at the latest, or 0
-	lastGen uint32          // generation of the last connection that was put into the table
+	file    *os.File           // of epfd
+	sleeper syscall.RawConn    // of file
+	look    func(uintptr) bool // takeEvents
+	came    int                // events that it took
+	alarm   time.Duration      // when the sleep ends at the latest, or 0
+	lastGen uint32             // generation of the last connection that was put into the table
 	wakefd  int32
 	events  []unix.EpollEvent
 }
@@ -40,6 +42,7 @@ func (l *Loop) open() (err error) {
 	if l.sleeper, err = l.file.SyscallConn(); err != nil {
 		return err
 	}
+	l.look = l.takeEvents
 	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return os.NewSyscallError("eventfd", err)
@@ -71,16 +74,18 @@ func (l *Loop) wait() []unix.EpollEvent {
 		return l.events[:poll(l.epfd, l.events)]
 	}
 	l.setAlarm()
-	n := 0
-	err := l.sleeper.Read(func(uintptr) bool {
-		n = poll(l.epfd, l.events)
-		return n > 0
-	})
-	if err != nil { // the alarm went off, and would do so again
+	l.came = 0
+	if err := l.sleeper.Read(l.look); err != nil { // the alarm went off, and would do so again
 		l.alarm = 0
 		l.file.SetReadDeadline(time.Time{})
 	}
-	return l.events[:n]
+	return l.events[:l.came]
+}
+
+// takeEvents takes what epoll has to tell, and reports whether that is anything.
+func (l *Loop) takeEvents(uintptr) bool {
+	l.came = poll(l.epfd, l.events)
+	return l.came > 0
 }
 
 // setAlarm makes wait end when the next timer is due.

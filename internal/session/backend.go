@@ -38,7 +38,7 @@ type Backend struct {
 	conn    *reactor.Conn
 	worker  *Worker
 	asker   Asker  // nil while the connection is idle
-	onIdle  func() // told when an idle connection has ended
+	rests   Rester // told when an idle connection has ended, or nil
 	decoder http1.ResponseDecoder
 	timer   reactor.Timer
 	limit   time.Duration // of silence
@@ -171,16 +171,19 @@ func (b *Backend) Reused() bool { return b.reused }
 // Began reports whether a byte of the answer has come.
 func (b *Backend) Began() bool { return b.decoder.Began() }
 
-// Rest lets a reusable connection wait for its next request. ended is told when the backend ends it, or says what nobody asked for; it is closed then.
-func (b *Backend) Rest(ended func()) {
+// Rester is told that the backend has ended an idle connection, or has said what nobody asked for. It is closed.
+type Rester interface{ Ended() }
+
+// Rest lets a reusable connection wait for its next request.
+func (b *Backend) Rest(r Rester) {
 	b.conn.Loop().Stop(&b.timer)
-	b.onIdle, b.reused, b.limit = ended, true, 0
+	b.rests, b.reused, b.limit = r, true, 0
 	b.conn.Resume()
 }
 
 // Lend gives a resting connection to another worker's loop, and has then run there.
 func (b *Backend) Lend(to *Worker, then func()) {
-	b.onIdle = nil
+	b.rests = nil
 	b.conn.Pause()
 	b.conn.Move(to.Loop, func() {
 		b.worker = to
@@ -196,7 +199,7 @@ func (b *Backend) Close() {
 	if b.closed {
 		return
 	}
-	b.closed, b.asker, b.onIdle = true, nil, nil
+	b.closed, b.asker, b.rests = true, nil, nil
 	b.conn.Loop().Stop(&b.timer)
 	b.conn.Close()
 }
@@ -278,10 +281,10 @@ func (b *Backend) done() {
 
 // endIdle closes a connection that was to wait for its next request.
 func (b *Backend) endIdle() {
-	ended := b.onIdle
+	r := b.rests
 	b.Close()
-	if ended != nil {
-		ended()
+	if r != nil {
+		r.Ended()
 	}
 }
 

@@ -13,6 +13,8 @@ type Worker struct {
 	Loop *reactor.Loop
 	// Fields is a place to make the fields of a head in, which is written before the next one is made.
 	Fields head.Fields
+	// Answer is a place for the head of an answer, likewise.
+	Answer head.Response
 
 	ask    []byte   // what asking is about to write; a place to make it
 	asking *Backend // nil while ask is empty

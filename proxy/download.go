@@ -26,7 +26,7 @@ type piece [64 << 10]byte
 
 // download is an answer from a directory on its way to a client. It belongs to the loop, but while it waits for a disk.
 type download struct {
-	x      *loopExchange
+	x      *exchange
 	name   string
 	file   *staticFile     // nil before it is found
 	parts  []filePart      // that are still to be sent
@@ -38,16 +38,15 @@ type download struct {
 	err    error  // of finding or reading
 }
 
-// sendFile answers from the location's directory.
-func (x *loopExchange) sendFile() {
-	name, refused := x.fileName()
+// serve answers from the location's directory.
+func (d *download) serve() {
+	name, refused := d.x.fileName()
 	if refused != nil {
-		x.give(refused)
+		d.x.give(refused)
 		return
 	}
-	d := &download{x: x, name: name}
-	x.file = d
-	d.file, d.err = x.findVariant(name, d.findNow)
+	d.name = name
+	d.file, d.err = d.x.findVariant(name, d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
 		d.offload(d.find, d.found)
 		return
@@ -83,7 +82,7 @@ func (d *download) offload(work, then func()) {
 	conn.Loop().Offload(work, func() {
 		d.away = false
 		if d.x.over {
-			d.end()
+			d.leave()
 			return
 		}
 		conn.Do(then)
@@ -97,23 +96,18 @@ func (d *download) found() {
 		x.give(x.answerFileError(d.err))
 		return
 	}
-	worker := x.client.Worker()
-	fields := worker.Fields[:0]
-	x.addHSTS(&fields)
-	a, refused := x.answerFile(fields, d.file)
+	a, refused := x.answerFile(x.answerFields(), d.file)
 	if refused != nil {
 		x.give(refused)
 		return
 	}
-	worker.Fields = a.fields[:0]
-	x.status = a.status
 	if x.in.request.Method == http.MethodHead {
 		a.fields.Add(head.ContentLength, strconv.FormatInt(a.length, 10))
 	} else {
 		d.parts = a.parts
 	}
-	x.client.Respond(&head.Response{Status: a.status, Fields: a.fields, Length: a.length})
-	if client := x.Sink(); a.length > copiedMost && client != nil && client.SendsFiles() {
+	x.respond(a.status, a.fields, a.length)
+	if client, ok := x.client.(*session.Client); ok && a.length > copiedMost && client.SendsFiles() {
 		d.client = client
 	}
 	d.send()
@@ -244,13 +238,17 @@ func (d *download) fail(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errFileChanged
 	}
-	d.x.err, d.x.brokeOff = err, true
-	d.x.finish()
-	d.x.client.Abort()
+	d.x.abort(err)
 }
 
-// end lets go of what the download holds, once nothing is read for it any more.
-func (d *download) end() {
+// data drops what a request has of a body: nobody reads it.
+func (d *download) data([]byte) {}
+
+// whole is of no interest.
+func (d *download) whole(head.Fields) {}
+
+// leave lets go of what the download holds, once nothing is read for it any more.
+func (d *download) leave() {
 	if d.away {
 		return
 	}

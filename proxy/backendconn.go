@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"container/list"
+	"strconv"
+	"strings"
 	"time"
 
 	"wstunnel/internal/head"
@@ -9,8 +11,8 @@ import (
 	"wstunnel/internal/session"
 )
 
-// loopBackend is a connection to a backend on an event loop.
-type loopBackend struct {
+// backendConn is a connection to a backend on an event loop.
+type backendConn struct {
 	*session.Backend
 	worker *session.Worker
 	pool   *pool
@@ -19,14 +21,15 @@ type loopBackend struct {
 
 	answered       bool
 	asked          time.Time // of a kept one, when it was taken
+	since, expires time.Time // of one that is kept
 	firstByteAfter time.Duration
 	life           time.Duration // how long it may be idle
 	counted        bool          // among the connections to backends; one for a tunnel is counted as that
 	gone           bool          // closed, or part of a tunnel
 }
 
-func newLoopBackend(c *reactor.Conn, worker *session.Worker, p *pool, wait *list.Element) *loopBackend {
-	b := &loopBackend{Backend: session.NewBackend(c, worker), worker: worker, pool: p, wait: wait, life: idleConnLife}
+func newBackendConn(c *reactor.Conn, worker *session.Worker, p *pool, wait *list.Element) *backendConn {
+	b := &backendConn{Backend: session.NewBackend(c, worker), worker: worker, pool: p, wait: wait, life: idleConnLife}
 	if !p.secure && c.Near() {
 		b.life = nearIdleLife
 	}
@@ -34,7 +37,7 @@ func newLoopBackend(c *reactor.Conn, worker *session.Worker, p *pool, wait *list
 }
 
 // noteAnswer takes note of an answer's head: that the server answers, how soon, and how long it leaves the connection open.
-func (b *loopBackend) noteAnswer(fields head.Fields) {
+func (b *backendConn) noteAnswer(fields head.Fields) {
 	if !b.answered {
 		b.answered = true
 		if b.Reused() {
@@ -50,31 +53,31 @@ func (b *loopBackend) noteAnswer(fields head.Fields) {
 }
 
 // release keeps the connection for the loop's next request, if it can carry one.
-func (b *loopBackend) release() {
+func (b *backendConn) release() {
 	s := b.slot
 	b.slot = nil
-	if !b.Reusable() || b.life <= 0 || !b.pool.putOnLoop(b, time.Now()) {
+	if !b.Reusable() || b.life <= 0 || !b.pool.keep(b) {
 		b.close()
 	} else {
-		b.Rest(b.ended)
+		b.Rest(b)
 	}
 	s.free()
 }
 
-// ended says that the backend has closed an idle connection.
-func (b *loopBackend) ended() {
-	b.pool.dropOnLoop(b)
+// Ended says that the backend has closed an idle connection.
+func (b *backendConn) Ended() {
+	b.pool.forget(b)
 	b.uncount()
 }
 
 // evict closes an idle connection that was taken out of its pool. It is safe on any goroutine.
-func (b *loopBackend) evict() {
+func (b *backendConn) evict() {
 	b.worker.Loop.Post(func() { b.close() })
 }
 
 // lend gives an idle connection that was taken out of its pool to another loop, and calls then there, with nil where it has ended meanwhile. It is safe
 // on any goroutine.
-func (b *loopBackend) lend(to *session.Worker, then func(*loopBackend)) {
+func (b *backendConn) lend(to *session.Worker, then func(*backendConn)) {
 	posted := b.worker.Loop.Post(func() {
 		if b.Closed() {
 			to.Loop.Post(func() { then(nil) })
@@ -91,7 +94,7 @@ func (b *loopBackend) lend(to *session.Worker, then func(*loopBackend)) {
 }
 
 // close closes the connection.
-func (b *loopBackend) close() {
+func (b *backendConn) close() {
 	b.uncount()
 	b.Backend.Close()
 	b.slot.free()
@@ -99,12 +102,12 @@ func (b *loopBackend) close() {
 }
 
 // take takes the connection out of the session, for a tunnel.
-func (b *loopBackend) take() (conn *reactor.Conn, early []byte) {
+func (b *backendConn) take() (conn *reactor.Conn, early []byte) {
 	b.uncount()
 	return b.Backend.Take()
 }
 
-func (b *loopBackend) uncount() {
+func (b *backendConn) uncount() {
 	if b.gone {
 		return
 	}
@@ -117,33 +120,27 @@ func (b *loopBackend) uncount() {
 	}
 }
 
-// takeOnLoop returns the connection that has been idle for the shortest time, which is no longer than maxIdle, or nil. It may belong to another loop,
-// which has to lend it.
-func (p *pool) takeOnLoop(worker *session.Worker, maxIdle time.Duration) *loopBackend {
-	now := time.Now()
-	k := p.popKept(worker, now, maxIdle)
-	if k == nil {
-		return nil
-	}
-	b := k.conn.(*loopBackend)
-	b.asked, b.answered, b.firstByteAfter = now, false, 0
-	return b
-}
-
-// putOnLoop keeps a connection for the next request of its loop, and reports whether it did.
-func (p *pool) putOnLoop(b *loopBackend, now time.Time) bool {
-	return p.keep(&kept{conn: b, loop: b.worker, since: now, expires: now.Add(b.life)}, b.Reused(), b.firstByteAfter)
-}
-
-func (p *pool) dropOnLoop(b *loopBackend) { p.dropKept(b) }
-
 // maxIdle is how long a connection may have been idle to carry the request.
-func (x *loopExchange) maxIdle() time.Duration {
+func (x *forward) maxIdle() time.Duration {
 	switch {
-	case x.out.Protocol != "" || x.out.Close || x.fresh:
+	case x.protocol != "" || x.out.Close || x.fresh:
 		return 0
 	case !x.repeatable():
 		return freshConn
 	}
 	return idleConnLife
+}
+
+// lifeOf returns how long a connection may be idle that a backend has answered on with some Keep-Alive headers.
+func lifeOf(header []string, life time.Duration) time.Duration {
+	for _, value := range header {
+		for parameter := range strings.SplitSeq(value, ",") {
+			name, seconds, _ := strings.Cut(strings.TrimSpace(parameter), "=")
+			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
+				announced := time.Duration(n) * time.Second
+				life = min(life, announced-min(keepAliveMargin, announced/2))
+			}
+		}
+	}
+	return life
 }
