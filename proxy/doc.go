@@ -7,22 +7,22 @@
 //	doors.go       accept, on event loops, within the limits of admission.go
 //	arrival.go     a TLS handshake, and which protocol follows
 //	connection.go  a client's connection over HTTP/1.x
-//	loopexchange.go  one request, from its head to its log line
-//	loopforward.go   its way to a backend
-//	loopbackend.go   connections to backends
-//	relay.go       what becomes of an upgrade in `mode: relay`, which internal/relay carries; all others become an internal/tunnel
-//	exchange.go    one request, and what becomes of it
+//	http2.go       a client's connection over HTTP/2
+//	introduction.go  the PROXY header before either, and what a backend is sent of it
+//	exchange.go    one request, from its head to its line in the log
 //	decide.go      request to site, location and what serves it: pure
 //	route.go       which location answers: pure, with path.go
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	answer.go      answers of this front end's own
+//	forward.go     the way to a server, and forwardanswer.go back
+//	websocket.go   what is particular about an upgrade; its tunnel is of internal/tunnel, or by relay.go of internal/relay
 //	upstream.go    servers and whose turn it is, with limit.go
-//	pool.go        connections to a server that wait for their next request, with kept.go
+//	pool.go        connections to a server that wait for their next request, and those in use: backendconn.go
 //	static.go      a directory, with sources.go, which says what it keeps back, and staticfile.go
 //	fileanswer.go  what a request for a file is answered: pure, with byterange.go and contenttype.go
 //	precompressed.go  which of the files beside it that are compressed already
-//	loopstatic.go  a file on its way to a client, with recentfiles.go
+//	download.go    a file on its way to a client, with recentfiles.go
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
