@@ -52,7 +52,7 @@ func newDoors(s *Server) (*doors, error) {
 	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
 	for _, loop := range loops.Loops {
 		d.rooms[loop] = &room{
-			worker: session.NewWorker(loop), conns: map[closable]struct{}{},
+			worker: session.NewWorker(loop, &s.slow), conns: map[closable]struct{}{},
 			recent: &recentFiles{loop: loop, most: s.spare.recentFiles, named: map[variant]*recentFile{}},
 		}
 	}

@@ -43,6 +43,7 @@ func (s *Server) AgeDelays(by time.Duration) {
 // Counts are what the server keeps count of.
 type Counts struct {
 	Clients, ByClient, Backends, Idle, Opening, Live int
+	Kept                                             int64 // bytes, for slow clients
 }
 
 // Counts returns what is open now. Of the connections to backends some are idle.
@@ -61,6 +62,7 @@ func (s *Server) Counts() (c Counts) {
 	c.ByClient = len(s.admission.byClient)
 	s.admission.mu.Unlock()
 	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.count.Load())
+	c.Kept = s.slow.Used()
 	return c
 }
 

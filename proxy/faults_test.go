@@ -337,7 +337,7 @@ func TestClientThatLeavesEndsTheBackendsPart(t *testing.T) {
 			io.Copy(io.Discard, br)
 			ended <- true
 		})
-		f := start(t, oneSite(both(b.address)))
+		f := start(t, streaming+oneSite(both(b.address)))
 		c := f.dial()
 		c.send(request)
 		<-asked
@@ -425,7 +425,7 @@ func TestTimeForTheResponseHeadDoesNotBoundTheBody(t *testing.T) {
 		time.Sleep(700 * time.Millisecond)
 		io.WriteString(conn, "world")
 	})
-	c := start(t, hasty+oneSite(httpTo(b.address))).dial()
+	c := start(t, hasty+streaming+oneSite(httpTo(b.address))).dial()
 	c.send("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
 	head := c.head()
 	c.send("0\r\n\r\n")

@@ -15,6 +15,7 @@ import (
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/session"
 )
 
 // forward carries an exchange to a server of an upstream, and its answer back.
@@ -25,8 +26,12 @@ type forward struct {
 
 	// What the server is sent.
 	out          head.Request
-	held         []byte // of the body, until there is a backend
-	complete     bool   // the request has come to its end
+	collecting   bool          // the body is to come whole first
+	held         []byte        // of the body, until there is a backend
+	share        session.Share // what that is of the memory for slow clients
+	rate         uploadRate
+	backlog      backlog
+	complete     bool // the request has come to its end
 	trailers     head.Fields
 	answerFields head.Fields // of the backend's answer, as they came
 
@@ -47,11 +52,24 @@ type forward struct {
 // maxHeld bounds what is held of a body while there is no backend to take it.
 const maxHeld = 64 << 10
 
-// serve begins with the server whose turn it is.
+// serve begins; with a request whose body is short, when that has come. One that waits to be asked for, or does not tell its length, since it may be one half
+// of a conversation, goes as it comes.
 func (x *forward) serve() {
+	r := x.in.request
 	if x.protocol != "" {
 		x.server.tunnels.hold()
+	} else if r.HasBody() {
+		x.rate.watch(x)
+		x.collecting = r.Length > 0 && r.Length <= x.location.Buffer.Request && !r.Expect
 	}
+	if !x.collecting {
+		x.start()
+	}
+}
+
+// start begins with the server whose turn it is.
+func (x *forward) start() {
+	x.collecting = false
 	x.makeRequest(x.client.Worker().Fields[:0])
 	x.servers = x.upstream.attempt()
 	x.dialNext()
@@ -78,6 +96,10 @@ func (x *forward) makeRequest(dst head.Fields) {
 // leave lets go of the server and of all that leads there.
 func (x *forward) leave() {
 	x.leaveServer()
+	loop := x.client.Conn().Loop()
+	loop.Stop(&x.rate.timer)
+	x.backlog.stop()
+	x.share.Set(x.client.Worker().Memory, 0)
 	if x.protocol != "" {
 		x.server.tunnels.release()
 	}
@@ -283,6 +305,7 @@ func (x *forward) ask(b *backendConn) {
 		limit, body = x.location.Timeouts.Handshake, nil // what came behind the request is for the tunnel
 	} else {
 		x.held = nil
+		x.share.Set(x.client.Worker().Memory, 0)
 	}
 	b.Limit(x.client.Room())
 	b.Ask(x, &x.out, body)
@@ -304,7 +327,7 @@ func (x *forward) ask(b *backendConn) {
 	if b.Pending() > 0 {
 		b.Await(limit)
 	} else {
-		x.client.Resume()
+		x.resumeClient()
 	}
 }
 
@@ -327,27 +350,51 @@ func (x *forward) wrapHandshake(err error) error {
 
 // data takes a piece of the request's body, or what the client says behind an upgrade request.
 func (x *forward) data(p []byte) {
+	x.rate.received += int64(len(p))
 	if x.backend == nil || x.protocol != "" {
-		x.held = append(x.held, p...)
-		if len(x.held) >= maxHeld {
-			x.client.Pause()
-		}
+		x.hold(p)
 		return
 	}
 	x.backend.Write(p)
 	if x.over || x.backend.Pending() == 0 {
 		return
 	}
-	x.client.Pause()
+	x.pauseClient()
 	if x.status == 0 {
 		x.backend.Await(x.location.Timeouts.ResponseHead)
 	}
 }
 
+// hold keeps a piece until there is a backend to take it, or a tunnel.
+func (x *forward) hold(p []byte) {
+	x.held = append(x.held, p...)
+	memory := x.client.Worker().Memory
+	x.share.Set(memory, len(x.held))
+	switch {
+	case x.collecting && memory.Full():
+		x.start() // it goes as it comes
+	case !x.collecting && len(x.held) >= maxHeld:
+		x.pauseClient()
+	}
+}
+
+func (x *forward) pauseClient() {
+	x.rate.paused, x.rate.waited = true, true
+	x.client.Pause()
+}
+
+func (x *forward) resumeClient() {
+	x.rate.paused = false
+	x.client.Resume()
+}
+
 // whole takes the end of the request.
 func (x *forward) whole(trailers head.Fields) {
 	x.complete, x.trailers = true, rewriteTrailers(trailers, x.in.request.Fields)
-	if x.backend != nil {
+	switch {
+	case x.collecting:
+		x.start()
+	case x.backend != nil:
 		x.endRequest()
 	}
 }

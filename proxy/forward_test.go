@@ -42,7 +42,7 @@ func TestBackendConnectionIsNotReused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := startHeads(t, always(tt.answer))
-			f := start(t, oneSite(httpTo(b.address)))
+			f := start(t, streaming+oneSite(httpTo(b.address)))
 			c := f.dial()
 			c.send(tt.request)
 			c.answer("GET")

@@ -45,17 +45,13 @@ func (x *forward) Answered(r *head.Response) {
 func (x *forward) Body(p []byte) {
 	x.sent += int64(len(p))
 	x.client.Write(p)
-	if !x.over && x.client.Pending() > 0 {
-		x.backend.Pause()
-	}
+	x.backlog.note(x)
 }
 
 // Spliced counts a piece of the answer that was not seen.
 func (x *forward) Spliced(n int) {
 	x.sent += int64(n)
-	if !x.over && x.client.Pending() > 0 {
-		x.backend.Pause()
-	}
+	x.backlog.note(x)
 }
 
 // Caught sends on what came: an event, half a page.
@@ -83,7 +79,7 @@ func (x *forward) Took() {
 	if x.status == 0 {
 		x.backend.Await(0)
 	}
-	x.client.Resume()
+	x.resumeClient()
 }
 
 // Broke deals with a backend that broke off.
@@ -140,6 +136,7 @@ func (x *forward) Sink() *session.Client {
 
 // drained lets more of the answer come.
 func (x *forward) drained() {
+	x.backlog.taken()
 	if x.backend != nil {
 		x.backend.Limit(x.client.Room())
 		x.backend.Resume()

@@ -61,6 +61,8 @@ type front struct {
 
 const (
 	plainListener = "listen: [{address: \"127.0.0.1:0\"}]\n"
+	// streaming lets a backend have requests as they come.
+	streaming     = "buffer: {request: off}\n"
 	bothListeners = "listen: [{address: \"127.0.0.1:0\"}, {address: \"127.0.0.2:0\", tls: true}]\n"
 )
 

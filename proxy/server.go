@@ -19,6 +19,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/relay"
+	"wstunnel/internal/session"
 )
 
 // Certificates is what a configuration's TLS listeners need.
@@ -61,6 +62,7 @@ type Server struct {
 	spare  spare
 	files  files
 
+	slow       session.Memory // what slow clients have yet to send or to take
 	relays     relay.Memory
 	relayStall time.Duration
 
@@ -96,6 +98,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.spare = divideSpared(limit)
 	s.files = files{open: make(chan struct{}, s.spare.files)}
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
+	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }
 	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s
 }

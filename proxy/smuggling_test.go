@@ -253,7 +253,7 @@ func TestRestOfABodyAnsweredEarlyIsNeverARequest(t *testing.T) {
 	for name, behind := range map[string]string{"alone": "", "before an honest request": "GET /honest HTTP/1.1\r\n" + host + "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			b := startHeads(t, always(ok))
-			f := start(t, oneSite(httpTo(b.address)))
+			f := start(t, streaming+oneSite(httpTo(b.address)))
 			for range 10 {
 				c := f.dial()
 				c.send(fmt.Sprintf("POST /first HTTP/1.1\r\n%sContent-Length: %d\r\n\r\nx", host, 1+len(smuggled)))
@@ -280,7 +280,7 @@ func TestRestOfABodyAnsweredEarlyIsNeverARequest(t *testing.T) {
 
 // TestRestOfARefusedBodyIsNeverARequest has answers of the front end's own, which take no interest in the body.
 func TestRestOfARefusedBodyIsNeverARequest(t *testing.T) {
-	f := start(t, oneSite(`{path: /files, static: "`+t.TempDir()+`"}`, `{path: /down, http: "http://`+closedPort(t)+`"}`))
+	f := start(t, streaming+oneSite(`{path: /files, static: "`+t.TempDir()+`"}`, `{path: /down, http: "http://`+closedPort(t)+`"}`))
 	tests := []struct {
 		name, path, host string
 		status           int

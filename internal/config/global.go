@@ -25,7 +25,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		TLS:             defaultTLS(),
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        defaultTimeouts(),
-		Limits:          Limits{RelayMemory: defaultRelayMemory},
+		Limits:          Limits{RelayMemory: defaultRelayMemory, BufferMemory: defaultBufferMemory},
 	}
 	if n := o.get("timeouts"); n != nil {
 		d.timeouts(n, inTimeouts, &cfg.Timeouts)
@@ -36,6 +36,14 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("access_log"); n != nil {
 		d.accessLog(n, &cfg.AccessLog)
 	}
+	above := inherited{buffer: Buffer{defaultRequestBuffer, defaultResponseBuffer}, minRate: defaultMinRate}
+	if n := o.get("buffer"); n != nil {
+		d.buffer(n, &above.buffer)
+	}
+	if n := o.get("min_rate"); n != nil {
+		d.minRate(n, &above.minRate)
+	}
+	above.timeouts, above.accessLog = cfg.Timeouts, cfg.AccessLog
 	d.relayMemory = cfg.Limits.RelayMemory
 	if n := o.get("shutdown_timeout"); n != nil {
 		d.duration(n, &cfg.ShutdownTimeout)
@@ -57,7 +65,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		w.unsure = true
 	}
 	if n := o.get("sites"); n != nil {
-		cfg.Sites = d.sites(n, inherited{cfg.Timeouts, cfg.AccessLog}, &w)
+		cfg.Sites = d.sites(n, above, &w)
 	} else {
 		d.add(o.pos, `no "sites"`, "at least one site with hosts and locations")
 		w.unsure = true
@@ -131,6 +139,11 @@ func (d *decoder) limits(n *yaml.Node, l *Limits) {
 	}
 	if v := o.get("max_connections_per_client"); v != nil {
 		d.count(v, &l.MaxConnectionsPerClient)
+	}
+	if v := o.get("buffer_memory"); v != nil {
+		if d.size(v, &l.BufferMemory) && l.BufferMemory < minBufferMemory {
+			d.add(posOf(deref(v)), "buffer_memory of "+sizeText(l.BufferMemory), sizeText(minBufferMemory)+" at least")
+		}
 	}
 	if v := o.get("relay_memory"); v != nil {
 		if d.size(v, &l.RelayMemory) && l.RelayMemory < minRelayMemory {

@@ -22,19 +22,20 @@ const (
 	inTarget           = "a target"
 	inUpstream         = "an upstream"
 	inAccessLog        = "access_log"
+	inBuffer           = "buffer"
 )
 
 // kinds are all of them.
 var kinds = []string{
 	inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
-	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog,
+	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer,
 }
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
 func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
-		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "sites", "upstreams"}
+		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "buffer", "min_rate", "sites", "upstreams"}
 	case inListener:
 		return []string{"address", "tls", "proxy_protocol"}
 	case inTLS:
@@ -46,9 +47,9 @@ func keysOf(kind string) []string {
 	case inTimeouts:
 		return []string{"request_head", "keepalive", "connect", "response_head", "response_body", "handshake", "tunnel_idle"}
 	case inLimits:
-		return []string{"max_connections", "max_connections_per_client", "relay_memory"}
+		return []string{"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory"}
 	case inSite:
-		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "locations"}
+		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "locations"}
 	case inSiteTLS:
 		return []string{"cert", "key", "auto", "ask"}
 	case inCertPair:
@@ -56,7 +57,7 @@ func keysOf(kind string) []string {
 	case inLocation:
 		return []string{
 			"path", "websocket", "http", "static", "serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses",
-			"forwarded", "timeouts", "access_log", "tls_verify", "tls_ca",
+			"forwarded", "timeouts", "access_log", "buffer", "min_rate", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:
 		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}
@@ -64,6 +65,8 @@ func keysOf(kind string) []string {
 		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
 	case inUpstream:
 		return []string{"servers", "keepalive", "max_connections", "queue"}
+	case inBuffer:
+		return []string{"request", "response"}
 	case inAccessLog:
 		return []string{"to", "format"}
 	}

@@ -53,7 +53,10 @@ func TestContract(t *testing.T) {
 	got := mustParse(t, "wstunnel.yaml", strings.Replace(contract, "ASSETS", dir, 1))
 	timeouts := Timeouts{10 * time.Second, 75 * time.Second, 5 * time.Second, time.Minute, time.Minute, 10 * time.Second, time.Hour}
 	location := func(line int, path string) Location {
-		return Location{Pos: Pos{line, 9}, Match: Match{Path: path}, RewriteResponses: true, Timeouts: timeouts}
+		return Location{
+			Pos: Pos{line, 9}, Match: Match{Path: path}, RewriteResponses: true, Timeouts: timeouts,
+			Buffer: Buffer{64 << 10, 1 << 20}, MinRate: 1 << 10,
+		}
 	}
 	target := func(line, col int, scheme, address string) *Target {
 		return &Target{
@@ -76,7 +79,7 @@ func TestContract(t *testing.T) {
 		},
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        timeouts,
-		Limits:          Limits{RelayMemory: 256 << 20},
+		Limits:          Limits{RelayMemory: 256 << 20, BufferMemory: 256 << 20},
 		Sites: []Site{{
 			Pos: Pos{13, 5}, Hosts: []string{"example.com", "www.example.com"}, RedirectHTTPS: true,
 			TLS: SiteTLS{Pos: Pos{14, 10}, Mode: TLSAuto}, Locations: []Location{ws, io, assets, root},
@@ -141,7 +144,7 @@ func TestExample(t *testing.T) {
 	collectKeys(doc.Content[0], inFile, seen)
 	for _, kind := range []string{
 		inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inSite, inSiteTLS, inLocation,
-		inLocationTimeouts, inTarget, inUpstream, inAccessLog,
+		inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer,
 	} {
 		for _, key := range keysOf(kind) {
 			if !seen[kind+" "+key] {
@@ -156,8 +159,8 @@ func collectKeys(n *yaml.Node, kind string, seen map[string]bool) {
 	inside := map[string]string{
 		inFile + " listen": inListener, inFile + " tls": inTLS, inTLS + " acme": inACME, inACME + " eab": inEAB,
 		inFile + " timeouts": inTimeouts, inFile + " sites": inSite, inSite + " tls": inSiteTLS,
-		inSite + " access_log": inAccessLog,
-		inSite + " locations":  inLocation, inLocation + " timeouts": inLocationTimeouts,
+		inSite + " access_log": inAccessLog, inFile + " buffer": inBuffer,
+		inSite + " locations": inLocation, inLocation + " timeouts": inLocationTimeouts,
 		inLocation + " websocket": inTarget, inLocation + " http": inTarget,
 		inFile + " upstreams": "names", "names chat": inUpstream,
 	}

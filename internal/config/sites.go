@@ -44,6 +44,8 @@ func (d *decoder) checkWiring(w wiring) {
 type inherited struct {
 	timeouts  Timeouts
 	accessLog AccessLog
+	buffer    Buffer
+	minRate   int64
 }
 
 func (d *decoder) sites(n *yaml.Node, above inherited, w *wiring) []Site {
@@ -83,6 +85,12 @@ func (d *decoder) site(o object, above inherited, w *wiring) Site {
 	d.siteSecurity(o, &site, tlsKnown && site.TLS.Mode == TLSOff)
 	if n := o.get("access_log"); n != nil {
 		d.accessLog(n, &above.accessLog)
+	}
+	if n := o.get("buffer"); n != nil {
+		d.buffer(n, &above.buffer)
+	}
+	if n := o.get("min_rate"); n != nil {
+		d.minRate(n, &above.minRate)
 	}
 	site.AccessLog = above.accessLog
 	if n := o.get("locations"); n != nil {

@@ -202,6 +202,10 @@ func (c *Conn) send(p []byte) error {
 		p = p[n:]
 		c.out = &outgoing{buf: c.loop.spare()}
 	}
+	if c.out.sent > len(c.out.buf)/2 { // what has left is not kept
+		c.out.buf = c.out.buf[:copy(c.out.buf, c.out.buf[c.out.sent:])]
+		c.out.sent = 0
+	}
 	c.out.buf = append(c.out.buf, p...)
 	c.WaitWritable()
 	return nil

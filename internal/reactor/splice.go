@@ -92,6 +92,23 @@ func (p *Pipe) Drain(c *Conn) error {
 	return nil
 }
 
+// Spill moves what is in the pipe to what c's peer has yet to take.
+func (p *Pipe) Spill(c *Conn) error {
+	if c.closed {
+		return net.ErrClosed
+	}
+	held := make([]byte, p.held)
+	for taken := 0; taken < len(held); {
+		n, err := read(int32(p.r), held[taken:])
+		if err != nil {
+			return err
+		}
+		taken += n
+		p.held -= n
+	}
+	return c.send(held)
+}
+
 func (p *Pipe) close() {
 	unix.Close(p.r)
 	unix.Close(p.w)

@@ -100,6 +100,7 @@ type Client struct {
 	pipe      *reactor.Pipe // with what the client has yet to take of a body, or nil
 	unsent    int           // bytes of a file that the client did not take
 	pending   int           // bytes that were not taken when the timer was set
+	share     Share         // of the memory for slow clients
 	until     time.Duration // when lingering ends
 }
 
@@ -403,15 +404,25 @@ func (c *Client) put(p []byte) {
 	if c.phase == gone {
 		return
 	}
+	if c.pipe != nil {
+		if err := c.unpipe(); err != nil {
+			c.lost(err)
+			return
+		}
+	}
 	if err := c.conn.Write(p); err != nil {
 		c.lost(err)
 		return
 	}
 	if n := c.conn.Pending(); n > 0 {
 		c.pending = n
+		c.share.Set(c.worker.Memory, n)
 		c.conn.Loop().Set(&c.timer, stall)
 	}
 }
+
+// Full reports whether so much waits to be taken, or too much for all clients.
+func (c *Client) Full(most int) bool { return c.Pending() >= most || c.worker.Memory.Full() }
 
 // Pending returns how many bytes the client has yet to take. Whoever writes is to stop while it is not zero, until Drained.
 func (c *Client) Pending() int {
@@ -542,6 +553,7 @@ func (c *Client) Take() (conn *reactor.Conn, ahead []byte) {
 func (c *Client) leave() {
 	c.conn.Loop().Stop(&c.timer)
 	c.dropPipe()
+	c.share.Set(c.worker.Memory, 0)
 	c.phase, c.exchange = gone, nil
 }
 
@@ -618,6 +630,7 @@ func (c *Client) lost(err error) {
 // Drained says that the client has taken all that was written.
 func (c *Client) Drained(*reactor.Conn) {
 	c.unsent = 0
+	c.share.Set(c.worker.Memory, 0)
 	if c.pipe != nil && !c.drainPipe() {
 		return
 	}

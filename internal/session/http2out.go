@@ -97,6 +97,7 @@ func (h *HTTP2) fill() {
 			s.queueUp()
 		default:
 			s.queue, s.taken = nil, 0
+			s.share.Set(h.worker.Memory, 0)
 			if s.answered {
 				s.finish()
 			}

@@ -33,6 +33,7 @@ type stream struct {
 	left       int64  // bytes that its length has yet to bring, or head.Unknown
 	queue      []byte // that could not be sent yet
 	taken      int    // of queue
+	share      Share  // of the memory for slow clients
 	ending     head.Fields
 	progress   int           // bytes sent since progressAt
 	progressAt time.Duration // when enough was sent last, or the queue began
@@ -193,7 +194,12 @@ func (s *stream) Write(p []byte) {
 			s.progress, s.progressAt = 0, h.conn.Loop().Now()
 			h.await(s.progressAt + s.patience())
 		}
+		if s.taken > len(s.queue)/2 { // what was sent is not kept
+			s.queue = s.queue[:copy(s.queue, s.queue[s.taken:])]
+			s.taken = 0
+		}
 		s.queue = append(s.queue, p...)
+		s.share.Set(h.worker.Memory, len(s.queue))
 		s.queueUp()
 	}
 }
@@ -238,6 +244,11 @@ func (s *stream) Pending() int {
 	n := len(s.queue) - s.taken + s.session.conn.Pending()
 	s.drains = s.drains || n > 0
 	return n
+}
+
+// Full reports whether so much waits to be taken, or too much for all clients.
+func (s *stream) Full(most int) bool {
+	return len(s.queue)-s.taken >= most || s.session.worker.Memory.Full()
 }
 
 // tellDrained tells the exchange that all was taken, if it waits for that.
@@ -311,4 +322,5 @@ func (s *stream) giveUp(err error) {
 func (s *stream) drop() {
 	s.exchange, s.answered = nil, true
 	s.ahead, s.queue, s.taken = nil, nil, 0
+	s.share.Set(s.session.worker.Memory, 0)
 }

@@ -20,7 +20,7 @@ func (b *Backend) splice() bool {
 		return false
 	}
 	to := b.asker.Sink()
-	if to == nil || !to.mayPull(left) {
+	if to == nil || to.Pending() > 0 || !to.mayPull(left) {
 		return false
 	}
 	n, err := to.pull(b.conn, int(min(left, spliceChunk)))
@@ -91,6 +91,15 @@ func (c *Client) drainPipe() bool {
 	}
 	c.dropPipe()
 	return true
+}
+
+// unpipe takes what the pipe holds into memory, since more is to follow it.
+func (c *Client) unpipe() error {
+	pipe := c.pipe
+	c.pipe = nil
+	err := pipe.Spill(c.conn)
+	c.conn.Loop().PutPipe(pipe)
+	return err
 }
 
 func (c *Client) dropPipe() {

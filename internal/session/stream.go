@@ -23,6 +23,8 @@ type Stream interface {
 	Abort()
 	// Pending returns how many bytes the client has yet to take. Whoever writes is to stop while it is not zero, until Drained.
 	Pending() int
+	// Full reports whether no more is to be kept for a client that does not take what was written: so much waits, or too much for all clients.
+	Full(most int) bool
 	// Room returns how many bytes are worth being read for the stream at a time.
 	Room() int
 	// Responded reports whether the head that counts was written.

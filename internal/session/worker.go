@@ -11,6 +11,8 @@ import (
 // Worker is what the sessions of one loop share. It belongs to that loop.
 type Worker struct {
 	Loop *reactor.Loop
+	// Memory is what slow clients have to share.
+	Memory *Memory
 	// Fields is a place to make the fields of a head in, which is written before the next one is made.
 	Fields head.Fields
 	// Answer is a place for the head of an answer, likewise.
@@ -29,8 +31,8 @@ type Worker struct {
 }
 
 // NewWorker makes the worker of a loop.
-func NewWorker(loop *reactor.Loop) *Worker {
-	return &Worker{Loop: loop, out: make([]byte, 0, heldMost+1024)}
+func NewWorker(loop *reactor.Loop, memory *Memory) *Worker {
+	return &Worker{Loop: loop, Memory: memory, out: make([]byte, 0, heldMost+1024)}
 }
 
 // heldMost is what is collected of a head and the beginning of its body, so that both leave in one write.

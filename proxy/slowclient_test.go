@@ -1,0 +1,174 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startWorkers is a backend with so many workers, each of which has one connection at a time until it ends.
+func startWorkers(t *testing.T, workers int, size int) *backend {
+	t.Helper()
+	free := make(chan bool, workers)
+	return startBackend(t, func(_ *backend, conn net.Conn) {
+		free <- true
+		defer func() { <-free }()
+		br := bufio.NewReader(conn)
+		head, err := rawHead(br)
+		if err != nil {
+			return
+		}
+		var length int64
+		if value := field(head, "Content-Length"); value != nil {
+			fmt.Sscan(value[0], &length)
+		}
+		if _, err := io.CopyN(io.Discard, br, length); err != nil {
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", size)
+		io.WriteString(conn, strings.Repeat("x", size))
+	})
+}
+
+// asked reports whether a page is answered soon.
+func (f *front) asked(t *testing.T) {
+	t.Helper()
+	c := f.dial()
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	c.send("GET /quick HTTP/1.1\r\n" + host + "\r\n")
+	c.expect(200)
+}
+
+// TestClientsThatSendSlowlyHoldNoBackend: a body that is short is with us until it is whole.
+func TestClientsThatSendSlowlyHoldNoBackend(t *testing.T) {
+	b := startWorkers(t, 2, 100)
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	var slow []*client
+	for range 6 {
+		c := f.dial()
+		c.send("POST / HTTP/1.1\r\n" + host + "Content-Length: 10\r\n\r\nhalf")
+		slow = append(slow, c)
+	}
+	h2, _ := f.dialH2()
+	for stream := uint32(1); stream < 12; stream += 2 {
+		h2.post(stream, "content-length", "10")
+		h2.WriteData(stream, false, []byte("half"))
+	}
+	f.asked(t)
+	if n := b.accepted(); n != 1 {
+		t.Errorf("%d connections to the backend, want 1", n)
+	}
+	for _, c := range slow {
+		c.send("again!")
+		c.expect(200)
+	}
+	for stream := uint32(1); stream < 12; stream += 2 {
+		h2.WriteData(stream, true, []byte("again!"))
+		if got := h2.whole(stream); got != "200 "+quoted(strings.Repeat("x", 100))+"end" {
+			t.Errorf("answered %s", got)
+		}
+	}
+	await(t, "nothing kept", func() bool { return f.server.Counts().Kept == 0 })
+}
+
+// TestClientsThatTakeSlowlyHoldNoBackend: an answer is with us until it is taken.
+func TestClientsThatTakeSlowlyHoldNoBackend(t *testing.T) {
+	const size = 900 << 10
+	b := startWorkers(t, 2, size)
+	f := startTLS(t, "limits: {buffer_memory: 64MiB}\n"+secureSite(`{path: /, http: {url: "http://`+b.address+`", keepalive: off}}`))
+	var slow []*client
+	for i := range 6 {
+		c := f.dial()
+		if i%2 == 1 {
+			c = f.dialSecure()
+		} else {
+			c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+		}
+		c.send(get)
+		slow = append(slow, c)
+	}
+	h2, _ := f.dialH2()
+	for stream := uint32(1); stream < 8; stream += 2 {
+		h2.request(stream, getPath("/")...)
+	}
+	await(t, "ten answers", func() bool { return strings.Count(f.log.String(), `"status":200`) == 10 })
+	f.asked(t)
+	if f.server.Counts().Kept == 0 {
+		t.Error("nothing was kept")
+	}
+	for _, c := range slow {
+		if a := c.expect(200); len(a.body) != size || a.err != nil {
+			t.Errorf("%d bytes, %v", len(a.body), a.err)
+		}
+	}
+	for _, got := range h2.wholes(1, 3, 5, 7) {
+		if got != fmt.Sprintf("200 %d bytes end", size) {
+			t.Errorf("answered %s", got)
+		}
+	}
+	await(t, "nothing kept", func() bool { return f.server.Counts().Kept == 0 })
+}
+
+// TestWhatIsKeptForSlowClientsIsBounded by `buffer`, and by limits.buffer_memory for all.
+func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
+	sent := make(chan int, 100)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+		n := 0
+		defer func() { sent <- n }()
+		for piece := make([]byte, 64<<10); ; n += len(piece) {
+			conn.SetWriteDeadline(time.Now().Add(1500 * time.Millisecond))
+			if _, err := conn.Write(piece); err != nil {
+				return
+			}
+		}
+	})
+	const kernel = 8 << 20 // what both ends' systems take of each
+	for _, tt := range []struct {
+		name, settings string
+		clients        int
+		most           int // is kept in all
+	}{
+		{"of one", "buffer: {response: 2MiB}\n", 1, 2<<20 + 256<<10},
+		{"off", "buffer: {response: off}\n", 4, 4 * 256 << 10},
+		{"of all", "buffer: {response: 32MiB}\nlimits: {buffer_memory: 8MiB}\n", 10, 8<<20 + 10*256<<10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := startTLS(t, tt.settings+secureSite(httpTo(b.address)))
+			var clients []*client
+			for range tt.clients {
+				c := f.dialSecure()
+				c.send(get)
+				clients = append(clients, c)
+			}
+			most, total := int64(0), 0
+			for range clients {
+				waiting := true
+				for waiting {
+					select {
+					case n := <-sent:
+						total += n
+						waiting = false
+					case <-time.After(10 * time.Millisecond):
+						most = max(most, f.server.Counts().Kept)
+					}
+				}
+			}
+			if most > int64(tt.most) {
+				t.Errorf("%d bytes were kept, want %d at most", most, tt.most)
+			}
+			if total > tt.most+tt.clients*kernel {
+				t.Errorf("the backend could send %d bytes", total)
+			}
+			for _, c := range clients {
+				c.Close()
+			}
+			await(t, "nothing kept", func() bool { return f.server.Counts().Kept == 0 })
+		})
+	}
+}
