@@ -15,7 +15,7 @@
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	answer.go      answers of this front end's own
-//	forward.go     the way to a server, and forwardanswer.go back
+//	forward.go     the way to a server, and forwardanswer.go back; slowclient.go keeps clients from holding servers
 //	websocket.go   what is particular about an upgrade; its tunnel is of internal/tunnel, or by relay.go of internal/relay
 //	upstream.go    servers and whose turn it is, with limit.go
 //	pool.go        connections to a server that wait for their next request, and those in use: backendconn.go

@@ -65,6 +65,7 @@ type Server struct {
 	slow       session.Memory // what slow clients have yet to send or to take
 	relays     relay.Memory
 	relayStall time.Duration
+	ratePeriod atomic.Int64 // a Duration; see uploadRate
 
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
@@ -98,6 +99,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.spare = divideSpared(limit)
 	s.files = files{open: make(chan struct{}, s.spare.files)}
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
+	s.ratePeriod.Store(int64(ratePeriod))
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }
 	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s

@@ -32,7 +32,7 @@ type uploadRate struct {
 func (u *uploadRate) watch(x *forward) {
 	if x.location.MinRate > 0 {
 		u.x, u.timer.On = x, u
-		x.client.Conn().Loop().Set(&u.timer, ratePeriod)
+		x.client.Conn().Loop().Set(&u.timer, time.Duration(x.server.ratePeriod.Load()))
 	}
 }
 
@@ -44,12 +44,13 @@ func (u *uploadRate) check() {
 	if x.over || x.complete {
 		return
 	}
-	if least := x.location.MinRate * int64(ratePeriod/time.Second); u.received < least && !u.waited {
-		x.Gone(fmt.Errorf("%w: %d bytes of its body in %s, where min_rate asks for %d", session.ErrStalled, u.received, ratePeriod, least))
+	period := time.Duration(x.server.ratePeriod.Load())
+	if least := x.location.MinRate * int64(period) / int64(time.Second); u.received < least && !u.waited {
+		x.Gone(fmt.Errorf("%w: %d bytes of its body in %s, where min_rate asks for %d", session.ErrStalled, u.received, period, least))
 		return
 	}
 	u.received, u.waited = 0, u.paused
-	x.client.Conn().Loop().Set(&u.timer, ratePeriod)
+	x.client.Conn().Loop().Set(&u.timer, period)
 }
 
 // backlog decides how much of an answer is kept for a client that does not take it.

@@ -172,3 +172,77 @@ func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
 		})
 	}
 }
+
+// TestBodyThatComesMoreSlowlyThanMinRateIs408, be it collected or passed on; one that waits for its backend is not.
+func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
+	reading := make(chan bool)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		head, err := rawHead(br)
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(head, "POST /lazy ") {
+			<-reading
+		}
+		io.Copy(io.Discard, br)
+	})
+	f := start(t, "min_rate: 1KiB/s\n"+oneSite(httpTo(b.address)))
+	f.server.SetRatePeriod(600 * time.Millisecond)
+	trickle := func(c *client, end <-chan bool) {
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(50 * time.Millisecond):
+				c.Write([]byte("x"))
+			}
+		}
+	}
+	for name, head := range map[string]string{
+		"collected": "POST / HTTP/1.1\r\n" + host + "Content-Length: 60000\r\n\r\n",
+		"passed on": "POST / HTTP/1.1\r\n" + host + "Content-Length: 6000000\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, end, ended := f.dial(), make(chan bool), make(chan bool)
+			c.send(head)
+			go func() {
+				trickle(c, end)
+				close(ended)
+			}()
+			begin := time.Now()
+			c.expect(408)
+			if took := time.Since(begin); took > 3*time.Second {
+				t.Errorf("after %v", took)
+			}
+			close(end)
+			<-ended
+		})
+	}
+	t.Run("fast enough", func(t *testing.T) {
+		c := f.dial()
+		c.send("POST / HTTP/1.1\r\n" + host + "Content-Length: 6000000\r\n\r\n")
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			c.send(strings.Repeat("x", 300))
+		}
+		c.Close()
+		if n := strings.Count(f.log.String(), `"status":408`); n != 2 {
+			t.Errorf("%d lines with 408", n)
+		}
+	})
+	t.Run("waiting for the backend", func(t *testing.T) {
+		defer close(reading)
+		c := f.dial()
+		c.send("POST /lazy HTTP/1.1\r\n" + host + "Content-Length: 60000000\r\n\r\n")
+		c.SetWriteDeadline(time.Now().Add(2 * time.Second))
+		for piece := make([]byte, 64<<10); ; {
+			if _, err := c.Write(piece); err != nil {
+				break
+			}
+		}
+		if n := strings.Count(f.log.String(), `"status":408`); n != 2 {
+			t.Errorf("%d lines with 408", n)
+		}
+	})
+}
