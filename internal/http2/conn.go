@@ -40,6 +40,7 @@ type Conn struct {
 
 	streams   []*Stream // in the order of their IDs
 	heads     int       // bytes of all their heads
+	grown     int64     // what all their windows took from the budget
 	lastID    uint32    // the highest that the client has opened
 	accepted  uint32    // the highest that is served, once the last GOAWAY is out
 	draining  bool      // that is so

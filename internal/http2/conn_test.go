@@ -415,6 +415,32 @@ func TestWindowsGrowFromABudgetThatIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestOneConnectionTakesNotAllOfTheBudget, however many uploads it begins.
+func TestOneConnectionTakesNotAllOfTheBudget(t *testing.T) {
+	c := newClient(t)
+	const all = 64 << 20
+	c.conn.budget = NewBudget(all)
+	for i := range uint32(20) {
+		c.headers(2*i+1, false, post()...)
+		for range 200 {
+			c.WriteData(2*i+1, false, make([]byte, 8<<10))
+			if _, err := c.tell(); err != nil {
+				t.Fatal(err)
+			}
+			c.conn.Sent(nil)
+		}
+	}
+	if taken := all - c.conn.budget.Left(); taken != maxGrown {
+		t.Errorf("%d bytes were taken", taken)
+	}
+	for len(c.conn.streams) > 0 {
+		c.conn.Reset(c.conn.streams[0], Cancel)
+	}
+	if c.conn.budget.Left() != all || c.conn.grown != 0 {
+		t.Errorf("%d bytes came back, %d are grown", c.conn.budget.Left(), c.conn.grown)
+	}
+}
+
 // TestWindowIsOpenedOnlyByGrants: what nobody takes is the last that comes.
 func TestWindowIsOpenedOnlyByGrants(t *testing.T) {
 	c := newClient(t)

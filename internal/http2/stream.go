@@ -12,6 +12,8 @@ const (
 	streamWindow     = 16 << 10
 	maxStreamWindow  = 1 << 20
 	connectionWindow = MaxStreams * streamWindow
+	// maxGrown is what the windows of one connection may grow by in all: who then sends nothing holds no more of the budget that others share.
+	maxGrown = 4 << 20
 	// switchedWindow is the most for a stream that has switched protocols: so much may wait where the other end does not take it.
 	switchedWindow = 64 << 10
 )
@@ -74,6 +76,7 @@ func (c *Conn) close(s *Stream, reset bool) {
 	c.heads -= s.head
 	if s.grown > 0 {
 		c.budget.give(s.grown)
+		c.grown -= s.grown
 		s.grown = 0
 	}
 	if i, ok := c.search(s.ID); ok {
@@ -135,8 +138,9 @@ func (c *Conn) Grant(s *Stream, n int) {
 		return
 	}
 	if s.spent += s.returned; s.spent >= s.size && s.size < s.most {
-		more := c.budget.take(min(s.size, s.most-s.size))
+		more := c.budget.take(min(s.size, s.most-s.size, maxGrown-c.grown))
 		s.grown += more
+		c.grown += more
 		s.size += more
 		s.returned += more
 		s.spent = 0
