@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func read(t *testing.T, name string) string {
@@ -73,4 +74,42 @@ func TestFullDiskIsToldOfOnce(t *testing.T) {
 	if len(told) != 1 || !errors.Is(told[0], syscall.ENOSPC) {
 		t.Errorf("told %v", told)
 	}
+}
+
+// TestNamedPipeWithoutAReaderIsNotWaitedFor: a configuration that names one would never be applied.
+func TestNamedPipeWithoutAReaderIsNotWaitedFor(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	open := func() *Output {
+		out, err := OpenFile(name, func(string, error, int) {})
+		opened <- err
+		return out
+	}
+	go open()
+	select {
+	case err := <-opened:
+		if !errors.Is(err, syscall.ENXIO) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it is waited for")
+		os.OpenFile(name, os.O_RDWR, 0)
+	}
+	reader, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := open()
+	out.Write([]byte("one\n"))
+	out.Flush()
+	line := make([]byte, 4)
+	if _, err := reader.Read(line); err != nil || string(line) != "one\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	reader.Close()
+	out.Write([]byte("two\n")) // nobody reads it, which ends nothing
+	out.Flush()
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -38,14 +39,14 @@ func NewOutput(w io.Writer, complain func(what string, err error, lines int)) *O
 	return &Output{w: w, complain: complain}
 }
 
-// OpenFile returns an output that appends to a file, which it makes with mode 0640 if it is not there.
+// OpenFile returns an output that appends to a file, which it makes with mode 0640 if it is not there. A named pipe that nobody reads is an error.
 func OpenFile(name string, complain func(what string, err error, lines int)) (*Output, error) {
 	o := &Output{name: name, complain: complain}
 	return o, o.open()
 }
 
 func (o *Output) open() error {
-	file, err := os.OpenFile(o.name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	file, err := os.OpenFile(o.name, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640) // which is for pipes
 	if err == nil {
 		o.w = file
 	}
