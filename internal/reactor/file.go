@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrWouldWait says that a file can't be opened or read now without waiting for a disk, or that the system can't tell.
@@ -38,17 +40,17 @@ func OpenFile(dir, name string) (*File, FileInfo, error) {
 		return nil, FileInfo{}, err
 	}
 	defer root.Close()
-	stat, err := root.Stat(name) // before Open, which would wait for a named pipe's other end
+	stat, err := root.Stat(name)
 	if err != nil || !stat.Mode().IsRegular() {
 		return nil, infoOf(stat), err
 	}
-	file, err := root.Open(name)
+	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be a named pipe by now, whose other end would be waited for
 	if err != nil {
 		return nil, FileInfo{}, err
 	}
-	if stat, err = file.Stat(); err != nil {
+	if stat, err = file.Stat(); err != nil || !stat.Mode().IsRegular() {
 		file.Close()
-		return nil, FileInfo{}, err
+		return nil, infoOf(stat), err
 	}
 	return &File{fd: int(file.Fd()), file: file}, infoOf(stat), nil
 }

@@ -152,3 +152,32 @@ func TestOffloadBoundsWhatRunsAtATime(t *testing.T) {
 		t.Errorf("%d ran at a time", got)
 	}
 }
+
+// TestFileThatBecomesAPipeIsNotWaitedFor: whoever may write to a directory could have all goroutines that wait for disks wait for him.
+func TestFileThatBecomesAPipeIsNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	name, pipe := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+			if file, info, _ := OpenFile(dir, "a"); file != nil {
+				if !info.Regular {
+					t.Error("a pipe was opened")
+				}
+				file.Close()
+			}
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			unix.Renameat2(unix.AT_FDCWD, name, unix.AT_FDCWD, pipe, unix.RENAME_EXCHANGE)
+		}
+	}
+}
