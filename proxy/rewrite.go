@@ -32,6 +32,10 @@ type inbound struct {
 var endsHere = head.SetOf(head.Connection, head.KeepAlive, head.ProxyConnection, head.TE, head.TransferEncoding, head.Upgrade,
 	head.Expect, head.HTTP2Settings, head.Proxy, head.Host, head.ContentLength, head.Trailer)
 
+// headOnly are the fields that no trailer section may bring: who asks, on what condition, and what the content is (RFC 9110, section 6.5.1).
+var headOnly = head.SetOf(head.Authorization, head.Cookie, head.SetCookie, head.ContentEncoding, head.ContentType, head.ContentRange, head.Range,
+	head.IfMatch, head.IfModifiedSince, head.IfNoneMatch, head.IfRange, head.IfUnmodifiedSince)
+
 // claims are the fields by which proxies tell what a client asked for, with all others whose names begin with X-Forwarded-. They end here where an
 // untrusted peer sends them: backends believe them.
 var claims = head.SetOf(head.Forwarded, head.XForwardedFor, head.XForwardedHost, head.XForwardedPort, head.XForwardedProto, head.XOriginalURL,
@@ -111,7 +115,7 @@ func rewriteTrailers(trailers, fields head.Fields) (out head.Fields) {
 	listed := listedIn(fields)
 	for i := range trailers {
 		f := &trailers[i]
-		if !endsHere.Has(f.ID) && !isOwn(f) && !listed.has(f) && head.IsPlain(f.Name) {
+		if !endsHere.Has(f.ID) && !headOnly.Has(f.ID) && !isOwn(f) && !listed.has(f) && head.IsPlain(f.Name) {
 			out = append(out, *f)
 		}
 	}
