@@ -276,9 +276,9 @@ func readFinal(br *bufio.Reader, method string) (*http.Response, error) {
 	}
 }
 
-// multiplex sends some orders over HTTP/2 side by side, and gives some of them up.
+// multiplex sends some orders over HTTP/2 side by side, and gives some of them up. What the transport has dialled for those it keeps for a second.
 func (c *orderer) multiplex() error {
-	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "example.com"}}
+	transport := &http.Transport{ForceAttemptHTTP2: true, IdleConnTimeout: time.Second, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "example.com"}}
 	defer transport.CloseIdleConnections()
 	failures := make(chan error, 20)
 	count := 1 + c.random.IntN(20)
