@@ -87,3 +87,21 @@ func TestClientThatTakesNoAnswersIsNotReadOn(t *testing.T) {
 		t.Errorf("%d of %d clients are left", n, clients)
 	}
 }
+
+// TestOneConnectionKeepsNotAllThatSlowClientsMay, however many answers it does not take.
+func TestOneConnectionKeepsNotAllThatSlowClientsMay(t *testing.T) {
+	f := startTLS(t, "buffer: {response: 1MiB}\n"+secureSite(httpTo(startBackend(t, endless).address)))
+	c, _ := f.dialH2()
+	c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	const streams = 50
+	for i := range uint32(streams) {
+		c.request(2*i+1, getPath("/")...)
+	}
+	await(t, "that much is kept", func() bool { return f.server.Counts().Kept >= 4<<20 })
+	time.Sleep(300 * time.Millisecond)
+	if kept := f.server.Counts().Kept; kept > 4<<20+streams*128<<10 {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	c.conn.Close()
+	await(t, "nothing kept", func() bool { return f.server.Counts().Kept == 0 })
+}

@@ -111,6 +111,15 @@ func (h *HTTP2) fill() {
 	}
 }
 
+// waits returns how many bytes of all streams' answers wait to be sent.
+func (h *HTTP2) waits() (n int) {
+	for _, state := range h.proto.Streams() {
+		s := state.Owner.(*stream)
+		n += len(s.queue) - s.taken
+	}
+	return n
+}
+
 func (h *HTTP2) send(s *stream, p []byte) {
 	h.proto.SendData(s.state, p, false)
 	h.sent += int64(len(p))

@@ -246,10 +246,13 @@ func (s *stream) Pending() int {
 	return n
 }
 
-// Full reports whether so much waits to be taken, or too much for all clients.
+// Full reports whether so much waits to be taken, some times as much on all streams of the connection, or too much for all clients.
 func (s *stream) Full(most int) bool {
-	return len(s.queue)-s.taken >= most || s.session.worker.Memory.Full()
+	return len(s.queue)-s.taken >= most || s.session.waits() >= mostOfAll*most || s.session.worker.Memory.Full()
 }
+
+// mostOfAll is how many times what may wait of one answer may wait of all that a connection carries.
+const mostOfAll = 4
 
 // tellDrained tells the exchange that all was taken, if it waits for that.
 func (s *stream) tellDrained() {
