@@ -473,7 +473,7 @@ func (c *Client) afterAnswer() {
 }
 
 func (c *Client) next() {
-	c.phase, c.served, c.request = idle, true, nil
+	c.phase, c.served, c.request, c.decoder.Request = idle, true, nil, nil
 	c.pending = c.Pending() + 1
 	_, keepAlive := c.server.Timeouts()
 	c.conn.Loop().Set(&c.timer, keepAlive)
