@@ -57,6 +57,8 @@ func (x *exchange) answerFor(d decision) *answer {
 		a.fields.Add(head.Upgrade, "websocket")
 	case http.StatusLoopDetected:
 		a.fields.Add(head.CacheControl, "no-store")
+	case http.StatusMethodNotAllowed:
+		a.add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	case http.StatusBadRequest:
 		a.close = true
 	}

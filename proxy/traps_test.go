@@ -285,19 +285,20 @@ func TestUpgradeOnHTTP10IsPlainHTTP(t *testing.T) {
 	}
 }
 
-func TestConnectIsRefused(t *testing.T) {
+func TestConnectAndTraceAreRefused(t *testing.T) {
 	b := startEcho(t)
 	f := start(t, oneSite(httpTo(b.address)))
-	for _, request := range []string{
-		"CONNECT example.com:443 HTTP/1.1\r\n" + host + "\r\n",
-		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
-		"CONNECT / HTTP/1.1\r\n" + host + "\r\n",
-		"CONNECT example.com:443 HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\nhello",
+	for request, status := range map[string]int{
+		"CONNECT example.com:443 HTTP/1.1\r\n" + host + "\r\n":                           405,
+		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n":              405,
+		"CONNECT / HTTP/1.1\r\n" + host + "\r\n":                                         405,
+		"CONNECT example.com:443 HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\nhello": 405,
+		"TRACE / HTTP/1.1\r\n" + host + "\r\n":                                           405,
 	} {
 		c := dial(t, f.plain)
 		c.send(request)
-		if a := c.answer("GET"); a.StatusCode != 405 && a.StatusCode != 400 && a.StatusCode != 501 {
-			t.Errorf("%q: %s", request, a.Status)
+		if a := c.answer("GET"); a.StatusCode != status || (a.Header.Get("Allow") != "") != (status == 405) {
+			t.Errorf("%q: %s, Allow: %s; want %d", request, a.Status, a.Header.Get("Allow"), status)
 		}
 	}
 	if seen := b.seen(); len(seen) > 0 {

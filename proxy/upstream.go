@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -136,7 +137,13 @@ type dialError struct {
 	errs []error
 }
 
-func (e *dialError) Error() string { return errors.Join(e.errs...).Error() }
+func (e *dialError) Error() string {
+	texts := make([]string, len(e.errs))
+	for i, err := range e.errs {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
 
 func (e *dialError) Unwrap() error { return e.errs[len(e.errs)-1] }
 

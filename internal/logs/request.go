@@ -3,6 +3,7 @@ package logs
 import (
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"time"
@@ -35,7 +36,8 @@ type Request struct {
 }
 
 func (r *Request) level() slog.Level {
-	if r.Status >= 500 || r.BrokeOff {
+	own := r.Backend == "" && (r.Status == http.StatusNotImplemented || r.Status == http.StatusHTTPVersionNotSupported) // what a client asked for
+	if r.Status >= 500 && !own || r.BrokeOff {
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -67,6 +67,12 @@ func TestLevelsFollowTheStatus(t *testing.T) {
 			t.Errorf("%d: %s", status, line(JSON, r))
 		}
 	}
+	for _, status := range []int{501, 505} { // with a coding or a version that nobody has to know
+		r := sample()
+		if r.Status, r.Backend = status, ""; !strings.Contains(line(JSON, r), `"level":"INFO"`) {
+			t.Errorf("%d: %s", status, line(JSON, r))
+		}
+	}
 }
 
 // FuzzLine: whatever a peer sends, a line is one line that tools can read, of bounded length, and slog would have told the same.
