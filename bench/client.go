@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 const (
@@ -24,7 +26,8 @@ const (
 type client struct {
 	conn net.Conn
 	br   *bufio.Reader
-	body []byte // the last one read
+	h2   *http2.ClientConn // nil over HTTP/1.1
+	body []byte            // the last one read
 }
 
 // connect dials the proxy and, for a secure job, insists on the handshake that all proxies are measured with.
@@ -34,19 +37,34 @@ func (l *load) connect() (*client, error) {
 		return nil, err
 	}
 	if l.TLS {
-		secure := tls.Client(conn, &tls.Config{
+		config := &tls.Config{
 			ServerName:         benchHost,
 			InsecureSkipVerify: true, // the certificate is the benchmark's own
 			MinVersion:         tls.VersionTLS13,
 			CurvePreferences:   []tls.CurveID{tls.X25519},
-		})
+		}
+		if l.HTTP2 {
+			config.NextProtos = []string{http2.NextProtoTLS}
+		}
+		secure := tls.Client(conn, config)
 		if err := handshake(secure); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("tls with %s: %w", l.Address, err)
 		}
 		conn = secure
 	}
+	if l.HTTP2 {
+		return overHTTP2(conn.(*tls.Conn))
+	}
 	return &client{conn: conn, br: bufio.NewReaderSize(conn, 1024)}, nil
+}
+
+func overHTTP2(conn *tls.Conn) (*client, error) {
+	if got := conn.ConnectionState().NegotiatedProtocol; got != http2.NextProtoTLS {
+		return nil, fmt.Errorf("HTTP/2 was offered, and %q agreed on", got)
+	}
+	h2, err := new(http2.Transport).NewClientConn(conn)
+	return &client{conn: conn, h2: h2}, err
 }
 
 func handshake(conn *tls.Conn) error {
@@ -118,18 +136,31 @@ func (l *load) echo(c *client) error {
 	return nil
 }
 
+// ask sends a GET and returns the answer's head.
+func (c *client) ask(path string) (*http.Response, error) {
+	if c.h2 != nil {
+		request, err := http.NewRequest(http.MethodGet, "https://"+benchHost+path, nil)
+		if err != nil {
+			return nil, err
+		}
+		return c.h2.RoundTrip(request)
+	}
+	if _, err := io.WriteString(c.conn, "GET "+path+" HTTP/1.1\r\nHost: "+benchHost+"\r\n\r\n"); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(c.br, nil)
+}
+
 // get fetches the load's path.
 func (l *load) get(c *client) error {
 	if err := c.conn.SetDeadline(time.Now().Add(tripTimeout)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(c.conn, "GET "+l.Path+" HTTP/1.1\r\nHost: "+benchHost+"\r\n\r\n"); err != nil {
-		return err
-	}
-	response, err := http.ReadResponse(c.br, nil)
+	response, err := c.ask(l.Path)
 	if err != nil {
 		return fmt.Errorf("GET %s: %w", l.Path, err)
 	}
+	defer response.Body.Close()
 	if len(c.body) != l.Size {
 		c.body = make([]byte, l.Size)
 	}

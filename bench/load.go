@@ -21,6 +21,7 @@ type job struct {
 	Kind        string
 	Address     string // of the proxy
 	TLS         bool
+	HTTP2       bool // over TLS: each connection carries one request at a time
 	Path        string
 	Connections int           // closed loops, or tunnels being opened, at a time
 	Size        int           // bytes of a message or body
@@ -41,6 +42,12 @@ func (j job) tunnels(n int) job {
 
 func (j job) secure() job {
 	j.TLS = true
+	return j
+}
+
+// overHTTP2 is a job over TLS and HTTP/2.
+func (j job) overHTTP2() job {
+	j.TLS, j.HTTP2 = true, true
 	return j
 }
 

@@ -32,7 +32,7 @@ const (
 	openAtATime = 32
 )
 
-// works lists the rows: WebSocket, WebSocket over TLS, HTTP, four of each.
+// works lists the rows: WebSocket, WebSocket over TLS, HTTP.
 func works(opts options) []work {
 	open := job{Kind: jobOpen, Path: "/ws", Connections: openAtATime, Size: 64}
 	echo := job{Kind: jobEcho, Path: "/ws", Connections: smallLoops, Size: 64, Duration: opts.measure / turnsPerRound}
@@ -42,18 +42,21 @@ func works(opts options) []work {
 	}
 	return []work{
 		{Name: "idle tunnel, ws", Unit: "KB", memory: true, job: open.tunnels(opts.idle), Bar: &bar{Ratio: 0.35, Value: 1.5}},
-		{Name: "open a tunnel, ws", Unit: "us", factor: micros, job: open.tunnels(opts.open / turnsPerRound), Bar: &bar{Ratio: 1.2}},
-		{Name: "64 B round trip, ws", Unit: "us", factor: micros, job: echo, Bar: &bar{Ratio: 1}},
+		{Name: "open a tunnel, ws", Unit: "us", factor: micros, job: open.tunnels(opts.open / turnsPerRound), Bar: &bar{Ratio: 1.05}},
+		{Name: "64 B round trip, ws", Unit: "us", factor: micros, job: echo, Bar: &bar{Ratio: 0.95}},
 		{Name: "1 MB messages, ws", Unit: "ms/GB", factor: gbTwoWays, job: echoLarge, Bar: &bar{Ratio: 0.3}},
 
 		{Name: "idle tunnel, wss", Unit: "KB", memory: true, job: open.tunnels(opts.idleTLS).secure(), Bar: &bar{Ratio: 0.55, Value: 10}},
-		{Name: "open a tunnel, wss", Unit: "us", factor: micros, job: open.tunnels(opts.open / turnsPerRound / 2).secure(), Bar: &bar{Ratio: 1.3}},
-		{Name: "64 B round trip, wss", Unit: "us", factor: micros, job: echo.secure(), Bar: &bar{Ratio: 0.9}},
+		{Name: "open a tunnel, wss", Unit: "us", factor: micros, job: open.tunnels(opts.open / turnsPerRound / 2).secure(), Bar: &bar{Ratio: 0.9}},
+		{Name: "64 B round trip, wss", Unit: "us", factor: micros, job: echo.secure(), Bar: &bar{Ratio: 0.85}},
 		{Name: "1 MB messages, wss", Unit: "ms/GB", factor: gbTwoWays, job: echoLarge.secure(), Bar: &bar{Ratio: 0.9}},
 
-		{Name: "small proxied GET", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody)},
-		{Name: "1 MB proxied GET", Unit: "ms/GB", factor: gbOneWay, job: get("/api/large", largeLoops, message)},
-		{Name: "4 KB static GET", Unit: "us", static: true, factor: micros, job: get("/static/4k.bin", smallLoops, 4096)},
-		{Name: "1 MB static GET", Unit: "ms/GB", static: true, factor: gbOneWay, job: get("/static/1m.bin", largeLoops, message)},
+		{Name: "small proxied GET", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody), Bar: &bar{Ratio: 0.95}},
+		{Name: "small proxied GET, https", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody).secure(), Bar: &bar{Ratio: 0.95}},
+		{Name: "small proxied GET, h2", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody).overHTTP2(), Bar: &bar{Ratio: 1.15}},
+		{Name: "1 MB proxied GET", Unit: "ms/GB", factor: gbOneWay, job: get("/api/large", largeLoops, message), Bar: &bar{Ratio: 0.6}},
+		{Name: "4 KB static GET", Unit: "us", static: true, factor: micros, job: get("/static/4k.bin", smallLoops, 4096), Bar: &bar{Ratio: 1.1}},
+		{Name: "4 KB static GET, h2", Unit: "us", static: true, factor: micros, job: get("/static/4k.bin", smallLoops, 4096).overHTTP2(), Bar: &bar{Ratio: 1.3}},
+		{Name: "1 MB static GET", Unit: "ms/GB", static: true, factor: gbOneWay, job: get("/static/1m.bin", largeLoops, message), Bar: &bar{Ratio: 1}},
 	}
 }
