@@ -60,7 +60,7 @@ func TestClientThatTakesNoAnswersIsNotReadOn(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	const clients, most = 4, 1 << 20
+	const clients, most = 4, 3 << 19
 	f := startTLS(t, "access_log: off\n"+secureSite(`{path: /files/, static: "`+t.TempDir()+`"}`))
 	narrow := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { // so that little is on its way
 		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10) })

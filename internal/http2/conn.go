@@ -52,6 +52,7 @@ type Conn struct {
 	peerInitial int64 // what it takes of a new stream
 	window      int64 // what the client may send on all streams
 	returned    int64
+	early       int64 // what it may have sent before it knew the windows of its streams, whatever these are (RFC 9113, section 6.9.2)
 
 	dataAt, dataEnd int    // where the last DATA frame stands in Out
 	dataOf          uint32 // and whose it is
@@ -78,6 +79,7 @@ type Conn struct {
 func NewConn(budget *Budget, extended bool, out []byte) *Conn {
 	c := &Conn{
 		Out: out, budget: budget, extended: extended, send: initialWindow, peerInitial: initialWindow, window: connectionWindow,
+		early: initialWindow,
 	}
 	c.hpack = hpack.NewDecoder(headerTable, c.addField)
 	settings := [][2]uint32{
@@ -379,6 +381,7 @@ func (c *Conn) settings(h frameHeader, p []byte) (Event, *Error) {
 	case h.has(flagAck) && len(p) > 0, len(p)%settingLen != 0:
 		return More, failure(FrameSizeError, "SETTINGS of %d bytes", len(p))
 	case h.has(flagAck):
+		c.early = 0
 		return More, c.control(1)
 	}
 	c.settled = true

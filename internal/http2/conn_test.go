@@ -32,6 +32,7 @@ func newClient(t *testing.T) *client {
 	c.AllowIllegalWrites = true
 	c.out.WriteString(Preface)
 	c.WriteSettings()
+	c.WriteSettingsAck()
 	if told, err := c.tell(); err != nil || told != "window " {
 		t.Fatalf("preface: %q, %v", told, err)
 	}
@@ -412,6 +413,45 @@ func TestWindowsGrowFromABudgetThatIsGivenBack(t *testing.T) {
 	c.conn.Respond(s, &head.Response{Status: 200}, "now", true, true)
 	if left := budget.Left(); left != 100<<10 || !s.Closed() {
 		t.Errorf("%d bytes of the budget came back", left)
+	}
+}
+
+// TestClientThatDoesNotKnowItsWindowsYetMayUseTheUsualOnes: it need not wait for SETTINGS before it sends a request (RFC 9113, sections 3.4 and 6.9.2).
+func TestClientThatDoesNotKnowItsWindowsYetMayUseTheUsualOnes(t *testing.T) {
+	for _, tt := range []struct {
+		sizes []int // of DATA frames
+		known bool  // the client has acknowledged SETTINGS
+		want  string
+	}{
+		{[]int{16384, 16384, 16384, 16383}, false, ""},
+		{[]int{16384, 16384, 16384, 16384}, false, "FLOW_CONTROL_ERROR"},
+		{[]int{16384, 1}, true, "FLOW_CONTROL_ERROR"},
+		{[]int{16384}, true, ""},
+	} {
+		c := newClient(t)
+		c.conn.early = initialWindow
+		if tt.known {
+			c.WriteSettingsAck()
+		}
+		c.headers(1, false, post()...)
+		for _, size := range tt.sizes {
+			c.WriteData(1, false, make([]byte, size))
+		}
+		p := bytes.Clone(c.out.Bytes())
+		cause := ""
+		for event := Event(0); len(p) > 0; {
+			var n int
+			var err error
+			if n, event, err = c.conn.Next(p); err != nil {
+				t.Fatal(err)
+			}
+			if p = p[n:]; event == Reset {
+				cause = c.conn.Cause.Code.String()
+			}
+		}
+		if cause != tt.want {
+			t.Errorf("%v, %v: reset for %q, want %q", tt.sizes, tt.known, cause, tt.want)
+		}
 	}
 }
 

@@ -180,18 +180,20 @@ func (c *Conn) beginData(h frameHeader, p []byte) (Event, *Error) {
 	}
 	c.window -= n
 	c.grantConnection(n)
+	early := n <= c.early
+	c.early -= min(n, c.early)
 	c.inData = true
 	if c.data == 0 && !h.has(flagEndStream) && !c.guard.empties.take(c.Now, freeEmpties, 1) {
 		return More, errEmptyFlood
 	}
 	s := c.find(h.stream)
 	if s == nil {
-		return c.strayData(h)
+		return c.strayData(h, early)
 	}
 	switch s.window -= n; {
 	case s.remoteEnded:
 		return c.abandon(s, failure(StreamClosed, "DATA behind the end of the request"))
-	case s.window < 0:
+	case s.window < 0 && !early:
 		return c.abandon(s, failure(FlowControlError, "more DATA than the window of the stream takes"))
 	case s.left >= 0 && int64(c.data) > s.left:
 		return c.abandon(s, failure(ProtocolError, "the body is longer than its content-length"))
@@ -205,10 +207,10 @@ func (c *Conn) beginData(h frameHeader, p []byte) (Event, *Error) {
 }
 
 // strayData deals with DATA of a stream that is no longer open: what was on its way when it was reset is passed over.
-func (c *Conn) strayData(h frameHeader) (Event, *Error) {
+func (c *Conn) strayData(h frameHeader, early bool) (Event, *Error) {
 	i := c.findCut(h.stream)
 	switch {
-	case i >= 0 && h.length <= int(c.cuts[i].window):
+	case i >= 0 && (early || h.length <= int(c.cuts[i].window)):
 		if c.cuts[i].window -= int32(h.length); h.has(flagEndStream) {
 			c.forgetCut(i)
 		}
