@@ -82,15 +82,15 @@ func clientNetwork(addr netip.Addr) netip.Addr {
 }
 
 // leave counts a connection out.
-func (a *admission) leave(from *origin) {
+func (a *admission) leave(addr netip.Addr, counted bool) {
 	a.total.Add(-1)
 	a.tidier.note()
-	if !from.counted {
+	if !counted {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	client := clientNetwork(from.remote.Addr())
+	client := clientNetwork(addr)
 	if a.byClient[client]--; a.byClient[client] == 0 {
 		delete(a.byClient, client)
 	}

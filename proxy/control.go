@@ -50,7 +50,7 @@ func (s *Server) Tunnels() []TunnelStatus {
 		}
 		all = append(all, TunnelStatus{
 			ID: t.id, Site: t.Site, Location: t.Location, Host: t.Host, Path: t.Path, Client: t.client(), Backend: t.Backend,
-			Subprotocol: t.Subprotocol, Mode: t.Mode.String(), Secure: t.from.secure, Since: t.since, Stats: t.conn.Stats(),
+			Subprotocol: t.Subprotocol, Mode: t.Mode.String(), Secure: t.secure, Since: t.since, Stats: t.conn.Stats(),
 		})
 	}
 	s.tunnels.mu.Unlock()

@@ -23,7 +23,7 @@ func (a *admission) introduce(from *origin, h proxyproto.Header) bool {
 	if !h.Source.IsValid() {
 		return true
 	}
-	a.leave(from)
+	a.leave(from.remote.Addr(), from.counted)
 	from.remote, from.public = h.Source, h.Destination
 	return a.admit(from)
 }

@@ -67,7 +67,7 @@ func (o *origin) port() string {
 }
 
 // leave counts the connection out when it has ended.
-func (o *origin) leave() { o.listener.server.admission.leave(o) }
+func (o *origin) leave() { o.listener.server.admission.leave(o.remote.Addr(), o.counted) }
 
 func looksLikeHTTP(begin [5]byte) bool {
 	switch string(begin[:]) {

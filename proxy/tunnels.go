@@ -32,7 +32,10 @@ type tunnelInfo struct {
 
 // holder is what counts as the client's end of a tunnel.
 type holder struct {
-	from origin
+	listener *listener
+	remote   netip.AddrPort
+	secure   bool // over TLS
+	counted  bool // as its client's
 	// shared: the tunnel is one stream of a connection, which counts for itself. The connection to the backend counts as one.
 	shared bool
 }
@@ -40,9 +43,9 @@ type holder struct {
 // leave counts the tunnel out.
 func (h *holder) leave() {
 	if h.shared {
-		h.from.listener.server.pools.count.Add(-1)
+		h.listener.server.pools.count.Add(-1)
 	} else {
-		h.from.leave()
+		h.listener.server.admission.leave(h.remote.Addr(), h.counted)
 	}
 }
 
@@ -89,7 +92,7 @@ func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 		t.access.Logger().LogAttrs(context.Background(), slog.LevelInfo, "tunnel opened", append(t.attrs(), slog.String("path", t.Path),
 			slog.String("location", t.Location), slog.String("backend", t.Backend),
 			slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
-			slog.Bool("tls", t.from.secure))...)
+			slog.Bool("tls", t.secure))...)
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -182,7 +185,7 @@ func (t *liveTunnel) client() string {
 	if t.Named.IsValid() {
 		return t.Named.String()
 	}
-	return t.from.remote.String()
+	return t.remote.String()
 }
 
 // attrs are what both lines of the log begin with.

@@ -125,7 +125,6 @@ func (x *forward) tunnelInfo(fields head.Fields) tunnelInfo {
 		holder: *x.holder(), slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
 		Backend: x.address, access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
-	info.from.handshake = nil // of no more use
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {
 		r := x.logged(log)
 		info.line = &logs.Request{
@@ -140,4 +139,6 @@ func (x *forward) tunnelInfo(fields head.Fields) tunnelInfo {
 }
 
 // holder returns what counts as the client's end of the exchange's tunnel.
-func (x *exchange) holder() *holder { return &holder{from: x.from, shared: x.extended} }
+func (x *exchange) holder() *holder {
+	return &holder{listener: x.from.listener, remote: x.from.remote, secure: x.from.secure, counted: x.from.counted, shared: x.extended}
+}

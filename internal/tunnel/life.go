@@ -43,7 +43,7 @@ func (t *Tunnel) begin(clientEarly, backendEarly []byte) {
 	}
 	t.client.moved(clientEarly)
 	t.backend.moved(backendEarly)
-	if t.over {
+	if t.over() {
 		return
 	}
 	t.schedule()
@@ -65,7 +65,7 @@ func (t *Tunnel) note(r Result) {
 // obey starts the closing handshake that was ordered.
 func (t *Tunnel) obey() {
 	order := t.order.Load()
-	if t.over || order.deadline > 0 {
+	if t.over() || order.deadline > 0 {
 		return
 	}
 	order.deadline = t.now() + max(order.timeout, 1)
@@ -78,7 +78,7 @@ func (t *Tunnel) obey() {
 
 // settle ends the tunnel when both directions are done, and else sets the timer anew.
 func (t *Tunnel) settle() {
-	if t.over {
+	if t.over() {
 		return
 	}
 	if t.client.done() && t.backend.done() {
@@ -141,7 +141,7 @@ func (t *Tunnel) expired() {
 		return
 	}
 	t.pings.check(t)
-	if !t.over {
+	if !t.over() {
 		t.schedule()
 	}
 }
@@ -149,7 +149,7 @@ func (t *Tunnel) expired() {
 // lost ends the whole tunnel because the connection of one side broke. The other side sees a
 // reset too, so that it can't take what it has for everything there was.
 func (t *Tunnel) lost(s *side, err error) {
-	if t.over {
+	if t.over() {
 		return
 	}
 	by := s.name()
@@ -163,10 +163,11 @@ func (t *Tunnel) lost(s *side, err error) {
 
 // finish closes both ends and says how it ended.
 func (t *Tunnel) finish() {
-	if t.over {
+	if t.over() {
 		return
 	}
-	t.over = true
+	done := t.done
+	t.done = nil
 	t.loop.Stop(&t.timer)
 	for _, s := range t.sides() {
 		s.conn.Close()
@@ -178,5 +179,5 @@ func (t *Tunnel) finish() {
 		result = *t.result
 	}
 	result.ToBackend, result.ToClient = t.client.traffic(), t.backend.traffic()
-	t.done(result)
+	done(result)
 }

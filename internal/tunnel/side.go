@@ -68,7 +68,7 @@ const bulkRead = 4 << 10
 
 // moved passes on what was read, and stops reading while the other side does not take it.
 func (s *side) moved(p []byte) {
-	if len(p) == 0 || s.t.over {
+	if len(p) == 0 || s.t.over() {
 		return
 	}
 	passed, err := s.pass(p, s.other().conn.Write)
@@ -155,7 +155,7 @@ func (s *side) Drained(*reactor.Conn) {
 		return
 	}
 	switch {
-	case s.t.over:
+	case s.t.over():
 	case from.ended:
 		s.t.settle()
 	case !from.boundary():
@@ -182,7 +182,7 @@ func (s *side) boundary() bool {
 // orderClose has a Close frame of ours put into the stream.
 func (s *side) orderClose(order *closeOrder) {
 	switch {
-	case s.ended || s.t.over:
+	case s.ended || s.t.over():
 	case s.mute():
 		s.end() // no frame can be put into this stream any more; its end is all the news there is
 	default:

@@ -37,10 +37,9 @@ type Tunnel struct {
 	limits          limits
 	active          atomic.Int64 // when the last byte moved, on the loop's clock
 	order           atomic.Pointer[closeOrder]
-	result          *Result // what ended the tunnel first; nil until then
-	pings           *pings  // nil where none are sent
-	done            func(Result)
-	over            bool
+	result          *Result      // what ended the tunnel first; nil until then
+	pings           *pings       // nil where none are sent
+	done            func(Result) // nil once it is over
 }
 
 // Join makes a tunnel of two endpoints of one loop, on that loop, and starts it. It owns both; the client's has its [KeepAlive] already. The
@@ -56,6 +55,8 @@ func Join(client, backend reactor.Endpoint, clientEarly, backendEarly []byte, op
 	client.Do(func() { t.begin(clientEarly, backendEarly) })
 	return t
 }
+
+func (t *Tunnel) over() bool { return t.done == nil }
 
 // Close starts a closing handshake with both ends: a Close frame at the next frame boundary of
 // each direction, after which nothing more is passed on. The connections are closed when both ends have answered, or
@@ -104,7 +105,7 @@ func (t *Tunnel) inject(to Side, op ws.Opcode, frame []byte) bool {
 	}
 	t.loop.Post(func() {
 		from.conn.Do(func() {
-			if t.over || from.ended {
+			if t.over() || from.ended {
 				from.backlog.Add(-int32(len(frame)))
 				return
 			}
