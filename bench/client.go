@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,22 +13,21 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 const (
 	benchHost    = "bench.test"
 	websocketKey = "dGhlIHNhbXBsZSBub25jZQ=="
 	tripTimeout  = 30 * time.Second
+	overH2       = "h2" // in ALPN (RFC 9113, section 3.2)
 )
 
 // client is one connection of the load to a proxy.
 type client struct {
 	conn net.Conn
 	br   *bufio.Reader
-	h2   *http2.ClientConn // nil over HTTP/1.1
-	body []byte            // the last one read
+	h2   *http.ClientConn // nil over HTTP/1.1
+	body []byte           // the last one read
 }
 
 // connect dials the proxy and, for a secure job, insists on the handshake that all proxies are measured with.
@@ -44,7 +44,7 @@ func (l *load) connect() (*client, error) {
 			CurvePreferences:   []tls.CurveID{tls.X25519},
 		}
 		if l.HTTP2 {
-			config.NextProtos = []string{http2.NextProtoTLS}
+			config.NextProtos = []string{overH2}
 		}
 		secure := tls.Client(conn, config)
 		if err := handshake(secure); err != nil {
@@ -60,10 +60,16 @@ func (l *load) connect() (*client, error) {
 }
 
 func overHTTP2(conn *tls.Conn) (*client, error) {
-	if got := conn.ConnectionState().NegotiatedProtocol; got != http2.NextProtoTLS {
+	if got := conn.ConnectionState().NegotiatedProtocol; got != overH2 {
 		return nil, fmt.Errorf("HTTP/2 was offered, and %q agreed on", got)
 	}
-	h2, err := new(http2.Transport).NewClientConn(conn)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	transport := &http.Transport{
+		Protocols:      protocols,
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}
+	h2, err := transport.NewClientConn(context.Background(), "https", benchHost+":443")
 	return &client{conn: conn, h2: h2}, err
 }
 
