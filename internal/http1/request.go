@@ -318,21 +318,19 @@ func frame(r *head.Request) *head.Error {
 			return err
 		}
 		r.Length = head.Unknown
-	case lengths > 1:
-		return head.Bad("%d Content-Length headers", lengths)
-	case lengths == 1:
-		n, ok := ParseLength(f.Get(head.ContentLength))
-		if !ok {
-			return head.Bad("Content-Length %s is no number", head.Quoted(f.Get(head.ContentLength)))
+	default:
+		n, _, err := f.BodyLength()
+		if err != nil {
+			return err
 		}
 		r.Length = n
 	}
 	r.Close = f.HasToken(head.Connection, "close") || r.Minor == 0 && !f.HasToken(head.Connection, "keep-alive")
-	if r.Minor > 0 && f.Has(head.Expect) {
-		if f.Count(head.Expect) > 1 || !strings.EqualFold(f.Get(head.Expect), "100-continue") {
-			return &head.Error{Status: http.StatusExpectationFailed, Reason: "expectation " + head.Quoted(f.Get(head.Expect)) + " cannot be met"}
+	if r.Minor > 0 {
+		var err *head.Error
+		if r.Expect, err = f.ExpectsContinue(); err != nil {
+			return err
 		}
-		r.Expect = true
 	}
 	if r.Minor > 0 && f.HasToken(head.Connection, "upgrade") && f.HasToken(head.Upgrade, "websocket") {
 		if r.Length != 0 {
@@ -358,13 +356,4 @@ func checkCodings(f head.Fields) *head.Error {
 		return &head.Error{Status: http.StatusNotImplemented, Reason: "transfer coding " + head.Quoted(written) + " is more than chunked"}
 	}
 	return nil
-}
-
-// ParseLength reads a Content-Length: digits only, and no more than fit an int64.
-func ParseLength(s string) (int64, bool) {
-	if s == "" || strings.Trim(s, "0123456789") != "" {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 63)
-	return int64(n), err == nil
 }

@@ -195,7 +195,7 @@ func (d *ResponseDecoder) frame(r *head.Response) error {
 	length := int64(head.Unknown)
 	if lengths > 0 {
 		var ok bool
-		if length, ok = ParseLength(f.Get(head.ContentLength)); !ok {
+		if length, ok = head.ParseLength(f.Get(head.ContentLength)); !ok {
 			return fmt.Errorf("the response has Content-Length %s", head.Quoted(f.Get(head.ContentLength)))
 		}
 	}

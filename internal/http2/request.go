@@ -2,7 +2,6 @@ package http2
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 
 	"wstunnel/internal/head"
@@ -91,34 +90,17 @@ func frame(r *head.Request, endStream bool) *head.Error {
 	if endStream {
 		r.Length = 0
 	}
-	switch lengths := f.Count(head.ContentLength); {
-	case lengths > 1:
-		return head.Bad("%d Content-Length fields", lengths)
-	case lengths == 1:
-		n, ok := parseLength(f.Get(head.ContentLength))
-		if !ok {
-			return head.Bad("Content-Length %s is no number", head.Quoted(f.Get(head.ContentLength)))
-		}
-		if endStream && n > 0 {
-			return head.Bad("Content-Length %d of a request without a body", n)
-		}
+	switch n, known, err := f.BodyLength(); {
+	case err != nil:
+		return err
+	case known && endStream && n > 0:
+		return head.Bad("Content-Length %d of a request without a body", n)
+	case known:
 		r.Length = n
 	}
-	if f.Has(head.Expect) {
-		if f.Count(head.Expect) > 1 || !strings.EqualFold(f.Get(head.Expect), "100-continue") {
-			return &head.Error{Status: http.StatusExpectationFailed, Reason: "expectation " + head.Quoted(f.Get(head.Expect)) + " cannot be met"}
-		}
-		r.Expect = true
-	}
-	return nil
-}
-
-func parseLength(s string) (int64, bool) {
-	if s == "" || strings.Trim(s, "0123456789") != "" {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 63)
-	return int64(n), err == nil
+	var err *head.Error
+	r.Expect, err = f.ExpectsContinue()
+	return err
 }
 
 // trailers returns the fields of a trailer section (RFC 9113, section 8.1).
