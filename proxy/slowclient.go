@@ -45,7 +45,8 @@ func (u *uploadRate) check() {
 		return
 	}
 	period := time.Duration(x.server.ratePeriod.Load())
-	if least := x.location.MinRate * int64(period) / int64(time.Second); u.received < least && !u.waited {
+	talking := x.status > 0 // the server has answered, and does not wait for this body
+	if least := x.location.MinRate * int64(period) / int64(time.Second); u.received < least && !u.waited && !talking {
 		x.Gone(fmt.Errorf("%w: %d bytes of its body in %s, where min_rate asks for %d", session.ErrStalled, u.received, period, least))
 		return
 	}

@@ -182,8 +182,14 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 		if err != nil {
 			return
 		}
-		if strings.HasPrefix(head, "POST /lazy ") {
+		switch {
+		case strings.HasPrefix(head, "POST /lazy "):
 			<-reading
+		case strings.HasPrefix(head, "POST /talk "):
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+			io.ReadFull(br, make([]byte, len("0\r\n\r\n")))
+			io.WriteString(conn, "ok")
+			return
 		}
 		io.Copy(io.Discard, br)
 	})
@@ -229,6 +235,16 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 		c.Close()
 		if n := strings.Count(f.log.String(), `"status":408`); n != 2 {
 			t.Errorf("%d lines with 408", n)
+		}
+	})
+	t.Run("a conversation", func(t *testing.T) {
+		c := f.dial()
+		c.send("POST /talk HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n")
+		c.head()
+		time.Sleep(1500 * time.Millisecond)
+		c.send("0\r\n\r\n")
+		if got := mustRead(t, c.br, 2); got != "ok" {
+			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("waiting for the backend", func(t *testing.T) {
