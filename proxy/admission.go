@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/proxyproto"
 )
 
 // admission counts the client connections, and refuses those above the limits of the configuration or of the process. It belongs
@@ -67,6 +69,25 @@ func (a *admission) admit(from *origin) bool {
 		a.refuse(fmt.Sprintf("%d connections are open from this client", limits.MaxConnectionsPerClient), addr)
 	}
 	return from.counted
+}
+
+// believes counts in a connection whose PROXY header is to say who the client is, or refuses it.
+func (a *admission) believes(from *origin) bool {
+	if addr := from.remote.Addr(); !a.server.gen.Load().trusts(addr) {
+		a.refuse("proxy_protocol, and the peer is not one of trusted_proxies", addr)
+		return false
+	}
+	return a.admit(from)
+}
+
+// introduce makes a connection that was counted in as its trusted peer's one of the client's that a PROXY header names, or refuses it.
+func (a *admission) introduce(from *origin, h proxyproto.Header) bool {
+	if !h.Source.IsValid() {
+		return true
+	}
+	a.leave(from.remote.Addr(), from.counted)
+	from.remote, from.public = h.Source, h.Destination
+	return a.admit(from)
 }
 
 // clientNetwork is what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer gets.

@@ -120,17 +120,6 @@ func (b *backendConn) uncount() {
 	}
 }
 
-// maxIdle is how long a connection may have been idle to carry the request.
-func (x *forward) maxIdle() time.Duration {
-	switch {
-	case x.protocol != "" || x.out.Close || x.fresh:
-		return 0
-	case !x.repeatable():
-		return freshConn
-	}
-	return idleConnLife
-}
-
 // lifeOf returns how long a connection may be idle that a backend has answered on with some Keep-Alive headers.
 func lifeOf(header []string, life time.Duration) time.Duration {
 	for _, value := range header {

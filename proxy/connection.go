@@ -10,10 +10,24 @@ import (
 	"wstunnel/internal/session"
 )
 
+// served is a client's connection over either protocol, as far as they are alike.
+type served struct {
+	*doors
+	from origin
+}
+
+// Refused logs a head that was refused, or why the connection was cut.
+func (s *served) Refused(err *head.Error) { s.server.logRefused(s.from, err) }
+
+// Timeouts are those of the configuration that holds now.
+func (s *served) Timeouts() (requestHead, keepAlive time.Duration) {
+	t := &s.server.gen.Load().cfg.Timeouts
+	return t.RequestHead, t.KeepAlive
+}
+
 // connection is a client's connection over HTTP/1.x on an event loop.
 type connection struct {
-	*doors
-	from   origin
+	served
 	client *session.Client
 }
 
@@ -24,17 +38,6 @@ func (c *connection) Requested(stream session.Stream, r *head.Request) session.E
 	x.conn = c
 	x.begin()
 	return x
-}
-
-// Refused logs a head that was refused.
-func (c *connection) Refused(err *head.Error) {
-	c.server.logRefused(c.from, err)
-}
-
-// Timeouts are those of the configuration that holds now.
-func (c *connection) Timeouts() (requestHead, keepAlive time.Duration) {
-	t := &c.server.gen.Load().cfg.Timeouts
-	return t.RequestHead, t.KeepAlive
 }
 
 // Closed counts the connection out.

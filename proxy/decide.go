@@ -181,6 +181,17 @@ func (l *location) decide(r *head.Request) decision {
 	return d
 }
 
+// onlyTunnel refuses to do anything else for an extended CONNECT, of which any 2xx says that it is open (RFC 8441, section 4).
+func onlyTunnel(d decision) decision {
+	switch d.action {
+	case openTunnel, refuseRequest, redirect:
+		return d
+	}
+	refused := refusal(http.StatusNotImplemented, "no WebSocket is served here")
+	refused.hint = d.hint
+	return refused
+}
+
 // checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.
 func checkTarget(method, target string) *head.Error {
 	if !isToken(method) {

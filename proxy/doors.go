@@ -92,7 +92,7 @@ func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
 	}
 	room := d.rooms[c.Loop()]
 	if !handshake {
-		conn := &connection{doors: d, from: from}
+		conn := &connection{served: served{d, from}}
 		room.conns[conn] = struct{}{}
 		conn.client = session.Serve(c, room.worker, conn)
 		return

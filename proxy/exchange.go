@@ -174,3 +174,8 @@ func (x *exchange) Gone(err error) {
 		x.giveLast(textAnswer(http.StatusBadRequest, "the request body is malformed or incomplete"))
 	}
 }
+
+// holder returns what counts as the client's end of the exchange's tunnel.
+func (x *exchange) holder() *holder {
+	return &holder{listener: x.from.listener, remote: x.from.remote, secure: x.from.secure, counted: x.from.counted, shared: x.extended}
+}

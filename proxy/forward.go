@@ -151,6 +151,17 @@ func (x *forward) turn(p *pool, s *slot, err error) {
 	}
 }
 
+// maxIdle is how long a connection may have been idle to carry the request.
+func (x *forward) maxIdle() time.Duration {
+	switch {
+	case x.protocol != "" || x.out.Close || x.fresh:
+		return 0
+	case !x.repeatable():
+		return freshConn
+	}
+	return idleConnLife
+}
+
 // lent goes on with another loop's connection, or with a new one.
 func (x *forward) lent(b *backendConn) {
 	switch {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
@@ -18,8 +17,7 @@ const uploadWindows = 64 << 20
 
 // multiplexed is a client's connection over HTTP/2 on an event loop.
 type multiplexed struct {
-	*doors
-	from   origin
+	served
 	client *session.HTTP2
 }
 
@@ -31,7 +29,7 @@ func (d *doors) openHTTP2(c *reactor.Conn, from origin) {
 		return
 	}
 	room := d.rooms[c.Loop()]
-	conn := &multiplexed{doors: d, from: from}
+	conn := &multiplexed{served: served{d, from}}
 	room.conns[conn] = struct{}{}
 	conn.client = session.ServeHTTP2(c, room.worker, conn, d.uploads)
 }
@@ -60,17 +58,6 @@ func upgradeOf(connect *head.Request) *head.Request {
 	return &r
 }
 
-// Refused logs a head that was refused, or why the connection was cut.
-func (m *multiplexed) Refused(err *head.Error) {
-	m.server.logRefused(m.from, err)
-}
-
-// Timeouts are those of the configuration that holds now.
-func (m *multiplexed) Timeouts() (requestHead, keepAlive time.Duration) {
-	t := &m.server.gen.Load().cfg.Timeouts
-	return t.RequestHead, t.KeepAlive
-}
-
 // Closed counts the connection out.
 func (m *multiplexed) Closed(conn *reactor.Conn) {
 	m.forget(conn.Loop(), m)
@@ -79,14 +66,3 @@ func (m *multiplexed) Closed(conn *reactor.Conn) {
 
 // close lets the connection end behind the answers to what the client has asked for.
 func (m *multiplexed) close() { m.client.Drain() }
-
-// onlyTunnel refuses to do anything else for an extended CONNECT, of which any 2xx says that it is open (RFC 8441, section 4).
-func onlyTunnel(d decision) decision {
-	switch d.action {
-	case openTunnel, refuseRequest, redirect:
-		return d
-	}
-	refused := refusal(http.StatusNotImplemented, "no WebSocket is served here")
-	refused.hint = d.hint
-	return refused
-}

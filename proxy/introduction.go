@@ -9,25 +9,6 @@ import (
 	"wstunnel/internal/reactor"
 )
 
-// believes counts in a connection whose PROXY header is to say who the client is, or refuses it.
-func (a *admission) believes(from *origin) bool {
-	if addr := from.remote.Addr(); !a.server.gen.Load().trusts(addr) {
-		a.refuse("proxy_protocol, and the peer is not one of trusted_proxies", addr)
-		return false
-	}
-	return a.admit(from)
-}
-
-// introduce makes a connection that was counted in as its trusted peer's one of the client's that a PROXY header names, or refuses it.
-func (a *admission) introduce(from *origin, h proxyproto.Header) bool {
-	if !h.Source.IsValid() {
-		return true
-	}
-	a.leave(from.remote.Addr(), from.counted)
-	from.remote, from.public = h.Source, h.Destination
-	return a.admit(from)
-}
-
 // introduction is a connection of a trusted proxy until its PROXY header has come, which says who the client is.
 type introduction struct {
 	*doors

@@ -137,8 +137,3 @@ func (x *forward) tunnelInfo(fields head.Fields) tunnelInfo {
 	}
 	return info
 }
-
-// holder returns what counts as the client's end of the exchange's tunnel.
-func (x *exchange) holder() *holder {
-	return &holder{listener: x.from.listener, remote: x.from.remote, secure: x.from.secure, counted: x.from.counted, shared: x.extended}
-}
