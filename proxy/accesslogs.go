@@ -39,10 +39,8 @@ func (a *accessLogs) key(c config.AccessLog) logKey {
 	return key
 }
 
-// open opens the files of a configuration. An error leaves open what was.
+// open opens the files of a configuration. An error leaves open what was. A disk may be dead, so that it never returns: nobody else waits for it.
 func (a *accessLogs) open(cfg *config.Config) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, c := range settings(cfg) {
 		if c.Off {
 			continue
@@ -67,29 +65,37 @@ func settings(cfg *config.Config) []config.AccessLog {
 }
 
 func (a *accessLogs) openOne(key logKey) error {
-	if a.logs == nil {
-		a.files, a.logs = map[string]*logs.Output{}, map[logKey]*logs.Log{{format: a.own.Format()}: a.own}
-	}
-	if a.logs[key] != nil {
-		if out := a.files[key.file]; out != nil {
-			out.Revive()
-		}
-		return nil
-	}
-	if key.file == "" {
-		a.logs[key] = a.own.As(key.format)
-		return nil
-	}
-	out := a.files[key.file]
-	if out == nil {
+	out := a.reuse(key.file)
+	if out == nil && key.file != "" {
 		var err error
 		if out, err = logs.OpenFile(key.file, a.complain); err != nil {
 			return err
 		}
-		a.files[key.file] = out
 	}
-	a.logs[key] = logs.New(out, key.format)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.logs == nil {
+		a.files, a.logs = map[string]*logs.Output{}, map[logKey]*logs.Log{{format: a.own.Format()}: a.own}
+	}
+	switch {
+	case a.logs[key] != nil:
+	case out == nil:
+		a.logs[key] = a.own.As(key.format)
+	default:
+		a.files[key.file], a.logs[key] = out, logs.New(out, key.format)
+	}
 	return nil
+}
+
+// reuse returns the output of a file that is open, or was, and is to be in use; or nil.
+func (a *accessLogs) reuse(file string) *logs.Output {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := a.files[file]
+	if out != nil {
+		out.Revive()
+	}
+	return out
 }
 
 // complain tells in the server's own log what is wrong with another one.
@@ -139,10 +145,12 @@ func (a *accessLogs) reopen() {
 func (a *accessLogs) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	var written sync.WaitGroup
 	for _, out := range a.files {
 		out.Retire()
-		out.Flush()
+		written.Go(out.Flush)
 	}
+	written.Wait()
 }
 
 // ReopenLogs has the files of access logs opened again, which a rotation has moved away.

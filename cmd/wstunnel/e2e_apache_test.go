@@ -50,6 +50,14 @@ const assetScript = `function handle(r)
 end
 `
 
+// nginxPlaces keep an nginx to a directory of its own.
+const nginxPlaces = `  client_body_temp_path %[1]s/body;
+  proxy_temp_path %[1]s/proxy;
+  fastcgi_temp_path %[1]s/fastcgi;
+  scgi_temp_path %[1]s/scgi;
+  uwsgi_temp_path %[1]s/uwsgi;
+`
+
 // nginxConf is nginx as Debian's recipes have it in front of an Apache.
 const nginxConf = `daemon off;
 pid %[1]s/nginx.pid;
@@ -58,12 +66,7 @@ worker_processes auto;
 events { worker_connections 768; }
 http {
   access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  scgi_temp_path %[1]s/scgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  server {
+` + nginxPlaces + `  server {
     listen %[2]s ssl http2;
     ssl_certificate %[3]s;
     ssl_certificate_key %[4]s;

@@ -17,12 +17,7 @@ error_log stderr error;
 events {}
 http {
   access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  scgi_temp_path %[1]s/scgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  server {
+` + nginxPlaces + `  server {
     listen %[2]s proxy_protocol;
     return 200 "$proxy_protocol_addr to port $proxy_protocol_server_port";
   }
