@@ -46,7 +46,8 @@ func (s *Server) AgeDelays(by time.Duration) {
 // Counts are what the server keeps count of.
 type Counts struct {
 	Clients, ByClient, Backends, Idle, Opening, Live int
-	Kept                                             int64 // bytes, for slow clients
+	Kept                                             int64 // bytes in memory, for slow clients
+	Spooled, SpoolFiles                              int64 // bytes in temporary files, and how many there are
 }
 
 // Counts returns what is open now. Of the connections to backends some are idle.
@@ -66,6 +67,7 @@ func (s *Server) Counts() (c Counts) {
 	s.admission.mu.Unlock()
 	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.count.Load())
 	c.Kept = s.slow.Used()
+	c.Spooled, c.SpoolFiles = s.spools.Used()
 	return c
 }
 

@@ -15,7 +15,6 @@ import (
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
 	"wstunnel/internal/reactor"
-	"wstunnel/internal/session"
 )
 
 // forward carries an exchange to a server of an upstream, and its answer back.
@@ -26,13 +25,8 @@ type forward struct {
 
 	// What the server is sent.
 	out          head.Request
-	collecting   bool          // the body is to come whole first
-	held         []byte        // of the body, until there is a backend
-	share        session.Share // what that is of the memory for slow clients
-	rate         uploadRate
-	backlog      backlog
-	complete     bool // the request has come to its end
-	trailers     head.Fields
+	upload       upload
+	answer       backlog
 	answerFields head.Fields // of the backend's answer, as they came
 
 	// The way to a server.
@@ -49,27 +43,22 @@ type forward struct {
 	backend   *backendConn       // nil before it is connected
 }
 
-// maxHeld bounds what is held of a body while there is no backend to take it.
-const maxHeld = 64 << 10
-
-// serve begins; with a request whose body is short, when that has come. One that waits to be asked for, or does not tell its length, since it may be one half
-// of a conversation, goes as it comes.
+// serve begins; with a request whose body is collected, when that has come.
 func (x *forward) serve() {
-	r := x.in.request
+	x.upload.x, x.answer.x = x, x
 	if x.protocol != "" {
 		x.server.tunnels.hold()
-	} else if r.HasBody() {
-		x.rate.watch(x)
-		x.collecting = r.Length > 0 && r.Length <= x.location.Buffer.Request && !r.Expect
+	} else if x.in.request.HasBody() {
+		x.upload.begin()
 	}
-	if !x.collecting {
+	if !x.upload.collecting {
 		x.start()
 	}
 }
 
 // start begins with the server whose turn it is.
 func (x *forward) start() {
-	x.collecting = false
+	x.upload.collecting = false
 	x.makeRequest(x.client.Worker().Fields[:0])
 	x.servers = x.upstream.attempt()
 	x.dialNext()
@@ -86,7 +75,9 @@ func (x *forward) makeRequest(dst head.Fields) {
 	}
 	target := x.upstream.target
 	x.out = rewriteRequest(dst, &x.in, x.location, target, "")
-	x.out.Fields = announce(x.out.Fields, x.in.request.Fields)
+	if x.out.Length = x.upload.knownLength(); x.out.Length == head.Unknown {
+		x.out.Fields = announce(x.out.Fields, x.in.request.Fields)
+	}
 	if dst != nil {
 		x.client.Worker().Fields = x.out.Fields[:0]
 	}
@@ -96,10 +87,8 @@ func (x *forward) makeRequest(dst head.Fields) {
 // leave lets go of the server and of all that leads there.
 func (x *forward) leave() {
 	x.leaveServer()
-	loop := x.client.Conn().Loop()
-	loop.Stop(&x.rate.timer)
-	x.backlog.stop()
-	x.share.Set(x.client.Worker().Memory, 0)
+	x.upload.leave()
+	x.answer.leave()
 	if x.protocol != "" {
 		x.server.tunnels.release()
 	}
@@ -310,13 +299,9 @@ func (x *forward) leaveServer() {
 func (x *forward) ask(b *backendConn) {
 	x.backend, x.wait, x.lookUp = b, nil, nil
 	b.slot, x.slot = x.slot, nil
-	limit := x.location.Timeouts.ResponseHead
-	body := x.held
-	if x.protocol != "" {
-		limit, body = x.location.Timeouts.Handshake, nil // what came behind the request is for the tunnel
-	} else {
-		x.held = nil
-		x.share.Set(x.client.Worker().Memory, 0)
+	var body []byte
+	if x.protocol == "" { // else what came behind the request is for the tunnel
+		body = x.upload.first()
 	}
 	b.Limit(x.client.Room())
 	b.Ask(x, &x.out, body)
@@ -324,34 +309,11 @@ func (x *forward) ask(b *backendConn) {
 		return // it broke
 	}
 	if x.protocol != "" {
-		b.Await(limit)
+		b.Await(x.location.Timeouts.Handshake)
 		x.slot, b.slot = b.slot, nil
 		return
 	}
-	if !x.uploading() {
-		x.endRequest()
-		return
-	}
-	if x.in.request.Expect {
-		x.client.SayContinue()
-	}
-	if b.Pending() > 0 {
-		b.Await(limit)
-	} else {
-		x.resumeClient()
-	}
-}
-
-// uploading reports whether more of the request's body is to come.
-func (x *forward) uploading() bool { return !x.complete && x.in.request.HasBody() }
-
-// endRequest ends the request. The time for the answer's head begins now.
-func (x *forward) endRequest() {
-	b := x.backend
-	b.End(x.trailers)
-	if x.backend == b && x.status == 0 {
-		b.Await(x.location.Timeouts.ResponseHead)
-	}
+	x.upload.goOn()
 }
 
 // wrapHandshake says what an error was about.
@@ -360,55 +322,10 @@ func (x *forward) wrapHandshake(err error) error {
 }
 
 // data takes a piece of the request's body, or what the client says behind an upgrade request.
-func (x *forward) data(p []byte) {
-	x.rate.received += int64(len(p))
-	if x.backend == nil || x.protocol != "" {
-		x.hold(p)
-		return
-	}
-	x.backend.Write(p)
-	if x.over || x.backend.Pending() == 0 {
-		return
-	}
-	x.pauseClient()
-	if x.status == 0 {
-		x.backend.Await(x.location.Timeouts.ResponseHead)
-	}
-}
-
-// hold keeps a piece until there is a backend to take it, or a tunnel.
-func (x *forward) hold(p []byte) {
-	x.held = append(x.held, p...)
-	memory := x.client.Worker().Memory
-	x.share.Set(memory, len(x.held))
-	switch {
-	case x.collecting && memory.Full():
-		x.start() // it goes as it comes
-	case !x.collecting && len(x.held) >= maxHeld:
-		x.pauseClient()
-	}
-}
-
-func (x *forward) pauseClient() {
-	x.rate.paused, x.rate.waited = true, true
-	x.client.Pause()
-}
-
-func (x *forward) resumeClient() {
-	x.rate.paused = false
-	x.client.Resume()
-}
+func (x *forward) data(p []byte) { x.upload.data(p) }
 
 // whole takes the end of the request.
-func (x *forward) whole(trailers head.Fields) {
-	x.complete, x.trailers = true, rewriteTrailers(trailers, x.in.request.Fields)
-	switch {
-	case x.collecting:
-		x.start()
-	case x.backend != nil:
-		x.endRequest()
-	}
-}
+func (x *forward) whole(trailers head.Fields) { x.upload.whole(trailers) }
 
 // idempotent reports whether a request can be sent again after a connection broke under it (RFC 9110, section 9.2.2).
 func idempotent(method string) bool {

@@ -43,15 +43,19 @@ func (x *forward) Answered(r *head.Response) {
 
 // Body takes a piece of the answer.
 func (x *forward) Body(p []byte) {
+	if x.answer.spool != nil {
+		x.answer.add(p)
+		return
+	}
 	x.sent += int64(len(p))
 	x.client.Write(p)
-	x.backlog.note(x)
+	x.answer.note()
 }
 
 // Spliced counts a piece of the answer that was not seen.
 func (x *forward) Spliced(n int) {
 	x.sent += int64(n)
-	x.backlog.note(x)
+	x.answer.note()
 }
 
 // Caught sends on what came: an event, half a page.
@@ -62,10 +66,14 @@ func (x *forward) Done(trailers head.Fields) {
 	trailers = rewriteTrailers(trailers, x.answerFields)
 	backend := x.backend
 	x.backend = nil
-	if x.complete && x.protocol == "" && !x.out.Close {
+	if x.upload.complete && x.protocol == "" && !x.out.Close {
 		backend.release()
 	} else {
 		backend.close()
+	}
+	if x.answer.spool != nil {
+		x.answer.end(trailers, nil)
+		return
 	}
 	x.finish()
 	x.client.End(trailers)
@@ -73,13 +81,13 @@ func (x *forward) Done(trailers head.Fields) {
 
 // Took says that the backend takes more of the request, which is for the client to send.
 func (x *forward) Took() {
-	if !x.uploading() {
+	if x.upload.ends() {
 		return
 	}
 	if x.status == 0 {
 		x.backend.Await(0)
 	}
-	x.resumeClient()
+	x.upload.goOn()
 }
 
 // Broke deals with a backend that broke off.
@@ -89,6 +97,8 @@ func (x *forward) Broke(err error) {
 	backend.close()
 	silent := !backend.Began()
 	switch {
+	case x.answer.spool != nil:
+		x.answer.end(nil, fmt.Errorf("reading the response body: %w", err))
 	case x.client.Responded():
 		x.abort(fmt.Errorf("reading the response body: %w", err))
 	case x.protocol != "" && silent:
@@ -128,19 +138,18 @@ func (x *forward) repeatable() bool {
 	return !x.in.request.HasBody() && idempotent(x.in.request.Method)
 }
 
-// Sink is the client, over HTTP/1.x.
+// Sink is the client, over HTTP/1.x, where nothing waits for it in a file.
 func (x *forward) Sink() *session.Client {
+	if x.answer.spool != nil {
+		return nil
+	}
 	client, _ := x.client.(*session.Client)
 	return client
 }
 
 // drained lets more of the answer come.
 func (x *forward) drained() {
-	x.backlog.taken()
-	if x.backend != nil {
-		x.backend.Limit(x.client.Room())
-		x.backend.Resume()
-	}
+	x.answer.goOn()
 }
 
 // fail answers for a backend that did not.

@@ -23,6 +23,8 @@ type h2Client struct {
 	conn   net.Conn
 	block  bytes.Buffer
 	encode *hpack.Encoder
+	window map[uint32]int // to send bodies in; 0 is the connection's
+	begin  int            // of a new stream
 }
 
 // dialTLS connects to the TLS listener and offers protocols by ALPN.
@@ -58,7 +60,7 @@ func (f *front) dialH2() (*h2Client, *http2.SettingsFrame) {
 // speakH2 has sent the preface and read the server's SETTINGS, which it returns.
 func speakH2(t *testing.T, conn net.Conn) (*h2Client, *http2.SettingsFrame) {
 	t.Helper()
-	c := &h2Client{t: t, conn: conn, Framer: http2.NewFramer(conn, conn)}
+	c := &h2Client{t: t, conn: conn, Framer: http2.NewFramer(conn, conn), window: map[uint32]int{0: 65535}, begin: 65535}
 	c.encode = hpack.NewEncoder(&c.block)
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.AllowIllegalWrites = true
@@ -71,6 +73,9 @@ func speakH2(t *testing.T, conn net.Conn) (*h2Client, *http2.SettingsFrame) {
 	settings, ok := first.(*http2.SettingsFrame)
 	if !ok {
 		t.Fatalf("the first frame is %v", first)
+	}
+	if n, ok := settings.Value(http2.SettingInitialWindowSize); ok {
+		c.begin = int(n)
 	}
 	c.WriteSettingsAck()
 	return c, settings

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -20,6 +21,7 @@ import (
 	"wstunnel/internal/logs"
 	"wstunnel/internal/relay"
 	"wstunnel/internal/session"
+	"wstunnel/internal/spool"
 )
 
 // Certificates is what a configuration's TLS listeners need.
@@ -63,6 +65,7 @@ type Server struct {
 	files  files
 
 	slow       session.Memory // what slow clients have yet to send or to take
+	spools     spool.Place    // and what is too much of that for memory
 	relays     relay.Memory
 	relayStall time.Duration
 	ratePeriod atomic.Int64 // a Duration; see uploadRate
@@ -101,9 +104,15 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.ratePeriod.Store(int64(ratePeriod))
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }
+	s.spools.Dir, s.spools.MaxFiles = tempDir(), int64(s.spare.spools)
+	s.spools.Limit = func() int64 { return s.gen.Load().cfg.Limits.SpoolSpace }
+	s.spools.Complain = func(err error) { logger.Warn("backends wait for slow clients", "error", err) }
 	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s
 }
+
+// tempDir returns where temporary files are to be, which may be large: /tmp may be memory.
+func tempDir() string { return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp") }
 
 // Apply makes a configuration the one that answers from now on. It builds all that is new and opens listeners first, then
 // swaps the routing at once, then retires what is gone; an error leaves everything as it was. Exchanges under way

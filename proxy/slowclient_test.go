@@ -139,7 +139,7 @@ func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
 		{"of all", "buffer: {response: 32MiB}\nlimits: {buffer_memory: 8MiB}\n", 10, 8<<20 + 10*256<<10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := startTLS(t, tt.settings+secureSite(httpTo(b.address)))
+			f := startTLS(t, "spool_max: off\n"+tt.settings+secureSite(httpTo(b.address)))
 			var clients []*client
 			for range tt.clients {
 				c := f.dialSecure()

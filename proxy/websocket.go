@@ -84,11 +84,11 @@ func (x *forward) switched(r *head.Response) {
 func (x *forward) takeClient() (client reactor.Endpoint, early []byte) {
 	if x.extended {
 		x.server.pools.count.Add(1)
-		return session.Switch(x.client), x.held
+		return session.Switch(x.client), x.upload.held
 	}
 	conn, early := x.conn.client.Take()
 	x.conn.forget(conn.Loop(), x.conn)
-	return conn, append(x.held, early...)
+	return conn, append(x.upload.held, early...)
 }
 
 // join answers the client and makes a tunnel of both ends.

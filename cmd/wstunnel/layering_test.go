@@ -27,6 +27,10 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/http2":   "of clients the other one",
 		"wstunnel/internal/reactor": "its connections",
 	},
+	"wstunnel/internal/spool": {
+		"wstunnel/internal/reactor": "files are written and read beside the loops",
+		"wstunnel/internal/session": "what it holds in memory is slow clients'",
+	},
 	"wstunnel/internal/logs":       {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/config":     {},
@@ -58,6 +62,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/http1":      "and written to backends",
 		"wstunnel/internal/http2":      "windows grow out of its budget",
 		"wstunnel/internal/session":    "requests and answers on event loops",
+		"wstunnel/internal/spool":      "bodies of slow clients wait in files",
 		"wstunnel/internal/ws":         "handshakes are checked",
 		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
 		"wstunnel/internal/relay":      "or is relayed message by message",

@@ -93,8 +93,11 @@ type Limits struct {
 	MaxConnections int
 	// MaxConnectionsPerClient is the number of connections from one address; an IPv6 client is its /64.
 	MaxConnectionsPerClient int
-	// BufferMemory is how many bytes of bodies may be kept for slow clients in all. Beyond it their backends wait. Default 256 MiB, at least 8 MiB.
+	// BufferMemory is how many bytes of bodies may be kept in memory for slow clients in all. Beyond it they go to temporary files. Default 256 MiB, at
+	// least 8 MiB.
 	BufferMemory int64
+	// SpoolSpace is how many bytes all temporary files may take together. Beyond it backends wait for their clients. Default 16 GiB.
+	SpoolSpace int64
 	// RelayMemory is how many bytes the messages under way in all relays may take together. Default 256 MiB, at least 8 MiB.
 	RelayMemory int64
 }
@@ -232,9 +235,7 @@ type Location struct {
 	HTTP      *Target // all other requests; nil if the location has none
 	Static    string  // directory to serve; empty if the location has none
 	AccessLog AccessLog
-	Buffer    Buffer
-	// MinRate is how many bytes a second a client has to send of a request's body, over 30 seconds; zero for none. Default 1 KiB.
-	MinRate int64
+	SlowClients
 	// ServeSources lets Static serve files that look like source, dumps, editors' leftovers or secrets, and dot-files. Default false.
 	ServeSources bool
 	// Precompressed lets Static serve FILE.br, FILE.zst and FILE.gz for FILE, to clients that accept such a coding. Default false.

@@ -25,7 +25,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		TLS:             defaultTLS(),
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        defaultTimeouts(),
-		Limits:          Limits{RelayMemory: defaultRelayMemory, BufferMemory: defaultBufferMemory},
+		Limits:          Limits{RelayMemory: defaultRelayMemory, BufferMemory: defaultBufferMemory, SpoolSpace: defaultSpoolSpace},
 	}
 	if n := o.get("timeouts"); n != nil {
 		d.timeouts(n, inTimeouts, &cfg.Timeouts)
@@ -36,14 +36,8 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("access_log"); n != nil {
 		d.accessLog(n, &cfg.AccessLog)
 	}
-	above := inherited{buffer: Buffer{defaultRequestBuffer, defaultResponseBuffer}, minRate: defaultMinRate}
-	if n := o.get("buffer"); n != nil {
-		d.buffer(n, &above.buffer)
-	}
-	if n := o.get("min_rate"); n != nil {
-		d.minRate(n, &above.minRate)
-	}
-	above.timeouts, above.accessLog = cfg.Timeouts, cfg.AccessLog
+	above := inherited{timeouts: cfg.Timeouts, accessLog: cfg.AccessLog, slowClients: defaultSlowClients()}
+	d.slowClients(o, &above.slowClients)
 	d.relayMemory = cfg.Limits.RelayMemory
 	if n := o.get("shutdown_timeout"); n != nil {
 		d.duration(n, &cfg.ShutdownTimeout)
@@ -144,6 +138,9 @@ func (d *decoder) limits(n *yaml.Node, l *Limits) {
 		if d.size(v, &l.BufferMemory) && l.BufferMemory < minBufferMemory {
 			d.add(posOf(deref(v)), "buffer_memory of "+sizeText(l.BufferMemory), sizeText(minBufferMemory)+" at least")
 		}
+	}
+	if v := o.get("spool_space"); v != nil {
+		d.size(v, &l.SpoolSpace)
 	}
 	if v := o.get("relay_memory"); v != nil {
 		if d.size(v, &l.RelayMemory) && l.RelayMemory < minRelayMemory {

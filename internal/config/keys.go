@@ -35,7 +35,7 @@ var kinds = []string{
 func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
-		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "buffer", "min_rate", "sites", "upstreams"}
+		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool", "spool_max", "sites", "upstreams"}
 	case inListener:
 		return []string{"address", "tls", "proxy_protocol"}
 	case inTLS:
@@ -47,9 +47,9 @@ func keysOf(kind string) []string {
 	case inTimeouts:
 		return []string{"request_head", "keepalive", "connect", "response_head", "response_body", "handshake", "tunnel_idle"}
 	case inLimits:
-		return []string{"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory"}
+		return []string{"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory", "spool_space"}
 	case inSite:
-		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "locations"}
+		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "spool", "spool_max", "locations"}
 	case inSiteTLS:
 		return []string{"cert", "key", "auto", "ask"}
 	case inCertPair:
@@ -57,7 +57,7 @@ func keysOf(kind string) []string {
 	case inLocation:
 		return []string{
 			"path", "websocket", "http", "static", "serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses",
-			"forwarded", "timeouts", "access_log", "buffer", "min_rate", "tls_verify", "tls_ca",
+			"forwarded", "timeouts", "access_log", "buffer", "min_rate", "spool", "spool_max", "tls_verify", "tls_ca",
 		}
 	case inLocationTimeouts:
 		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}

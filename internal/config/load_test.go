@@ -55,7 +55,7 @@ func TestContract(t *testing.T) {
 	location := func(line int, path string) Location {
 		return Location{
 			Pos: Pos{line, 9}, Match: Match{Path: path}, RewriteResponses: true, Timeouts: timeouts,
-			Buffer: Buffer{64 << 10, 1 << 20}, MinRate: 1 << 10,
+			SlowClients: SlowClients{Buffer: Buffer{64 << 10, 1 << 20}, MinRate: 1 << 10, SpoolMax: 1 << 30},
 		}
 	}
 	target := func(line, col int, scheme, address string) *Target {
@@ -79,7 +79,7 @@ func TestContract(t *testing.T) {
 		},
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        timeouts,
-		Limits:          Limits{RelayMemory: 256 << 20, BufferMemory: 256 << 20},
+		Limits:          Limits{RelayMemory: 256 << 20, BufferMemory: 256 << 20, SpoolSpace: 16 << 30},
 		Sites: []Site{{
 			Pos: Pos{13, 5}, Hosts: []string{"example.com", "www.example.com"}, RedirectHTTPS: true,
 			TLS: SiteTLS{Pos: Pos{14, 10}, Mode: TLSAuto}, Locations: []Location{ws, io, assets, root},

@@ -30,7 +30,7 @@ func (d *decoder) locations(n *yaml.Node, above inherited) []Location {
 func (d *decoder) location(o object, above inherited) (loc Location, path scalar, matchOK bool) {
 	loc = Location{
 		Pos: o.pos, RewriteResponses: true, Timeouts: above.timeouts, AccessLog: above.accessLog,
-		Buffer: above.buffer, MinRate: above.minRate,
+		SlowClients: above.slowClients,
 	}
 	if n := o.get("path"); n == nil {
 		d.add(o.pos, `no "path"`, "a path for each location, such as path: /ws")
@@ -70,12 +70,7 @@ func (d *decoder) location(o object, above inherited) (loc Location, path scalar
 	if n := o.get("access_log"); n != nil {
 		d.accessLog(n, &loc.AccessLog)
 	}
-	if n := o.get("buffer"); n != nil {
-		d.buffer(n, &loc.Buffer)
-	}
-	if n := o.get("min_rate"); n != nil {
-		d.minRate(n, &loc.MinRate)
-	}
+	d.slowClients(o, &loc.SlowClients)
 	if matchOK && loc.Match.Regexp != nil {
 		d.checkRegexLocation(o, &loc)
 	}

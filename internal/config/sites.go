@@ -42,10 +42,9 @@ func (d *decoder) checkWiring(w wiring) {
 
 // inherited is what a level takes over from the one above, unless it says something of its own.
 type inherited struct {
-	timeouts  Timeouts
-	accessLog AccessLog
-	buffer    Buffer
-	minRate   int64
+	timeouts    Timeouts
+	accessLog   AccessLog
+	slowClients SlowClients
 }
 
 func (d *decoder) sites(n *yaml.Node, above inherited, w *wiring) []Site {
@@ -86,12 +85,7 @@ func (d *decoder) site(o object, above inherited, w *wiring) Site {
 	if n := o.get("access_log"); n != nil {
 		d.accessLog(n, &above.accessLog)
 	}
-	if n := o.get("buffer"); n != nil {
-		d.buffer(n, &above.buffer)
-	}
-	if n := o.get("min_rate"); n != nil {
-		d.minRate(n, &above.minRate)
-	}
+	d.slowClients(o, &above.slowClients)
 	site.AccessLog = above.accessLog
 	if n := o.get("locations"); n != nil {
 		site.Locations = d.locations(n, above)

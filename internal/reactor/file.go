@@ -11,7 +11,7 @@ import (
 // ErrWouldWait says that a file can't be opened or read now without waiting for a disk, or that the system can't tell.
 var ErrWouldWait = errors.New("the disk would have to be waited for")
 
-// File is a regular file that is open for reading. Whoever opened it closes it.
+// File is a regular file that is open. Whoever opened it closes it.
 type File struct {
 	fd   int
 	file *os.File // whose descriptor fd is; nil where it was opened without the os package
@@ -53,6 +53,25 @@ func OpenFile(dir, name string) (*File, FileInfo, error) {
 		return nil, infoOf(stat), err
 	}
 	return &File{fd: int(file.Fd()), file: file}, infoOf(stat), nil
+}
+
+// TempFile makes an empty file for reading and writing below a directory, where it has no name by the time that it is returned. It may wait for a disk.
+func TempFile(dir string) (*File, error) {
+	file, err := os.CreateTemp(dir, "wstunnel-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &File{fd: int(file.Fd()), file: file}, nil
+}
+
+// WriteAt writes p at an offset of a file that [TempFile] made. It may wait for a disk.
+func (f *File) WriteAt(p []byte, offset int64) error {
+	_, err := f.file.WriteAt(p, offset)
+	return err
 }
 
 func infoOf(stat os.FileInfo) FileInfo {

@@ -78,7 +78,7 @@ func (b *Backend) Ask(asker Asker, r *head.Request, body []byte) {
 	default:
 		w.ask = append(w.ask, body...)
 	}
-	w.flushAsk()
+	w.FlushAsk()
 	if !b.closed {
 		b.conn.Resume()
 	}
@@ -93,7 +93,7 @@ func (b *Backend) Write(p []byte) {
 	default:
 		w.claimAsk(b)
 		if w.ask = http1.AppendChunk(w.ask, p); len(w.ask) > heldMost {
-			w.flushAsk()
+			w.FlushAsk()
 		}
 	}
 }
@@ -107,7 +107,7 @@ func (b *Backend) End(trailers head.Fields) {
 	if b.chunked {
 		b.worker.claimAsk(b)
 		b.worker.ask = http1.AppendLastChunk(b.worker.ask, trailers)
-		b.worker.flushAsk()
+		b.worker.FlushAsk()
 	}
 }
 

@@ -166,7 +166,7 @@ func (c *Client) feed(p []byte) {
 	c.decoding = true
 	c.decode(p)
 	c.decoding, c.rest = false, nil
-	c.worker.flushAsk()
+	c.worker.FlushAsk()
 	if c.phase == serving && c.answered && c.closing {
 		c.beginLingering()
 	}

@@ -118,7 +118,7 @@ func (h *HTTP2) feed(p []byte) {
 		s.deliver()
 	}
 	h.touched = h.touched[:0]
-	h.worker.flushAsk()
+	h.worker.FlushAsk()
 	h.notePartial()
 }
 

@@ -142,7 +142,7 @@ func (s *stream) Resume() {
 	}
 	s.grant()
 	s.deliver()
-	s.session.worker.flushAsk()
+	s.session.worker.FlushAsk()
 }
 
 // SayContinue asks for the body of a request that waits for it.

@@ -49,13 +49,13 @@ func (w *Worker) claim(c *Client) {
 // claimAsk makes ask the backend's own.
 func (w *Worker) claimAsk(b *Backend) {
 	if w.asking != b {
-		w.flushAsk()
+		w.FlushAsk()
 	}
 	w.asking = b
 }
 
-// flushAsk sends a backend what was collected for it.
-func (w *Worker) flushAsk() {
+// FlushAsk sends a backend what was collected for it.
+func (w *Worker) FlushAsk() {
 	b, p := w.asking, w.ask
 	w.asking, w.ask = nil, p[:0]
 	if b != nil && !b.closed {

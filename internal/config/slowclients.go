@@ -7,7 +7,19 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Buffer is what is kept of an exchange, so that a slow client holds no backend.
+// SlowClients says what is done so that a slow client holds no backend.
+type SlowClients struct {
+	Buffer Buffer
+	// MinRate is how many bytes a second a client has to send of a request's body, over 30 seconds; zero for none. Default 1 KiB.
+	MinRate int64
+	// Spool has the request's body taken whole before a server is asked, in a temporary file where it is longer than Buffer.Request. Default false.
+	Spool bool
+	// SpoolMax is how many bytes of a body a temporary file takes; zero for none. What a client does not take of an answer, beyond Buffer.Response, goes
+	// there in any case. Default 1 GiB.
+	SpoolMax int64
+}
+
+// Buffer is what is kept of an exchange in memory.
 type Buffer struct {
 	// Request is the longest body, of a request that tells its length, that is taken whole before a server is asked; zero: none is. Default 64 KiB.
 	Request int64
@@ -15,16 +27,34 @@ type Buffer struct {
 	Response int64
 }
 
-// Defaults of what keeps slow clients from holding backends.
 const (
-	defaultRequestBuffer  = 64 << 10
-	defaultResponseBuffer = 1 << 20
-	maxRequestBuffer      = 16 << 20
-	maxResponseBuffer     = 64 << 20
-	defaultMinRate        = 1 << 10
-	defaultBufferMemory   = 256 << 20
-	minBufferMemory       = 8 << 20
+	maxRequestBuffer    = 16 << 20
+	maxResponseBuffer   = 64 << 20
+	defaultBufferMemory = 256 << 20
+	minBufferMemory     = 8 << 20
+	maxSpool            = 1 << 40
+	defaultSpoolSpace   = 16 << 30
 )
+
+func defaultSlowClients() SlowClients {
+	return SlowClients{Buffer: Buffer{Request: 64 << 10, Response: 1 << 20}, MinRate: 1 << 10, SpoolMax: 1 << 30}
+}
+
+// slowClients reads those keys of the file, a site or a location.
+func (d *decoder) slowClients(o object, s *SlowClients) {
+	if n := o.get("buffer"); n != nil {
+		d.buffer(n, &s.Buffer)
+	}
+	if n := o.get("min_rate"); n != nil {
+		d.minRate(n, &s.MinRate)
+	}
+	if n := o.get("spool"); n != nil {
+		d.boolean(n, &s.Spool)
+	}
+	if n := o.get("spool_max"); n != nil {
+		d.sizeOrOff(n, &s.SpoolMax, maxSpool)
+	}
+}
 
 func (d *decoder) buffer(n *yaml.Node, b *Buffer) {
 	o, ok := d.object(n, inBuffer)
@@ -39,9 +69,9 @@ func (d *decoder) buffer(n *yaml.Node, b *Buffer) {
 	}
 }
 
-// sizeOrOff reads a size up to most, or off, which is zero.
+// sizeOrOff reads a size up to most, or off or 0, which is zero.
 func (d *decoder) sizeOrOff(n *yaml.Node, v *int64, most int64) {
-	if deref(n).Kind == yaml.ScalarNode && deref(n).Value == "off" {
+	if n := deref(n); n.Kind == yaml.ScalarNode && (n.Value == "off" || n.Value == "0") {
 		*v = 0
 		return
 	}

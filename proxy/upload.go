@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/session"
+	"wstunnel/internal/spool"
+)
+
+// ratePeriod is over how long a client has to keep to min_rate.
+const ratePeriod = 30 * time.Second
+
+// maxHeld bounds what is held of a body while there is no backend to take it.
+const maxHeld = 64 << 10
+
+// upload is what a client sends, on its way to a server: a request's body, or what is said behind an upgrade. That a slow client holds no server, a body is
+// collected before one is asked if it is short or may be spooled; of a longer one the client has to send something all the time.
+type upload struct {
+	x          *forward
+	collecting bool          // the body is to come whole first
+	continued  bool          // the client was asked for the body that it had announced
+	paused     bool          // the client waits
+	held       []byte        // until there is a server
+	share      session.Share // what that is of the memory for slow clients
+	spool      *spool.Spool  // with what came behind held; nil where that is nothing
+	length     int64         // of what has come
+	complete   bool          // it has come to its end
+	trailers   head.Fields
+
+	timer    reactor.Timer
+	received int64 // since the period began
+	waited   bool  // the client had to, in that period
+}
+
+// begin begins with a request's body. One that waits to be asked for, or does not tell its length, since it may be one half of a conversation, goes as it
+// comes, if it is not to be spooled.
+func (u *upload) begin() {
+	x := u.x
+	r, l := x.in.request, x.location
+	if l.MinRate > 0 {
+		u.timer.On = u
+		x.client.Conn().Loop().Set(&u.timer, time.Duration(x.server.ratePeriod.Load()))
+	}
+	if u.collecting = u.spools(); u.collecting {
+		u.sayContinue()
+	} else {
+		u.collecting = r.Length > 0 && r.Length <= l.Buffer.Request && !r.Expect
+	}
+}
+
+// spools reports whether the body goes to a temporary file where it is too long for memory.
+func (u *upload) spools() bool {
+	l := u.x.location
+	return l.Spool && u.x.in.request.Length <= l.Buffer.Request+l.SpoolMax
+}
+
+// sayContinue asks for a body that waits for it.
+func (u *upload) sayContinue() {
+	if u.x.in.request.Expect && !u.continued {
+		u.continued = true
+		u.x.client.SayContinue()
+	}
+}
+
+// Expired ends a period of min_rate.
+func (u *upload) Expired() { u.x.client.Conn().Do(u.checkRate) }
+
+func (u *upload) checkRate() {
+	x := u.x
+	if x.over || u.complete {
+		return
+	}
+	period := time.Duration(x.server.ratePeriod.Load())
+	talking := x.status > 0 // the server has answered, and does not wait for this body
+	if least := x.location.MinRate * int64(period) / int64(time.Second); u.received < least && !u.waited && !talking {
+		x.Gone(fmt.Errorf("%w: %d bytes of its body in %s, where min_rate asks for %d", session.ErrStalled, u.received, period, least))
+		return
+	}
+	u.received, u.waited = 0, u.paused
+	x.client.Conn().Loop().Set(&u.timer, period)
+}
+
+// data takes a piece.
+func (u *upload) data(p []byte) {
+	x := u.x
+	u.received += int64(len(p))
+	u.length += int64(len(p))
+	switch {
+	case x.answer.ended: // nobody wants it any more
+	case u.spool != nil:
+		u.keep(p)
+	case x.backend == nil || x.protocol != "":
+		u.hold(p)
+	default:
+		x.backend.Write(p)
+		if !x.over && x.backend.Pending() > 0 {
+			u.wait()
+		}
+	}
+}
+
+// hold keeps a piece in memory until there is a server to take it, or a tunnel.
+func (u *upload) hold(p []byte) {
+	x, memory := u.x, u.x.client.Worker().Memory
+	if u.collecting && u.spools() && (int64(len(u.held)+len(p)) > x.location.Buffer.Request || memory.Full()) {
+		u.spool = spool.New(&x.server.spools, x.client.Conn(), memory, x.location.SpoolMax, u.moved)
+		u.keep(p)
+		return
+	}
+	u.held = append(u.held, p...)
+	u.share.Set(memory, len(u.held))
+	switch {
+	case u.collecting && memory.Full():
+		x.start() // it goes as it comes
+	case !u.collecting && len(u.held) >= maxHeld:
+		u.pause()
+	}
+}
+
+// keep keeps a piece in the temporary file.
+func (u *upload) keep(p []byte) {
+	u.spool.Add(p)
+	if u.spool.Full() {
+		u.pause()
+	}
+	u.goOnIfStuck()
+}
+
+// goOnIfStuck asks a server without the rest of the body, where the file takes no more.
+func (u *upload) goOnIfStuck() {
+	if u.collecting && u.spool.Stuck() {
+		u.x.start()
+	}
+}
+
+// moved goes on when something was written to the temporary file, or read from it.
+func (u *upload) moved() {
+	x := u.x
+	if x.over || u.spool == nil {
+		return
+	}
+	u.goOnIfStuck()
+	if x.backend != nil && x.backend.Pending() == 0 {
+		u.goOn()
+	}
+	if !x.over && u.spool != nil && !u.spool.Full() {
+		u.resume()
+	}
+}
+
+// whole takes the end.
+func (u *upload) whole(trailers head.Fields) {
+	x := u.x
+	u.complete, u.trailers = true, rewriteTrailers(trailers, x.in.request.Fields)
+	switch {
+	case x.answer.ended:
+	case u.collecting:
+		x.start()
+	case x.backend != nil && u.spool == nil:
+		u.end()
+	}
+}
+
+// knownLength returns the length of the body that a server is sent.
+func (u *upload) knownLength() int64 {
+	if r := u.x.in.request; r.Length != head.Unknown || !u.complete || !u.spools() || len(u.trailers) > 0 {
+		return r.Length
+	}
+	return u.length
+}
+
+// first returns what goes with the request's head.
+func (u *upload) first() []byte {
+	p := u.held
+	u.held = nil
+	u.share.Set(u.x.client.Worker().Memory, 0)
+	return p
+}
+
+// ends reports whether nothing more is to be sent.
+func (u *upload) ends() bool {
+	return u.spool == nil && (u.complete || !u.x.in.request.HasBody())
+}
+
+// goOn sends what is kept, as far as the server takes it, and has more come.
+func (u *upload) goOn() {
+	x := u.x
+	if !u.sendSpooled() {
+		return
+	}
+	switch {
+	case u.ends():
+		u.end()
+	case x.backend.Pending() > 0:
+		u.wait()
+	default:
+		u.sayContinue()
+		u.resume()
+	}
+}
+
+// sendSpooled sends of what was spooled, and reports whether that was all.
+func (u *upload) sendSpooled() bool {
+	x := u.x
+	for sent := 0; u.spool != nil; {
+		switch {
+		case x.backend.Pending() > 0:
+			u.wait()
+			return false
+		case sent >= turnBytes:
+			x.client.Conn().Loop().AtTurnsEnd(u)
+			return false
+		}
+		p, err := u.spool.Take(x.client.Worker().Piece(maxHeld))
+		switch {
+		case err != nil:
+			u.unreadable(err)
+			return false
+		case len(p) > 0:
+			x.backend.Write(p)
+			x.client.Worker().FlushAsk()
+			sent += len(p)
+		case u.spool.Empty():
+			u.spool.Close()
+			u.spool = nil
+		default:
+			return false
+		}
+		if x.over || x.backend == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// unreadable ends the exchange, since a part of the body is lost.
+func (u *upload) unreadable(err error) {
+	x := u.x
+	err = fmt.Errorf("reading the request's body from a temporary file: %w", err)
+	if x.client.Responded() {
+		x.abort(err)
+		return
+	}
+	x.err = err
+	x.give(textAnswer(http.StatusInternalServerError, "the request could not be passed on"))
+}
+
+// TurnEnded goes on when others have had their turn.
+func (u *upload) TurnEnded() {
+	u.x.client.Conn().Do(func() {
+		if !u.x.over && u.x.backend != nil {
+			u.goOn()
+		}
+	})
+}
+
+// wait waits for the server to take what it was sent.
+func (u *upload) wait() {
+	u.pause()
+	if u.x.status == 0 {
+		u.x.backend.Await(u.x.location.Timeouts.ResponseHead)
+	}
+}
+
+// end ends the request. The time for the answer's head begins now.
+func (u *upload) end() {
+	x := u.x
+	b := x.backend
+	b.End(u.trailers)
+	if x.backend == b && x.status == 0 {
+		b.Await(x.location.Timeouts.ResponseHead)
+	}
+}
+
+func (u *upload) pause() {
+	u.paused, u.waited = true, true
+	u.x.client.Pause()
+}
+
+func (u *upload) resume() {
+	u.paused = false
+	u.x.client.Resume()
+}
+
+// leave lets go of what is kept.
+func (u *upload) leave() {
+	u.x.client.Conn().Loop().Stop(&u.timer)
+	u.share.Set(u.x.client.Worker().Memory, 0)
+	if u.spool != nil {
+		u.spool.Close()
+		u.spool = nil
+	}
+}
