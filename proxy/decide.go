@@ -10,6 +10,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/host"
+	"wstunnel/internal/route"
 )
 
 // decision is what is to become of a request.
@@ -60,8 +61,8 @@ func (x *exchange) decide() decision {
 	if r.Target == "*" {
 		return decision{action: answerOptions}
 	}
-	raw, query := splitTarget(r.Target)
-	path, err := normalisePath(raw)
+	raw, query := route.Split(r.Target)
+	path, err := route.Normalise(raw)
 	if err != nil {
 		return refusal(http.StatusBadRequest, err.Error())
 	}
@@ -69,17 +70,17 @@ func (x *exchange) decide() decision {
 	if d, decided := x.decideByTLS(); decided {
 		return d
 	}
-	location, lacksSlash, bad := x.site.location(path)
+	location, lacksSlash, err := x.site.locations.Find(path)
 	x.location = location
 	switch {
-	case bad != nil:
-		return refusal(bad.Status, bad.Reason)
+	case err != nil:
+		return refusal(http.StatusRequestURITooLong, err.Error())
 	case location == nil:
 		return refusal(http.StatusNotFound, "no location is configured for this path")
 	case lacksSlash && r.Protocol == "":
 		return decision{
 			action: redirect, status: http.StatusMovedPermanently, reason: "this path ends in a slash",
-			location: escapePath(path) + "/" + query,
+			location: route.Escape(path) + "/" + query,
 		}
 	case lacksSlash: // clients of WebSocket follow no redirects
 		x.in.path, x.in.target = path+"/", raw+"/"+query
@@ -153,7 +154,7 @@ func (x *exchange) decideByTLS() (d decision, decided bool) {
 	if port := x.gen.tlsPort; port != "443" {
 		public += ":" + port
 	}
-	raw, query := splitTarget(r.Target)
+	raw, query := route.Split(r.Target)
 	return decision{
 		action: redirect, status: http.StatusPermanentRedirect, reason: "this site is served over https",
 		location: "https://" + public + raw + query,
@@ -194,7 +195,7 @@ func onlyTunnel(d decision) decision {
 
 // checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.
 func checkTarget(method, target string) *head.Error {
-	if !isToken(method) {
+	if !head.IsToken(method) {
 		return head.Bad("method is no token")
 	}
 	for i := range len(target) {

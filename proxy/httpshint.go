@@ -6,6 +6,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/host"
+	"wstunnel/internal/route"
 )
 
 // hintAtHTTPS looks for the redirect of a backend that does not know that its clients come over https: to the https URL that they have
@@ -33,6 +34,6 @@ func (x *exchange) isOwnURL(url string) bool {
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		authority, target = rest[:i], rest[i:]
 	}
-	path, query := splitTarget(x.in.target)
+	path, query := route.Split(x.in.target)
 	return target == path+query && host.Authority(scheme, authority) == host.Authority(scheme, x.in.publicHost())
 }

@@ -8,6 +8,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/host"
+	"wstunnel/internal/route"
 )
 
 // inbound is a request head as it came, with what is known of the connection.
@@ -146,7 +147,7 @@ func announce(dst, fields head.Fields) head.Fields {
 // rewriteTarget maps the request target. Without a path in the location's target it goes on as it came;
 // with one, that replaces the matched prefix, joined with exactly one slash, and what follows goes on as it came.
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
-	raw, query := splitTarget(in.target)
+	raw, query := route.Split(in.target)
 	if target.Path == "" {
 		if len(raw)+len(query) == len(in.target) {
 			return in.target
@@ -157,9 +158,9 @@ func rewriteTarget(in *inbound, match config.Match, target *config.Target) strin
 		return target.Path + query
 	}
 	prefix := strings.TrimSuffix(match.Path, "/")
-	rest, ok := cutPrefix(raw, prefix)
+	rest, ok := route.CutPrefix(raw, prefix)
 	if !ok {
-		rest = escapePath(strings.TrimPrefix(in.path, prefix))
+		rest = route.Escape(strings.TrimPrefix(in.path, prefix))
 	}
 	if rest == "" {
 		return target.Path + query

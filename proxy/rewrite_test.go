@@ -9,6 +9,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
+	"wstunnel/internal/route"
 )
 
 func locationOf(pattern string) *location {
@@ -60,8 +61,8 @@ func TestTargetPathMapping(t *testing.T) {
 		{"~ ^/ws", "h:9000", "/wsx", "/wsx"},
 	}
 	for _, tt := range tests {
-		raw, _ := splitTarget(tt.request)
-		path, err := normalisePath(raw)
+		raw, _ := route.Split(tt.request)
+		path, err := route.Normalise(raw)
 		if err != nil {
 			t.Fatal(err)
 		}

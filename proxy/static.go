@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/route"
 )
 
 // fileName returns the name, below a location's directory, of the file that is asked for: the path with the matched prefix stripped, and index.html for a
@@ -52,9 +53,9 @@ func (x *exchange) answerFile(fields head.Fields, file *staticFile) (fileAnswer,
 
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.
 func (x *exchange) redirectToDirectory() *answer {
-	_, query := splitTarget(x.in.target)
+	_, query := route.Split(x.in.target)
 	a := textAnswer(http.StatusMovedPermanently, "a directory's name ends in a slash")
-	a.fields.Add(head.Location, escapePath(x.in.path)+"/"+query)
+	a.fields.Add(head.Location, route.Escape(x.in.path)+"/"+query)
 	return a
 }
 

@@ -21,6 +21,9 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/head": "what it takes apart becomes heads",
 		"wstunnel/internal/host": "an :authority is checked",
 	},
+	"wstunnel/internal/route": {
+		"wstunnel/internal/config": "patterns are its",
+	},
 	"wstunnel/internal/session": {
 		"wstunnel/internal/head":    "it hands on heads",
 		"wstunnel/internal/http1":   "the protocols of its connections",
@@ -61,6 +64,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/head":       "heads are rewritten",
 		"wstunnel/internal/http1":      "and written to backends",
 		"wstunnel/internal/http2":      "windows grow out of its budget",
+		"wstunnel/internal/route":      "paths lead to locations",
 		"wstunnel/internal/session":    "requests and answers on event loops",
 		"wstunnel/internal/spool":      "bodies of slow clients wait in files",
 		"wstunnel/internal/ws":         "handshakes are checked",
@@ -86,6 +90,7 @@ var forbidden = map[string][]string{
 	"wstunnel/internal/ws":         {"net", "os", "syscall"},
 	"wstunnel/internal/host":       {"net", "os", "syscall"},
 	"wstunnel/internal/head":       {"net", "os", "syscall"},
+	"wstunnel/internal/route":      {"net", "os", "syscall"},
 	"wstunnel/internal/http1":      {"net", "os", "syscall"},
 	"wstunnel/internal/http2":      {"net", "os", "syscall"},
 	"wstunnel/internal/proxyproto": {"net", "os", "syscall"},

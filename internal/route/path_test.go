@@ -1,4 +1,4 @@
-package proxy
+package route
 
 import (
 	"errors"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestNormalisePath(t *testing.T) {
+func TestNormalise(t *testing.T) {
 	tests := []struct {
 		raw, want string
 		err       error
@@ -26,33 +26,33 @@ func TestNormalisePath(t *testing.T) {
 		{"/%77s", "/ws", nil},
 		{"/a%2fb", "/a/b", nil},
 		{"/a%2F..%2fb", "/b", nil},
-		{"/%2e%2e%2fetc", "", errPathRoot},
-		{"/..", "", errPathRoot},
-		{"/a/../../b", "", errPathRoot},
-		{"/%00", "", errPathNUL},
-		{"/a%", "", errPathEscape},
-		{"/a%2", "", errPathEscape},
-		{"/a%zz", "", errPathEscape},
+		{"/%2e%2e%2fetc", "", ErrRoot},
+		{"/..", "", ErrRoot},
+		{"/a/../../b", "", ErrRoot},
+		{"/%00", "", ErrNUL},
+		{"/a%", "", ErrEscape},
+		{"/a%2", "", ErrEscape},
+		{"/a%zz", "", ErrEscape},
 		{"/a%252e", "/a%2e", nil},
 		{"/%C3%BC", "/ü", nil},
 		{"/a+b", "/a+b", nil},
 		{`/a\..\b`, `/a\..\b`, nil},
 	}
 	for _, tt := range tests {
-		got, err := normalisePath(tt.raw)
+		got, err := Normalise(tt.raw)
 		if got != tt.want || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %q, %v; want %q, %v", tt.raw, got, err, tt.want, tt.err)
 		}
 	}
 }
 
-func FuzzNormalisePath(f *testing.F) {
+func FuzzNormalise(f *testing.F) {
 	for _, seed := range []string{"/", "/a/../b", "/%2e%2e/x", "//a//./b/..", "/a%00", "/%zz"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		raw = "/" + raw
-		path, err := normalisePath(raw)
+		path, err := Normalise(raw)
 		if err != nil {
 			return
 		}
@@ -64,7 +64,7 @@ func FuzzNormalisePath(f *testing.F) {
 				t.Fatalf("%q: %q", raw, path)
 			}
 		}
-		again, err := normalisePath(escapePath(path))
+		again, err := Normalise(Escape(path))
 		if err != nil || again != path {
 			t.Fatalf("%q: normalised to %q, and that to %q, %v", raw, path, again, err)
 		}
@@ -82,7 +82,7 @@ func TestSplitTarget(t *testing.T) {
 		{"/http://example.com/", "/http://example.com/", ""},
 	}
 	for _, tt := range tests {
-		if path, query := splitTarget(tt.target); path != tt.path || query != tt.query {
+		if path, query := Split(tt.target); path != tt.path || query != tt.query {
 			t.Errorf("%s: %q %q, want %q %q", tt.target, path, query, tt.path, tt.query)
 		}
 	}

@@ -1,4 +1,5 @@
-package proxy
+// Package route knows which location answers a path, and what a path means. It does no I/O.
+package route
 
 import (
 	"bytes"
@@ -7,20 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// Errors of [normalisePath].
+// Errors of [Normalise].
 var (
-	errPathEscape = errors.New("bad percent-encoding in the path")
-	errPathNUL    = errors.New("NUL in the path")
-	errPathRoot   = errors.New("the path leaves the root")
-	errPathUTF8   = errors.New("raw bytes in the path that are no UTF-8")
+	ErrEscape = errors.New("bad percent-encoding in the path")
+	ErrNUL    = errors.New("NUL in the path")
+	ErrRoot   = errors.New("the path leaves the root")
+	ErrUTF8   = errors.New("raw bytes in the path that are no UTF-8")
 )
 
-// normalisePath returns the path that locations are matched against, as nginx makes it:
+// Normalise returns the path that locations are matched against, as nginx makes it:
 // percent-decoded, with `.` and `..` resolved and slashes merged. raw is the path of a request target,
 // without its query; an absolute URL's empty path is "/".
-func normalisePath(raw string) (string, error) {
+func Normalise(raw string) (string, error) {
 	if !utf8.ValidString(raw) {
-		return "", errPathUTF8
+		return "", ErrUTF8
 	}
 	decoded, err := percentDecode(raw)
 	switch {
@@ -52,7 +53,7 @@ func resolveDots(p []byte) (string, error) {
 		case "", ".":
 		case "..":
 			if length == 0 {
-				return "", errPathRoot
+				return "", ErrRoot
 			}
 			length = bytes.LastIndexByte(p[:length], '/')
 		default:
@@ -71,7 +72,7 @@ func resolveDots(p []byte) (string, error) {
 // percentDecode returns a path without its percent-encoding, itself where there is none.
 func percentDecode(raw string) (string, error) {
 	if strings.IndexByte(raw, 0) >= 0 {
-		return "", errPathNUL
+		return "", ErrNUL
 	}
 	if strings.IndexByte(raw, '%') < 0 {
 		return raw, nil
@@ -82,10 +83,10 @@ func percentDecode(raw string) (string, error) {
 		if c == '%' {
 			var ok bool
 			if c, ok = escaped(raw[i:]); !ok {
-				return "", errPathEscape
+				return "", ErrEscape
 			}
 			if c == 0 {
-				return "", errPathNUL
+				return "", ErrNUL
 			}
 			i += 2
 		}
@@ -107,9 +108,9 @@ func escaped(s string) (c byte, ok bool) {
 // pathBytes may stand in a path as they are (RFC 3986, section 3.3).
 var pathBytes = byteSet("/-._~!$&'()*+,;=:@")
 
-// escapePath percent-encodes a decoded path for a request target: all that RFC 3986 does not let
+// Escape percent-encodes a decoded path for a request target: all that RFC 3986 does not let
 // stand in a path.
-func escapePath(path string) string {
+func Escape(path string) string {
 	var b strings.Builder
 	b.Grow(len(path))
 	for i := range len(path) {
@@ -126,9 +127,9 @@ func escapePath(path string) string {
 	return b.String()
 }
 
-// cutPrefix returns what follows, in a path as it was sent, the part that normalises to a prefix without a slash at its end. It reports false
+// CutPrefix returns what follows, in a path as it was sent, the part that normalises to a prefix without a slash at its end. It reports false
 // where no part does, or where what follows has dot segments, so that only the normalised path says what is meant.
-func cutPrefix(raw, prefix string) (rest string, ok bool) {
+func CutPrefix(raw, prefix string) (rest string, ok bool) {
 	matched := 0
 	for i := 0; i <= len(raw); {
 		if matched == len(prefix) && (i == len(raw) || raw[i] == '/' || strings.HasPrefix(raw[i:], "%2F") || strings.HasPrefix(raw[i:], "%2f")) {
@@ -171,9 +172,9 @@ func hasDotSegment(path string) bool {
 	return false
 }
 
-// splitTarget splits a request target into the path as it was sent and the query with its
+// Split splits a request target into the path as it was sent and the query with its
 // question mark. An absolute URL loses scheme and authority.
-func splitTarget(target string) (path, query string) {
+func Split(target string) (path, query string) {
 	if !strings.HasPrefix(target, "/") {
 		if _, rest, ok := strings.Cut(target, "://"); ok {
 			if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -217,15 +218,3 @@ func byteSet(marks string) (set [256]bool) {
 func isAlphanumeric(c byte) bool {
 	return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'z'
 }
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokenBytes[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// tokenBytes are those of RFC 9110, section 5.6.2.
-var tokenBytes = byteSet("!#$%&'*+-.^_`|~")

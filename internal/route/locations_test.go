@@ -1,0 +1,98 @@
+package route
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"wstunnel/internal/config"
+)
+
+// locationsOf makes locations of patterns as they stand in a configuration, each of which is for itself.
+func locationsOf(patterns ...string) *Locations[string] {
+	ls := &Locations[string]{}
+	for _, text := range patterns {
+		match := config.Match{Kind: config.MatchPrefix, Path: text}
+		if kind, rest, spaced := strings.Cut(text, " "); spaced {
+			match.Path = rest
+			switch kind {
+			case "=":
+				match.Kind = config.MatchExact
+			case "^~":
+				match.Kind = config.MatchPrefixStop
+			case "~":
+				match = config.Match{Kind: config.MatchRegex, Regexp: regexp.MustCompile(rest)}
+			case "~*":
+				match = config.Match{Kind: config.MatchRegexFold, Regexp: regexp.MustCompile("(?i)" + rest)}
+			}
+		}
+		ls.Add(match, text)
+	}
+	return ls
+}
+
+func TestLocationPrecedenceIsThatOfNginx(t *testing.T) {
+	all := []string{"/", "/ws", "= /ws", "/ws/chat/", "^~ /static/", "~ \\.php$", "~* \\.JPG$", "~ ^/ws/reg", "/images/"}
+	tests := []struct{ path, want string }{
+		{"/", "/"},
+		{"/other", "/"},
+		{"/ws", "= /ws"},
+		{"/ws/", "/ws"},
+		{"/ws/x", "/ws"},
+		{"/wsx", "/"},
+		{"/ws/chat/", "/ws/chat/"},
+		{"/ws/chat/1", "/ws/chat/"},
+		{"/static/a.php", "^~ /static/"},
+		{"/a.php", "~ \\.php$"},
+		{"/a.PHP", "/"},
+		{"/images/a.jpg", "~* \\.JPG$"},
+		{"/images/a.png", "/images/"},
+		{"/ws/register.php", "~ \\.php$"}, // the first regex in file order
+		{"/ws/register", "~ ^/ws/reg"},
+	}
+	s := locationsOf(all...)
+	for _, tt := range tests {
+		if got, slash, err := s.Find(tt.path); got != tt.want || slash || err != nil {
+			t.Errorf("%s: %q, %t, %v, want %s", tt.path, got, slash, err, tt.want)
+		}
+	}
+}
+
+func TestPathThatLacksTheSlashOfAPrefix(t *testing.T) {
+	tests := []struct {
+		patterns   []string
+		path, want string
+		lacksSlash bool
+	}{
+		{[]string{"/ws/"}, "/ws", "/ws/", true},
+		{[]string{"/ws/"}, "/ws/", "/ws/", false},
+		{[]string{"/a/ws/", "/"}, "/a/ws", "/a/ws/", true},
+		{[]string{"/a/ws/", "/"}, "/a", "/", false},
+		{[]string{"/ws/", "/ws"}, "/ws", "/ws", false},
+		{[]string{"/ws/", "= /ws"}, "/ws", "= /ws", false},
+		{[]string{"/ws/", "~ ^/ws"}, "/ws", "/ws/", true}, // before any regex, as nginx
+		{[]string{"^~ /ws/", "/"}, "/ws", "^~ /ws/", true},
+	}
+	for _, tt := range tests {
+		got, slash, err := locationsOf(tt.patterns...).Find(tt.path)
+		if got != tt.want || slash != tt.lacksSlash || err != nil {
+			t.Errorf("%q, %s: %q, %t, %v; want %s, %t", tt.patterns, tt.path, got, slash, err, tt.want, tt.lacksSlash)
+		}
+	}
+	if got, _, _ := locationsOf("/ws/").Find("/w"); got != "" {
+		t.Errorf("/w matched %s", got)
+	}
+}
+
+func TestRegexesAreNotTriedOnPathsOfAnyLength(t *testing.T) {
+	ls := locationsOf("~ x$", "^~ /plain/", "/")
+	for path, want := range map[string]error{
+		"/" + strings.Repeat("a", maxRegexPath-2) + "x": nil,
+		"/" + strings.Repeat("a", maxRegexPath-1) + "x": ErrTooLong,
+		"/plain/" + strings.Repeat("a", maxRegexPath):   nil,
+	} {
+		if _, _, err := ls.Find(path); err != want {
+			t.Errorf("%d bytes: %v, want %v", len(path), err, want)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"wstunnel/internal/config"
+	"wstunnel/internal/host"
+	"wstunnel/internal/logs"
+	"wstunnel/internal/route"
+)
+
+// table is the routing of one configuration, compiled: which site answers a host, which location a path.
+// It is never modified.
+type table struct {
+	sites host.Table[*site]
+}
+
+// site is one compiled site.
+type site struct {
+	*config.Site
+	name      string // the first host, for logs
+	locations route.Locations[*location]
+	access    *logs.Log // where lines of requests go; nil for nowhere
+}
+
+// location is one compiled location.
+type location struct {
+	*config.Location
+	site      *site
+	pattern   string // as written, for logs
+	websocket *upstream
+	http      *upstream
+	access    *logs.Log // nil for nowhere
+}
+
+// outside is what a table refers to and does not make, so that compiling stays free of I/O.
+type outside interface {
+	upstream(*config.Target) *upstream
+	accessLog(config.AccessLog) *logs.Log
+}
+
+// newTable compiles the routing.
+func newTable(cfg *config.Config, o outside) *table {
+	t := &table{}
+	for i := range cfg.Sites {
+		s := newSite(&cfg.Sites[i], o)
+		for _, name := range s.Hosts {
+			t.sites.Add(name, s)
+		}
+	}
+	return t
+}
+
+func newSite(cfg *config.Site, o outside) *site {
+	s := &site{Site: cfg, name: cfg.Hosts[0], access: o.accessLog(cfg.AccessLog)}
+	for i := range cfg.Locations {
+		c := &cfg.Locations[i]
+		l := &location{Location: c, site: s, pattern: c.Match.String(), access: o.accessLog(c.AccessLog)}
+		if c.WebSocket != nil {
+			l.websocket = o.upstream(c.WebSocket)
+		}
+		if c.HTTP != nil {
+			l.http = o.upstream(c.HTTP)
+		}
+		s.locations.Add(c.Match, l)
+	}
+	return s
+}
+
+// site returns the site that answers a Host header: the exact name, else the longest wildcard, else "_". It is nil
+// if none does.
+func (t *table) site(hostHeader string) *site {
+	name, _ := host.Split(hostHeader)
+	s, _ := t.sites.Find(host.Canonical(name))
+	return s
+}
