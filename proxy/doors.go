@@ -14,6 +14,7 @@ import (
 	"wstunnel/internal/http2"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
+	"wstunnel/internal/static"
 	"wstunnel/internal/tunnel"
 )
 
@@ -31,7 +32,7 @@ type doors struct {
 // room is what the connections of one loop share. It belongs to that loop.
 type room struct {
 	worker  *session.Worker
-	recent  *recentFiles
+	recent  *static.Recent
 	conns   map[closable]struct{}
 	emptied chan struct{} // closed when the last has gone after the closing has begun; nil before
 }
@@ -53,7 +54,7 @@ func newDoors(s *Server) (*doors, error) {
 	for _, loop := range loops.Loops {
 		d.rooms[loop] = &room{
 			worker: session.NewWorker(loop, &s.slow), conns: map[closable]struct{}{},
-			recent: &recentFiles{loop: loop, most: s.spare.recentFiles, named: map[variant]*recentFile{}},
+			recent: static.NewRecent(loop, s.spare.recentFiles),
 		}
 	}
 	return d, nil
@@ -149,7 +150,7 @@ func (ts *tunnels) awaitOpening(ctx context.Context) error {
 // end stops the loops.
 func (d *doors) end() {
 	for loop, room := range d.rooms {
-		loop.Post(room.recent.end)
+		loop.Post(room.recent.End)
 	}
 	d.loops.Close()
 }

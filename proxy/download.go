@@ -10,14 +10,11 @@ import (
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
+	"wstunnel/internal/static"
 )
 
-const (
-	// turnBytes is how much of a file a client is sent before others have their turn.
-	turnBytes = 512 << 10
-	// copiedMost is the longest answer that leaves together with its head, through the process; a longer one stays inside the kernel where that can be.
-	copiedMost = 15 << 10
-)
+// turnBytes is how much of a file a client is sent before others have their turn.
+const turnBytes = 512 << 10
 
 // pieces are what goroutines read into.
 var pieces = sync.Pool{New: func() any { return new(piece) }}
@@ -28,8 +25,8 @@ type piece [64 << 10]byte
 type download struct {
 	x      *exchange
 	name   string
-	file   *staticFile     // nil before it is found
-	parts  []filePart      // that are still to be sent
+	file   *static.File    // nil before it is found
+	parts  []static.Part   // that are still to be sent
 	client *session.Client // where the file can stay inside the kernel, or nil
 
 	away   bool   // waits for a disk
@@ -46,7 +43,7 @@ func (d *download) serve() {
 		return
 	}
 	d.name = name
-	d.file, d.err = d.x.findVariant(name, d.findNow)
+	d.file, d.err = d.findBy(d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
 		d.offload(d.find, d.found)
 		return
@@ -56,23 +53,19 @@ func (d *download) serve() {
 
 // find finds the file on a goroutine.
 func (d *download) find() {
-	d.file, d.err = d.x.findVariant(d.name, func(v variant) (*staticFile, error) { return d.x.server.files.find(reactor.OpenFile, v) })
+	d.file, d.err = d.findBy(d.x.server.files.Find)
 }
 
 // findNow finds a file on the loop.
-func (d *download) findNow(v variant) (*staticFile, error) {
-	files, recent := &d.x.server.files, d.x.server.doors.rooms[d.x.client.Conn().Loop()].recent
-	if known := recent.find(v); known != nil {
-		return &staticFile{variant: v, files: files, info: known.info, rep: &known.rep, file: known.file, shared: known}, nil
-	}
-	file, err := files.find(reactor.OpenFileNow, v)
-	if err != nil || file.file == nil {
-		return file, err
-	}
-	if known := recent.add(v, file.file, file.info); known != nil {
-		file.shared, file.rep = known, &known.rep
-	}
-	return file, nil
+func (d *download) findNow(v static.Variant) (*static.File, error) {
+	s := d.x.server
+	return s.files.FindNow(s.doors.rooms[d.x.client.Conn().Loop()].recent, v)
+}
+
+// findBy finds the file to be sent, or one beside it that is compressed already.
+func (d *download) findBy(find func(static.Variant) (*static.File, error)) (*static.File, error) {
+	l := d.x.location
+	return static.Find(l.Static, d.name, l.Precompressed, d.x.in.request.Fields, find)
 }
 
 // offload has work done that may wait for a disk, and goes on then if the exchange does.
@@ -96,18 +89,18 @@ func (d *download) found() {
 		x.give(x.answerFileError(d.err))
 		return
 	}
-	a, refused := x.answerFile(x.answerFields(), d.file)
+	a, refused := x.answerFile(d.file)
 	if refused != nil {
 		x.give(refused)
 		return
 	}
 	if x.in.request.Method == http.MethodHead {
-		a.fields.Add(head.ContentLength, strconv.FormatInt(a.length, 10))
+		a.Fields.Add(head.ContentLength, strconv.FormatInt(a.Length, 10))
 	} else {
-		d.parts = a.parts
+		d.parts = a.Parts
 	}
-	x.respond(a.status, a.fields, a.length)
-	if client, ok := x.client.(*session.Client); ok && a.length > copiedMost && client.SendsFiles() {
+	x.respond(a.Status, a.Fields, a.Length)
+	if client, ok := x.client.(*session.Client); ok && a.Length > static.ShortMost && client.SendsFiles() {
 		d.client = client
 	}
 	d.send()
@@ -133,7 +126,7 @@ func (d *download) send() {
 		sent += n
 		switch {
 		case errors.Is(err, reactor.ErrWouldWait):
-			d.file.rest()
+			d.file.Rest()
 			d.offload(d.read, d.sendRead)
 			return
 		case err != nil:
@@ -142,18 +135,18 @@ func (d *download) send() {
 		case x.over:
 			return
 		case x.client.Pending() > 0:
-			d.file.rest()
+			d.file.Rest()
 			return
 		}
 	}
-	d.file.rest()
+	d.file.Rest()
 	x.client.Flush()
 	x.client.Conn().Loop().AtTurnsEnd(d)
 }
 
 // nextPart goes on to the next part that is not sent yet. It reports false where there is none.
 func (d *download) nextPart() bool {
-	for len(d.parts) > 0 && d.parts[0].before == "" && d.parts[0].length == 0 {
+	for len(d.parts) > 0 && d.parts[0].Before == "" && d.parts[0].Length == 0 {
 		d.parts = d.parts[1:]
 	}
 	return len(d.parts) > 0
@@ -162,23 +155,23 @@ func (d *download) nextPart() bool {
 // sendPiece sends at most so many bytes of the next part, as far as they are in the kernel's cache.
 func (d *download) sendPiece(most int) (n int, err error) {
 	part := &d.parts[0]
-	if part.before != "" {
-		d.x.sent += int64(len(part.before))
-		d.x.client.Write([]byte(part.before))
-		part.before = ""
+	if part.Before != "" {
+		d.x.sent += int64(len(part.Before))
+		d.x.client.Write([]byte(part.Before))
+		part.Before = ""
 	}
-	if most = int(min(int64(most), part.length)); most == 0 {
+	if most = int(min(int64(most), part.Length)); most == 0 {
 		return 0, nil
 	}
-	if err := d.file.reopen(reactor.OpenFileNow); err != nil {
+	if err := d.file.OpenNow(); err != nil {
 		return 0, err
 	}
 	if d.client != nil {
-		n, err = d.client.SendFile(d.file.file, part.offset, most)
+		n, err = d.client.SendFile(d.file.Opened(), part.Offset, most)
 		d.sent(n)
 		return n, err
 	}
-	p, err := d.file.readNow(d.x.client.Worker().Piece(min(most, d.x.client.Room())), part.offset)
+	p, err := d.file.ReadNow(d.x.client.Worker().Piece(min(most, d.x.client.Room())), part.Offset)
 	if err == nil {
 		d.sent(len(p))
 		d.x.client.Write(p)
@@ -186,26 +179,17 @@ func (d *download) sendPiece(most int) (n int, err error) {
 	return len(p), err
 }
 
-// readNow returns a piece at an offset of a file that is open, up to len(p), or [reactor.ErrWouldWait].
-func (s *staticFile) readNow(p []byte, offset int64) ([]byte, error) {
-	if s.shared != nil {
-		return s.shared.readNow(p, offset)
-	}
-	n, err := s.file.ReadNow(p, offset)
-	return p[:n], err
-}
-
 func (d *download) sent(n int) {
 	d.x.sent += int64(n)
-	d.parts[0].offset += int64(n)
-	d.parts[0].length -= int64(n)
+	d.parts[0].Offset += int64(n)
+	d.parts[0].Length -= int64(n)
 }
 
 // read reads the next piece from the disk.
 func (d *download) read() {
 	d.piece = pieces.Get().(*piece)
 	part := &d.parts[0]
-	d.length, d.err = d.file.readAt(d.piece[:min(part.length, int64(len(d.piece)))], part.offset)
+	d.length, d.err = d.file.ReadAt(d.piece[:min(part.Length, int64(len(d.piece)))], part.Offset)
 }
 
 // sendRead sends what was read.
@@ -220,7 +204,7 @@ func (d *download) sendRead() {
 	switch {
 	case d.x.over:
 	case d.x.client.Pending() > 0:
-		d.file.rest()
+		d.file.Rest()
 	default:
 		d.send()
 	}
@@ -236,7 +220,7 @@ func (d *download) drained() {
 // fail ends an answer that has begun.
 func (d *download) fail(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errFileChanged
+		err = static.ErrChanged
 	}
 	d.x.abort(err)
 }
@@ -254,7 +238,7 @@ func (d *download) leave() {
 	}
 	d.putPiece()
 	if d.file != nil {
-		d.file.close()
+		d.file.Close()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/static"
 )
 
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
@@ -20,9 +21,8 @@ func (s *Server) SetRatePeriod(d time.Duration) { s.ratePeriod.Store(int64(d)) }
 
 // KeepNoFilesOpen makes the server read static files piece by piece, as if as many were open as may be.
 func (s *Server) KeepNoFilesOpen() {
-	for range cap(s.files.open) {
-		s.files.open <- struct{}{}
-	}
+	s.files = static.NewFiles(0)
+	s.gen.Store(s.gen.Load()) // which every exchange loads, and so sees what was set before
 }
 
 // AnswerFileError returns what a request is answered whose file could not be opened, for how long its client is to wait, and what the log tells.

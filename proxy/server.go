@@ -22,6 +22,7 @@ import (
 	"wstunnel/internal/relay"
 	"wstunnel/internal/session"
 	"wstunnel/internal/spool"
+	"wstunnel/internal/static"
 )
 
 // Certificates is what a configuration's TLS listeners need.
@@ -62,7 +63,7 @@ type Server struct {
 	// loopID is this process in the header CDN-Loop. It is random, so that nobody who has not seen it can have requests refused by it.
 	loopID string
 	spare  spare
-	files  files
+	files  *static.Files
 
 	slow       session.Memory // what slow clients have yet to send or to take
 	spools     spool.Place    // and what is too much of that for memory
@@ -100,7 +101,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
-	s.files = files{open: make(chan struct{}, s.spare.files)}
+	s.files = static.NewFiles(s.spare.files)
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.ratePeriod.Store(int64(ratePeriod))
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }

@@ -9,6 +9,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/route"
+	"wstunnel/internal/static"
 )
 
 // fileName returns the name, below a location's directory, of the file that is asked for: the path with the matched prefix stripped, and index.html for a
@@ -22,7 +23,7 @@ func (x *exchange) fileName() (name string, refused *answer) {
 	}
 	name = strings.TrimPrefix(x.in.path, strings.TrimSuffix(x.location.Match.Path, "/"))
 	name = strings.TrimPrefix(name, "/")
-	if !x.location.ServeSources && keptBack(name) {
+	if !x.location.ServeSources && static.KeptBack(name) {
 		return "", noSuchFile()
 	}
 	switch {
@@ -34,21 +35,23 @@ func (x *exchange) fileName() (name string, refused *answer) {
 	return name, nil
 }
 
-// answerFile answers with what was found.
-func (x *exchange) answerFile(fields head.Fields, file *staticFile) (fileAnswer, *answer) {
+// answerFile answers with what was found, or refuses.
+func (x *exchange) answerFile(file *static.File) (a static.Answer, refused *answer) {
 	switch {
-	case file.info.Dir && !strings.HasSuffix(x.in.path, "/"):
-		return fileAnswer{}, x.redirectToDirectory()
-	case !file.info.Regular:
-		return fileAnswer{}, noSuchFile()
+	case file.Info.Dir && !strings.HasSuffix(x.in.path, "/"):
+		return a, x.redirectToDirectory()
+	case !file.Info.Regular:
+		return a, noSuchFile()
 	}
-	if file.rep.tag == "" {
-		*file.rep = newRepresentation(file.variant, file.info.Size, file.info.Modified, time.Now())
-	}
+	fields := x.answerFields()
 	if x.location.Precompressed {
 		fields.Add(head.Vary, "Accept-Encoding")
 	}
-	return answerWithFile(fields, x.in.request, file.rep, x.start)
+	if a = file.Representation(time.Now()).Answer(fields, x.in.request, x.start); a.Refusal != "" {
+		refused = textAnswer(a.Status, a.Refusal)
+		refused.fields = append(refused.fields, a.Fields...)
+	}
+	return a, refused
 }
 
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.
@@ -70,7 +73,7 @@ func (x *exchange) answerFileError(err error) *answer {
 	if !errors.Is(err, fs.ErrNotExist) {
 		x.err = err
 	}
-	if isTrouble(err) {
+	if static.IsTrouble(err) {
 		a := textAnswer(http.StatusServiceUnavailable, "the file can't be read now")
 		a.fields.Add(head.RetryAfter, "1")
 		return a

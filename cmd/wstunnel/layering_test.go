@@ -34,6 +34,10 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/reactor": "files are written and read beside the loops",
 		"wstunnel/internal/session": "what it holds in memory is slow clients'",
 	},
+	"wstunnel/internal/static": {
+		"wstunnel/internal/head":    "requests for files have conditions and ranges",
+		"wstunnel/internal/reactor": "files are read without waiting for disks",
+	},
 	"wstunnel/internal/logs":       {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/config":     {},
@@ -67,6 +71,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/route":      "paths lead to locations",
 		"wstunnel/internal/session":    "requests and answers on event loops",
 		"wstunnel/internal/spool":      "bodies of slow clients wait in files",
+		"wstunnel/internal/static":     "files are answers",
 		"wstunnel/internal/ws":         "handshakes are checked",
 		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
 		"wstunnel/internal/relay":      "or is relayed message by message",

@@ -1,4 +1,4 @@
-package proxy
+package static
 
 import (
 	"errors"
@@ -16,21 +16,22 @@ type coding struct{ name, extension string }
 // codings are those that are known, the one that commonly makes files smallest first.
 var codings = []coding{{"br", ".br"}, {"zstd", ".zst"}, {"gzip", ".gz"}}
 
-// variant is a file that may be sent for a name: the file itself, or one beside it that is compressed already.
-type variant struct {
+// Variant is a file that may be sent for a name: the file itself, or one beside it that is compressed already.
+type Variant struct {
 	dir, name string
 	coding    coding // empty for the file itself
 }
 
-func (v variant) path() string { return v.name + v.coding.extension }
+func (v Variant) path() string { return v.name + v.coding.extension }
 
-// findVariant finds the file to be sent for a name: of those that the client takes the one it likes best. Ranges are of the file itself.
-func (x *exchange) findVariant(name string, find func(variant) (*staticFile, error)) (*staticFile, error) {
-	v := variant{dir: x.location.Static, name: name}
-	if fields := x.in.request.Fields; x.location.Precompressed && fields.Has(head.AcceptEncoding) && !fields.Has(head.Range) {
+// Find finds the file to be sent for a name below a directory: of those beside it that are compressed and that the request takes, if they are to be looked for,
+// the one that it likes best. Ranges are of the file itself.
+func Find(dir, name string, precompressed bool, fields head.Fields, find func(Variant) (*File, error)) (*File, error) {
+	v := Variant{dir: dir, name: name}
+	if precompressed && fields.Has(head.AcceptEncoding) && !fields.Has(head.Range) {
 		for _, v.coding = range acceptedCodings(fields.Joined(head.AcceptEncoding)) {
 			file, err := find(v)
-			if err == nil && file.info.Regular || errors.Is(err, reactor.ErrWouldWait) {
+			if err == nil && file.Info.Regular || errors.Is(err, reactor.ErrWouldWait) {
 				return file, err
 			}
 		}

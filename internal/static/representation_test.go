@@ -1,4 +1,4 @@
-package proxy
+package static
 
 import (
 	"net/http"
@@ -13,7 +13,7 @@ import (
 // TestConditionsOfARequestForAFile: RFC 9110, sections 13.1 and 13.2.2. The file was changed at noon; it is ten past.
 func TestConditionsOfARequestForAFile(t *testing.T) {
 	noon := time.Date(2024, 5, 6, 12, 0, 0, 123456789, time.UTC)
-	rep := newRepresentation(variant{name: "a.txt"}, 10, noon, noon.Add(10*time.Minute))
+	rep := newRepresentation(Variant{name: "a.txt"}, 10, noon, noon.Add(10*time.Minute))
 	tag := rep.tag
 	const before, at, after = "Mon, 06 May 2024 11:59:59 GMT", "Mon, 06 May 2024 12:00:00 GMT", "Mon, 06 May 2024 12:00:01 GMT"
 	tests := []struct {
@@ -75,14 +75,11 @@ func TestConditionsOfARequestForAFile(t *testing.T) {
 			name, value, _ := strings.Cut(line, ":")
 			r.Fields.Add(head.IDOf(name), strings.TrimSpace(value))
 		}
-		a, refused := answerWithFile(nil, r, &rep, noon.Add(10*time.Minute))
-		if refused != nil {
-			a.status = refused.status
+		a := rep.Answer(nil, r, noon.Add(10*time.Minute))
+		if a.Status != tt.status {
+			t.Errorf("%q: %d, want %d", tt.fields, a.Status, tt.status)
 		}
-		if a.status != tt.status {
-			t.Errorf("%q: %d, want %d", tt.fields, a.status, tt.status)
-		}
-		if a.status == 304 && (len(a.fields) != 1 || a.fields.Get(head.ETag) != tag || len(a.parts) != 0) {
+		if a.Status == 304 && (len(a.Fields) != 1 || a.Fields.Get(head.ETag) != tag || len(a.Parts) != 0) {
 			t.Errorf("%q: %v", tt.fields, a)
 		}
 	}
@@ -95,18 +92,18 @@ func TestDateThatMayStillBeAnothersIsNoConditionOfARange(t *testing.T) {
 	r.Fields.Add(head.Range, "bytes=1-2")
 	r.Fields.Add(head.IfRange, "Mon, 06 May 2024 12:00:00 GMT")
 	for wait, want := range map[time.Duration]int{500 * time.Millisecond: 200, 2 * time.Second: 206} {
-		rep := newRepresentation(variant{name: "a.txt"}, 10, changed, changed.Add(wait))
-		if a, _ := answerWithFile(nil, r, &rep, changed.Add(wait)); a.status != want {
-			t.Errorf("after %s: %d, want %d", wait, a.status, want)
+		rep := newRepresentation(Variant{name: "a.txt"}, 10, changed, changed.Add(wait))
+		if a := rep.Answer(nil, r, changed.Add(wait)); a.Status != want {
+			t.Errorf("after %s: %d, want %d", wait, a.Status, want)
 		}
 	}
 }
 
 func TestHeadHasNoRange(t *testing.T) {
-	rep := newRepresentation(variant{name: "a.txt"}, 10, time.Time{}, time.Now())
+	rep := newRepresentation(Variant{name: "a.txt"}, 10, time.Time{}, time.Now())
 	r := &head.Request{Method: http.MethodHead}
 	r.Fields.Add(head.Range, "bytes=1-2")
-	if a, _ := answerWithFile(nil, r, &rep, time.Now()); a.status != 200 || a.length != 10 {
+	if a := rep.Answer(nil, r, time.Now()); a.Status != 200 || a.Length != 10 {
 		t.Errorf("got %v", a)
 	}
 }
@@ -114,10 +111,10 @@ func TestHeadHasNoRange(t *testing.T) {
 func TestFileOfTheFutureOrOfNoTimeHasNoDate(t *testing.T) {
 	now := time.Now()
 	for _, modified := range []time.Time{now.Add(time.Hour), time.Unix(0, 0)} {
-		rep := newRepresentation(variant{name: "a.txt"}, 10, modified, now)
+		rep := newRepresentation(Variant{name: "a.txt"}, 10, modified, now)
 		r := &head.Request{Method: http.MethodGet}
 		r.Fields.Add(head.IfModifiedSince, now.Add(2*time.Hour).UTC().Format(http.TimeFormat))
-		if a, _ := answerWithFile(nil, r, &rep, now); a.status != 200 || a.fields.Has(head.LastModified) || !a.fields.Has(head.ETag) {
+		if a := rep.Answer(nil, r, now); a.Status != 200 || a.Fields.Has(head.LastModified) || !a.Fields.Has(head.ETag) {
 			t.Errorf("%s: %v", modified, a)
 		}
 	}

@@ -1,10 +1,12 @@
-package proxy
+// Package static knows the files below a directory as HTTP sees them: which one a name means, its type, conditions and ranges, and how it is read without
+// waiting for a disk on an event loop.
+package static
 
 import "strings"
 
-// keptBack reports a path that a static location serves only with `serve_sources: true`: one with a segment that begins with a dot, but for
+// KeptBack reports a path that a static location serves only with `serve_sources: true`: one with a segment that begins with a dot, but for
 // /.well-known/, which is meant to be seen (RFC 8615), or that is named like source, a dump, or what an editor leaves behind.
-func keptBack(name string) bool {
+func KeptBack(name string) bool {
 	for segment := range strings.SplitSeq(strings.ToLower(name), "/") {
 		if strings.HasPrefix(segment, ".") && segment != ".well-known" || isSource(segment) {
 			return true

@@ -1,4 +1,4 @@
-package proxy
+package static
 
 import (
 	"time"
@@ -9,21 +9,29 @@ import (
 // recency is how long a file is known by its name, at most.
 const recency = time.Second
 
-// recentFiles are files that a loop has found within the last second. They are not looked for again: an other file of the same name is seen when that
+// Recent are files that a loop has found within the last second. They are not looked for again: an other file of the same name is seen when that
 // second is over, a change of the file itself, or its end, at once.
-// What they take besides descriptors is copiedMost bytes each.
-type recentFiles struct {
+// What they take besides descriptors is ShortMost bytes each. They belong to the loop.
+type Recent struct {
 	loop  *reactor.Loop
 	most  int // each takes a descriptor
-	named map[variant]*recentFile
+	named map[Variant]*recentFile
 	timer reactor.Timer
+}
+
+// ShortMost is the longest file that is kept in memory while it is asked for: an answer so long leaves together with its head, through the process.
+const ShortMost = 15 << 10
+
+// NewRecent returns room for so many files that a loop has found.
+func NewRecent(loop *reactor.Loop, most int) *Recent {
+	return &Recent{loop: loop, most: most, named: map[Variant]*recentFile{}}
 }
 
 // recentFile is a file that may be sent to several clients.
 type recentFile struct {
 	file  *reactor.File
 	info  reactor.FileInfo
-	rep   representation // its tag is empty before it is known
+	rep   Representation // its tag is empty before it is known
 	users int
 	known bool // by its name
 
@@ -32,7 +40,7 @@ type recentFile struct {
 }
 
 // find returns a file that was found a moment ago, for one more user, or nil.
-func (r *recentFiles) find(v variant) *recentFile {
+func (r *Recent) find(v Variant) *recentFile {
 	f := r.named[v]
 	if f == nil {
 		return nil
@@ -47,7 +55,7 @@ func (r *recentFiles) find(v variant) *recentFile {
 }
 
 // add makes a file known that was just found, and returns it for its first user; nil if there are enough.
-func (r *recentFiles) add(v variant, file *reactor.File, info reactor.FileInfo) *recentFile {
+func (r *Recent) add(v Variant, file *reactor.File, info reactor.FileInfo) *recentFile {
 	if len(r.named) >= r.most {
 		return nil
 	}
@@ -61,15 +69,15 @@ func (r *recentFiles) add(v variant, file *reactor.File, info reactor.FileInfo) 
 }
 
 // Expired forgets all.
-func (r *recentFiles) Expired() {
+func (r *Recent) Expired() {
 	for _, f := range r.named {
 		f.forget()
 	}
 	clear(r.named)
 }
 
-// end forgets all, and gets to know none any more.
-func (r *recentFiles) end() {
+// End forgets all, and gets to know none any more.
+func (r *Recent) End() {
 	r.most = 0
 	r.Expired()
 }
@@ -82,7 +90,7 @@ func (f *recentFile) forget() {
 
 // readNow returns what there is at an offset, up to len(p), in p or elsewhere.
 func (f *recentFile) readNow(p []byte, offset int64) ([]byte, error) {
-	if f.reads++; f.reads == 2 && f.info.Size <= copiedMost {
+	if f.reads++; f.reads == 2 && f.info.Size <= ShortMost {
 		content := make([]byte, f.info.Size)
 		if n, err := f.file.ReadNow(content, 0); err == nil && n == len(content) {
 			f.content = content

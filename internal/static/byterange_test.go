@@ -1,4 +1,4 @@
-package proxy
+package static
 
 import (
 	"fmt"
@@ -19,31 +19,31 @@ func FuzzRange(f *testing.F) {
 	}
 	const content = "0123456789"
 	f.Fuzz(func(t *testing.T, value string) {
-		rep := newRepresentation(variant{name: "a.txt"}, int64(len(content)), time.Time{}, time.Now())
+		rep := newRepresentation(Variant{name: "a.txt"}, int64(len(content)), time.Time{}, time.Now())
 		r := &head.Request{Method: http.MethodGet, Fields: head.Fields{{Name: "Range", Value: value, ID: head.Range}}}
-		a, refused := answerWithFile(nil, r, &rep, time.Now())
-		if refused != nil {
-			if refused.status != http.StatusRequestedRangeNotSatisfiable {
-				t.Fatalf("%q: %d", value, refused.status)
+		a := rep.Answer(nil, r, time.Now())
+		if a.Refusal != "" {
+			if a.Status != http.StatusRequestedRangeNotSatisfiable {
+				t.Fatalf("%q: %d", value, a.Status)
 			}
 			return
 		}
 		body := ""
-		for _, part := range a.parts {
-			body += part.before + content[part.offset:part.offset+part.length]
+		for _, part := range a.Parts {
+			body += part.Before + content[part.Offset:part.Offset+part.Length]
 		}
-		if int64(len(body)) != a.length {
-			t.Fatalf("%q: %d bytes, announced are %d", value, len(body), a.length)
+		if int64(len(body)) != a.Length {
+			t.Fatalf("%q: %d bytes, announced are %d", value, len(body), a.Length)
 		}
-		at := a.fields.Get(head.ContentRange)
+		at := a.Fields.Get(head.ContentRange)
 		switch {
-		case a.status == http.StatusOK && body == content:
-		case a.status == http.StatusPartialContent && at == "" && len(a.parts) > 2:
+		case a.Status == http.StatusOK && body == content:
+		case a.Status == http.StatusPartialContent && at == "" && len(a.Parts) > 2:
 		default:
 			var first, last, size int
 			if _, err := fmt.Sscanf(at, "bytes %d-%d/%d", &first, &last, &size); err != nil || first < 0 || first > last || last >= len(content) ||
 				size != len(content) || body != content[first:last+1] {
-				t.Fatalf("%q: %d, Content-Range %q, %q", value, a.status, at, body)
+				t.Fatalf("%q: %d, Content-Range %q, %q", value, a.Status, at, body)
 			}
 		}
 	})

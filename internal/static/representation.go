@@ -1,4 +1,4 @@
-package proxy
+package static
 
 import (
 	"crypto/rand"
@@ -10,8 +10,8 @@ import (
 	"wstunnel/internal/head"
 )
 
-// representation is a file as HTTP sees it.
-type representation struct {
+// Representation is a file as HTTP sees it.
+type Representation struct {
 	kind     string // its Content-Type
 	coding   string // its Content-Encoding, or empty
 	tag      string // its ETag, a strong one
@@ -22,13 +22,13 @@ type representation struct {
 
 // newRepresentation describes a file as it is now. A date that is still to come says nothing (RFC 9110, section 8.8.2.1), nor does the one that
 // reproducible builds give their files.
-func newRepresentation(v variant, size int64, modified, now time.Time) representation {
+func newRepresentation(v Variant, size int64, modified, now time.Time) Representation {
 	tag := strconv.AppendInt(append(make([]byte, 0, 48), '"'), modified.UnixNano(), 16)
 	tag = strconv.AppendInt(append(tag, '-'), size, 16)
 	if v.coding.name != "" {
 		tag = append(append(tag, '-'), v.coding.name...)
 	}
-	rep := representation{kind: contentType(v.name), coding: v.coding.name, tag: string(append(tag, '"')), size: size}
+	rep := Representation{kind: contentType(v.name), coding: v.coding.name, tag: string(append(tag, '"')), size: size}
 	if modified.Unix() != 0 && !modified.After(now) {
 		rep.modified = modified.UTC().Truncate(time.Second)
 		rep.date = rep.modified.Format(http.TimeFormat)
@@ -36,57 +36,59 @@ func newRepresentation(v variant, size int64, modified, now time.Time) represent
 	return rep
 }
 
-// fileAnswer is what a request for a file is answered, where that is not refused.
-type fileAnswer struct {
-	status int
-	fields head.Fields
-	length int64
-	parts  []filePart
+// Answer is what a request for a file is answered.
+type Answer struct {
+	Status int
+	Fields head.Fields
+	Length int64 // of the body
+	Parts  []Part
+	// Refusal says why the request is refused; it is empty where it is not. Fields are then those that say more.
+	Refusal string
 }
 
-// filePart is a stretch of the file, behind what stands before it.
-type filePart struct {
-	before         string
-	offset, length int64
+// Part is a stretch of the file, behind what stands before it.
+type Part struct {
+	Before         string
+	Offset, Length int64
 }
 
-// answerWithFile answers a GET or HEAD for a file: its conditions first, in the order of RFC 9110, section 13.2.2, then its range. It does no I/O. Where the
-// request is refused there is another answer. Fields are appended to those given.
-func answerWithFile(fields head.Fields, r *head.Request, rep *representation, now time.Time) (fileAnswer, *answer) {
+// Answer answers a GET or HEAD for the file: its conditions first, in the order of RFC 9110, section 13.2.2, then its range. It does no I/O. Fields are appended
+// to those given, but for a refusal.
+func (rep *Representation) Answer(fields head.Fields, r *head.Request, now time.Time) Answer {
 	switch rep.precondition(r.Fields) {
 	case http.StatusNotModified:
 		fields.Add(head.ETag, rep.tag)
-		return fileAnswer{status: http.StatusNotModified, fields: fields}, nil
+		return Answer{Status: http.StatusNotModified, Fields: fields}
 	case http.StatusPreconditionFailed:
-		return fileAnswer{}, textAnswer(http.StatusPreconditionFailed, "the file is not the one that the request is about")
+		return Answer{Status: http.StatusPreconditionFailed, Refusal: "the file is not the one that the request is about"}
 	}
 	ranges, satisfiable := []byteRange(nil), true
 	if r.Method == http.MethodGet && r.Fields.Count(head.Range) == 1 && rep.rangeApplies(r.Fields, now) {
 		ranges, satisfiable = parseRange(r.Fields.Get(head.Range), rep.size)
 	}
 	if !satisfiable {
-		a := textAnswer(http.StatusRequestedRangeNotSatisfiable, "the file has no such range")
-		a.fields.Add(head.ContentRange, "bytes */"+strconv.FormatInt(rep.size, 10))
-		return fileAnswer{}, a
+		a := Answer{Status: http.StatusRequestedRangeNotSatisfiable, Refusal: "the file has no such range"}
+		a.Fields.Add(head.ContentRange, "bytes */"+strconv.FormatInt(rep.size, 10))
+		return a
 	}
 	if len(ranges) > 1 {
-		return rep.multipart(fields, ranges), nil
+		return rep.multipart(fields, ranges)
 	}
 	fields.Add(head.ContentType, rep.kind)
-	a := fileAnswer{status: http.StatusOK, length: rep.size, fields: rep.describe(fields)}
+	a := Answer{Status: http.StatusOK, Length: rep.size, Fields: rep.describe(fields)}
 	if len(ranges) == 1 {
 		only := ranges[0]
-		a.status, a.length = http.StatusPartialContent, only.length
-		a.fields.Add(head.ContentRange, only.of(rep.size))
-		a.parts = []filePart{{"", only.first, only.length}}
+		a.Status, a.Length = http.StatusPartialContent, only.length
+		a.Fields.Add(head.ContentRange, only.of(rep.size))
+		a.Parts = []Part{{"", only.first, only.length}}
 	} else if rep.size > 0 {
-		a.parts = []filePart{{"", 0, rep.size}}
+		a.Parts = []Part{{"", 0, rep.size}}
 	}
-	return a, nil
+	return a
 }
 
 // describe adds what is said of the file beside its type.
-func (rep *representation) describe(fields head.Fields) head.Fields {
+func (rep *Representation) describe(fields head.Fields) head.Fields {
 	if rep.kind == unknownType {
 		fields = append(fields, head.Field{Name: "X-Content-Type-Options", Value: "nosniff"})
 	}
@@ -101,23 +103,23 @@ func (rep *representation) describe(fields head.Fields) head.Fields {
 }
 
 // multipart is the answer of several ranges (RFC 9110, section 14.6).
-func (rep *representation) multipart(fields head.Fields, ranges []byteRange) fileAnswer {
+func (rep *Representation) multipart(fields head.Fields, ranges []byteRange) Answer {
 	boundary := rand.Text()
 	fields.Add(head.ContentType, "multipart/byteranges; boundary="+boundary)
-	a := fileAnswer{status: http.StatusPartialContent, fields: rep.describe(fields)}
+	a := Answer{Status: http.StatusPartialContent, Fields: rep.describe(fields)}
 	for _, part := range ranges {
 		before := "\r\n--" + boundary + "\r\nContent-Type: " + rep.kind + "\r\nContent-Range: " + part.of(rep.size) + "\r\n\r\n"
-		a.parts = append(a.parts, filePart{before, part.first, part.length})
-		a.length += int64(len(before)) + part.length
+		a.Parts = append(a.Parts, Part{before, part.first, part.length})
+		a.Length += int64(len(before)) + part.length
 	}
 	end := "\r\n--" + boundary + "--\r\n"
-	a.parts = append(a.parts, filePart{before: end})
-	a.length += int64(len(end))
+	a.Parts = append(a.Parts, Part{Before: end})
+	a.Length += int64(len(end))
 	return a
 }
 
 // precondition returns the status that a request's conditions call for, or 0 (RFC 9110, section 13.2.2).
-func (rep *representation) precondition(f head.Fields) int {
+func (rep *Representation) precondition(f head.Fields) int {
 	switch {
 	case f.Has(head.IfMatch):
 		if !hasTag(f.Joined(head.IfMatch), rep.tag, false) {
@@ -143,7 +145,7 @@ func (rep *representation) precondition(f head.Fields) int {
 
 // rangeApplies evaluates If-Range (RFC 9110, section 13.1.5): by a date only where that says for sure that the file is still the same, as it does of one
 // that was changed a second ago.
-func (rep *representation) rangeApplies(f head.Fields, now time.Time) bool {
+func (rep *Representation) rangeApplies(f head.Fields, now time.Time) bool {
 	condition := f.Get(head.IfRange)
 	if !f.Has(head.IfRange) || condition == rep.tag {
 		return true
@@ -153,7 +155,7 @@ func (rep *representation) rangeApplies(f head.Fields, now time.Time) bool {
 }
 
 // parseDate parses a date to compare the file's with; it reports false where there is nothing to compare.
-func (rep *representation) parseDate(s string) (time.Time, bool) {
+func (rep *Representation) parseDate(s string) (time.Time, bool) {
 	if rep.modified.IsZero() {
 		return time.Time{}, false
 	}
