@@ -21,12 +21,12 @@ type admission struct {
 	mu       sync.Mutex
 	byClient map[netip.Addr]int // those that came while max_connections_per_client was set
 	refused  int                // since the last line in the log
-	logged   time.Time
+	logged   time.Time          // when that was, on the clock
 }
 
 func newAdmission(s *Server, limit int64) *admission {
 	return &admission{
-		server: s, byClient: map[netip.Addr]int{},
+		server: s, tidier: tidier{clock: s.clock}, byClient: map[netip.Addr]int{},
 		capacity: (limit - spared(limit)) / 2,
 	}
 }
@@ -122,9 +122,10 @@ func (a *admission) refuse(why string, addr netip.Addr) {
 	a.mu.Lock()
 	a.refused++
 	n := a.refused
-	due := time.Since(a.logged) >= time.Second
+	now := a.server.clock.Now()
+	due := now.Sub(a.logged) >= time.Second
 	if due {
-		a.logged, a.refused = time.Now(), 0
+		a.logged, a.refused = now, 0
 	}
 	a.mu.Unlock()
 	if due {

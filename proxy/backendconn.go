@@ -41,7 +41,7 @@ func (b *backendConn) noteAnswer(fields head.Fields) {
 	if !b.answered {
 		b.answered = true
 		if b.Reused() {
-			b.firstByteAfter = time.Since(b.asked)
+			b.firstByteAfter = b.pool.clock.Now().Sub(b.asked)
 		}
 		if b.wait != nil {
 			b.pool.answered(b.wait)

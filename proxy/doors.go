@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -44,7 +45,7 @@ type closable interface {
 }
 
 func newDoors(s *Server) (*doors, error) {
-	loops, err := reactor.NewGroup(s.log)
+	loops, err := reactor.NewGroup(s.log, s.clock)
 	if err != nil {
 		return nil, err
 	}
@@ -166,13 +167,26 @@ func (p *pool) sockaddrs(loop *reactor.Loop, timeout time.Duration, done func([]
 		done([]unix.Sockaddr{reactor.Sockaddr(address)}, nil)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := within(context.Background(), loop.Clock(), timeout)
 	go func() {
 		defer cancel()
 		addresses, err := resolve(ctx, p.address)
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("resolving %s: %w", p.address, context.Cause(ctx))
+		}
 		loop.Post(func() { done(addresses, err) })
 	}()
 	return cancel
+}
+
+// within returns a context that is cancelled when a time on the clock has passed.
+func within(ctx context.Context, clock *reactor.Clock, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	alarm := clock.AfterFunc(d, func() { cancel(context.DeadlineExceeded) })
+	return ctx, func() {
+		alarm.Stop()
+		cancel(nil)
+	}
 }
 
 func resolve(ctx context.Context, address string) ([]unix.Sockaddr, error) {

@@ -32,17 +32,6 @@ func AnswerFileError(err error) (status int, retryAfter string, logged error) {
 	return a.status, a.fields.Get(head.RetryAfter), x.err
 }
 
-// AgeDelays lets so much of the time pass for which servers that did not answer are tried after the others.
-func (s *Server) AgeDelays(by time.Duration) {
-	s.pools.mu.Lock()
-	defer s.pools.mu.Unlock()
-	for _, p := range s.pools.byKey {
-		if p.delayedUntil.Load() != 0 {
-			p.delayedUntil.Add(-int64(by))
-		}
-	}
-}
-
 // Counts are what the server keeps count of.
 type Counts struct {
 	Clients, ByClient, Backends, Idle, Opening, Live int
@@ -74,5 +63,5 @@ func (s *Server) Counts() (c Counts) {
 // WatchLoops has f told how long each event held its loop.
 func (s *Server) WatchLoops(f func(held time.Duration)) { s.doors.loops.Watch(f) }
 
-// Skip sets the loops' clocks forward.
-func (s *Server) Skip(d time.Duration) { s.doors.loops.Skip(d) }
+// Skip turns the clock forward, and has all that was to happen by then begin.
+func (s *Server) Skip(d time.Duration) { s.clock.Skip(d) }

@@ -33,25 +33,25 @@ func (p *pool) diagnose(ctx context.Context, err error) error {
 
 // isFastCGI asks the server now and then, and remembers what it said.
 func (p *pool) isFastCGI(ctx context.Context) bool {
-	now := time.Now()
-	if last := p.fastCGIAsked.Load(); now.UnixNano()-last < int64(fastCGIPause) || !p.fastCGIAsked.CompareAndSwap(last, now.UnixNano()) {
+	now := int64(p.clock.Elapsed())
+	if last := p.fastCGIAsked.Load(); last != 0 && now-last < int64(fastCGIPause) || !p.fastCGIAsked.CompareAndSwap(last, now) {
 		return p.fastCGI.Load()
 	}
+	ctx, cancel := within(ctx, p.clock, fastCGIPatience)
+	defer cancel()
 	is := answersLikeFastCGI(ctx, p.network, p.address)
 	p.fastCGI.Store(is)
 	return is
 }
 
 func answersLikeFastCGI(ctx context.Context, network, address string) bool {
-	ctx, cancel := context.WithTimeout(ctx, fastCGIPatience)
-	defer cancel()
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return false
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(fastCGIPatience))
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	answer := make([]byte, len(fastCGIAnswer))
 	if _, err := io.WriteString(conn, fastCGIQuestion); err != nil {
 		return false

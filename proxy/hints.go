@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"wstunnel/internal/reactor"
 )
 
 const (
@@ -14,13 +16,14 @@ const (
 
 // hints are lines of the log that say what is likely to be wrong, and what to write instead. Each is told once in hintPause.
 type hints struct {
-	mu   sync.Mutex
-	told map[string]time.Time
+	clock *reactor.Clock
+	mu    sync.Mutex
+	told  map[string]time.Time
 }
 
 // tell logs a hint, unless it has been told lately with the same attributes.
 func (h *hints) tell(log *slog.Logger, text string, attrs ...any) {
-	if h.isDue(fmt.Sprint(append(attrs, text)...), time.Now()) {
+	if h.isDue(fmt.Sprint(append(attrs, text)...), h.clock.Now()) {
 		log.Warn(text, attrs...)
 	}
 }

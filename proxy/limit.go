@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/reactor"
 )
 
 // errNoTurn says that a request has waited for a connection as long as the upstream's queue lets it.
@@ -15,6 +17,7 @@ var errNoTurn = errors.New("no connection became free")
 // limit keeps the connections to each server of an upstream to max_connections. Requests beyond it wait for their turn. It belongs to
 // the process, so that a reload does not forget the connections that are open. Idle ones are not counted: they make room.
 type limit struct {
+	clock    *reactor.Clock
 	upstream string
 	mu       sync.Mutex
 	max      int
@@ -27,7 +30,7 @@ type limit struct {
 type ticket struct {
 	servers []*pool // any of them will do
 	then    func(*pool, *slot, error)
-	timer   *time.Timer
+	timer   *reactor.Alarm
 }
 
 // slot is the right to have one connection to a server; nil where there is no limit.
@@ -37,8 +40,8 @@ type slot struct {
 	freed  atomic.Bool
 }
 
-func newLimit(upstream string) *limit {
-	return &limit{upstream: upstream, used: map[string]int{}}
+func newLimit(clock *reactor.Clock, upstream string) *limit {
+	return &limit{clock: clock, upstream: upstream, used: map[string]int{}}
 }
 
 // set changes the limit; requests that wait go on as far as it lets them.
@@ -69,7 +72,7 @@ func (l *limit) reserve(servers []*pool, then func(*pool, *slot, error)) (p *poo
 	t := &ticket{servers: servers, then: then}
 	place := l.queue.PushBack(t)
 	wait, most := l.patience, l.max
-	t.timer = time.AfterFunc(wait, func() {
+	t.timer = l.clock.AfterFunc(wait, func() {
 		if l.withdraw(place) {
 			then(nil, nil, fmt.Errorf("%w within %s: %d to each server of the upstream %s", errNoTurn, wait, most, l.upstream))
 		}

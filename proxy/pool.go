@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
 )
 
@@ -48,25 +49,32 @@ const (
 type pool struct {
 	poolKey
 	among        *pools
-	delayedUntil atomic.Int64 // nanoseconds of the Unix time, or 0
+	clock        *reactor.Clock
+	delayedUntil atomic.Int64 // nanoseconds on the clock, or 0
 	fastCGI      atomic.Bool  // what the server said when it was asked
-	fastCGIAsked atomic.Int64 // when that was
+	fastCGIAsked atomic.Int64 // when that was, on the clock, or 0
 
 	mu      sync.Mutex
 	kept    []*backendConn // oldest first
 	waiting list.List      // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
 	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
-	timer   *time.Timer    // for tend
+	timer   *reactor.Alarm // for tend
 	due     time.Time      // when it comes; zero if it does not
 	retired bool
 }
 
+func newPool(among *pools, key poolKey) *pool {
+	p := &pool{poolKey: key, among: among, clock: among.server.clock}
+	p.timer = p.clock.Alarm(p.tend)
+	return p
+}
+
 // delay has the server tried after the others for a while.
-func (p *pool) delay() { p.delayedUntil.Store(time.Now().Add(delayFor).UnixNano()) }
+func (p *pool) delay() { p.delayedUntil.Store(int64(p.clock.Elapsed() + delayFor)) }
 
 // putOff returns 1 if the server is to be tried after the others, or 0.
 func (p *pool) putOff() int {
-	if until := p.delayedUntil.Load(); until == 0 || time.Now().UnixNano() > until {
+	if until := p.delayedUntil.Load(); until == 0 || int64(p.clock.Elapsed()) > until {
 		return 0
 	}
 	return 1
@@ -76,7 +84,7 @@ func (p *pool) putOff() int {
 func (p *pool) await() *list.Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
+	now := p.clock.Now()
 	if len(p.kept) > 0 {
 		p.tendAt(now.Add(p.patience()))
 	}
@@ -146,7 +154,7 @@ func (p *pool) take(worker *session.Worker, maxIdle time.Duration) *backendConn 
 	if len(p.kept) == 0 {
 		return nil
 	}
-	now, best := time.Now(), -1
+	now, best := p.clock.Now(), -1
 	for i, b := range slices.Backward(p.kept) {
 		if now.Sub(b.since) > maxIdle || now.After(b.expires) {
 			continue
@@ -172,7 +180,7 @@ func (p *pool) take(worker *session.Worker, maxIdle time.Duration) *backendConn 
 func (p *pool) keep(b *backendConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b.since = time.Now()
+	b.since = p.clock.Now()
 	b.expires = b.since.Add(b.life)
 	if b.Reused() {
 		p.pace += (min(b.firstByteAfter, longestPatience) - p.pace) / 8
@@ -224,18 +232,14 @@ func (p *pool) tendAt(at time.Time) {
 		return
 	}
 	p.due = at
-	if p.timer == nil {
-		p.timer = time.AfterFunc(time.Until(at), p.tend)
-	} else {
-		p.timer.Reset(time.Until(at))
-	}
+	p.timer.Set(at.Sub(p.clock.Now()))
 }
 
 // tend closes idle connections whose time is up, that are too many or in the way, and comes again when there is more of this to do.
 func (p *pool) tend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
+	now := p.clock.Now()
 	p.due = time.Time{}
 	surplus := len(p.kept) - p.keepAlive
 	p.evict(func(b *backendConn) bool {
@@ -260,9 +264,7 @@ func (p *pool) tend() {
 func (p *pool) retire() {
 	p.mu.Lock()
 	p.retired = true
-	if p.timer != nil {
-		p.timer.Stop()
-	}
+	p.timer.Stop()
 	p.mu.Unlock()
 	p.keepAtMost(0)
 }

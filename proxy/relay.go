@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/relay"
 	"wstunnel/internal/tunnel"
 )
@@ -36,3 +37,9 @@ func (x *forward) relay(client, backend relay.Conn, answer head.Fields, finished
 		finished()
 	})
 }
+
+// relayClock is the clock as relays see it.
+type relayClock struct{ *reactor.Clock }
+
+// Alarm returns an alarm that is not set.
+func (c relayClock) Alarm(f func()) relay.Alarm { return c.Clock.Alarm(f) }

@@ -19,6 +19,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/relay"
 	"wstunnel/internal/session"
 	"wstunnel/internal/spool"
@@ -52,6 +53,7 @@ type Server struct {
 	opening    context.Context
 	endOpening context.CancelFunc
 
+	clock   *reactor.Clock
 	doors   *doors // nil before the first Apply
 	gen     atomic.Pointer[generation]
 	pools   pools
@@ -93,15 +95,17 @@ type generation struct {
 func New(own *logs.Log, inherited []net.Listener) *Server {
 	logger := own.Logger()
 	s := &Server{
-		log: logger, listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
+		log: logger, clock: reactor.NewClock(), listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
 	}
 	s.access.own, s.pools.server = own, s
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
+	s.hints.clock = s.clock
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
 	s.files = static.NewFiles(s.spare.files)
+	s.relays.Clock = relayClock{s.clock}
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.ratePeriod.Store(int64(ratePeriod))
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }

@@ -91,7 +91,7 @@ func TestServerThatDidNotAnswerIsAskedAgainAfter10s(t *testing.T) {
 		age  time.Duration
 		want int // connections that the broken server has seen
 	}{{0, 1}, {9 * time.Second, 1}, {time.Second, 2}, {10 * time.Second, 3}} {
-		f.server.AgeDelays(step.age)
+		f.server.Skip(step.age)
 		for range 4 { // each server's turn comes twice
 			c := f.dial()
 			c.send(upgrade)

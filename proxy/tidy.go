@@ -4,6 +4,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"wstunnel/internal/reactor"
 )
 
 // Memory is given back when at least tidyAfter connections have come or gone and there has been quiet for a while: fewer
@@ -17,6 +19,7 @@ const (
 // tidier gives the memory that a burst of handshakes or farewells took back to the system, once it is over. What tunnels need to
 // live on is a fraction of what it takes to open them.
 type tidier struct {
+	clock   *reactor.Clock
 	changes atomic.Int64 // since the last tidying
 	last    int64        // changes when they were last looked at; belongs to the timer
 }
@@ -24,7 +27,7 @@ type tidier struct {
 // note counts a connection that came or went.
 func (t *tidier) note() {
 	if t.changes.Add(1) == tidyAfter {
-		time.AfterFunc(tidyPause, t.check)
+		t.clock.AfterFunc(tidyPause, t.check)
 	}
 }
 
@@ -32,7 +35,7 @@ func (t *tidier) check() {
 	changes := t.changes.Load()
 	if changes-t.last > tidyQuiet {
 		t.last = changes
-		time.AfterFunc(tidyPause, t.check)
+		t.clock.AfterFunc(tidyPause, t.check)
 		return
 	}
 	t.last = 0

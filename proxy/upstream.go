@@ -58,13 +58,13 @@ func (p *pools) open(target *config.Target) *upstream {
 			}
 		}
 		if p.byKey[key] == nil {
-			p.byKey[key] = &pool{poolKey: key, among: p}
+			p.byKey[key] = newPool(p, key)
 		}
 		u.pools = append(u.pools, p.byKey[key])
 	}
 	if target.MaxConnections > 0 {
 		if p.limits[target.Upstream] == nil {
-			p.limits[target.Upstream] = newLimit(target.Upstream)
+			p.limits[target.Upstream] = newLimit(p.server.clock, target.Upstream)
 		}
 		u.limit = p.limits[target.Upstream]
 		u.limit.set(target.MaxConnections, target.Queue)

@@ -91,12 +91,15 @@ func (l *Loop) takeEvents(uintptr) bool {
 // setAlarm makes wait end when the next timer is due.
 func (l *Loop) setAlarm() {
 	due, ok := l.wheel.due()
-	if due -= l.group.ahead(); !ok || due == l.alarm {
+	if due -= l.group.clock.ahead(); !ok || due == l.alarm {
 		return // one that is set too early does no harm
 	}
 	l.alarm = due
-	l.file.SetReadDeadline(l.group.start.Add(due))
+	l.file.SetReadDeadline(l.group.clock.start.Add(due))
 }
+
+// doubtAll does nothing: epoll tells of all that has happened by now.
+func (l *Loop) doubtAll() {}
 
 // dispatch finds the connection that an event is for. One that was closed earlier in the same batch is gone from
 // the table, and one that has got its descriptor since has another generation.

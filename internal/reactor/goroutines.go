@@ -124,6 +124,15 @@ func (l *Loop) doubt(c *Conn) {
 	}
 }
 
+// doubtAll has all connections asked about, which the goroutines that watch them would tell of a little later.
+func (l *Loop) doubtAll() {
+	for _, c := range l.table {
+		if c != nil && c.watched {
+			l.doubt(c)
+		}
+	}
+}
+
 // hint has c asked about. It is safe for concurrent use.
 func (l *Loop) hint(c *Conn) {
 	l.mu.Lock()

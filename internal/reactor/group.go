@@ -13,9 +13,8 @@ import (
 type Group struct {
 	Loops []*Loop
 
+	clock     *Clock
 	log       *slog.Logger
-	start     time.Time    // the zero of the loops' clocks
-	skipped   atomic.Int64 // nanoseconds by which they are ahead
 	listeners atomic.Int32 // that there have been
 	// handshakes holds those that compute now.
 	handshakes chan struct{}
@@ -25,18 +24,8 @@ type Group struct {
 
 	mu             sync.Mutex // guards what follows
 	acceptFailures int        // since the last line about them
-	acceptLogged   time.Time  // when that was
+	acceptLogged   time.Time  // when that was, on the clock
 }
-
-// Skip sets the loops' clocks forward, for tests of what takes long. It is safe for concurrent use.
-func (g *Group) Skip(d time.Duration) {
-	g.skipped.Add(int64(d))
-	for _, l := range g.Loops {
-		l.Post(func() {}) // which ends its wait
-	}
-}
-
-func (g *Group) ahead() time.Duration { return time.Duration(g.skipped.Load()) }
 
 // Watch has f told how much of a processor's time each event and each posted function took, on its loop. Nil ends the watch. It is safe
 // for concurrent use.
@@ -62,9 +51,9 @@ func (g *Group) watch(f func()) {
 	(*watcher)(threadTime() - began)
 }
 
-// NewGroup starts the loops. What goes wrong inside callbacks is logged to log.
-func NewGroup(log *slog.Logger) (*Group, error) {
-	g := &Group{log: log, start: time.Now(), handshakes: make(chan struct{}, runtime.GOMAXPROCS(0))}
+// NewGroup starts the loops, which go by the clock. What goes wrong inside callbacks is logged to log.
+func NewGroup(log *slog.Logger, clock *Clock) (*Group, error) {
+	g := &Group{log: log, clock: clock, handshakes: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	g.pipes.Store(maxPipes)
 	g.offloads.most = maxOffloads
 	for range runtime.GOMAXPROCS(0) {
@@ -80,6 +69,9 @@ func NewGroup(log *slog.Logger) (*Group, error) {
 	for _, l := range g.Loops {
 		go l.run()
 	}
+	clock.mu.Lock()
+	clock.loops = append(clock.loops, g.Loops...)
+	clock.mu.Unlock()
 	return g, nil
 }
 

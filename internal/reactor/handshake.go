@@ -51,14 +51,14 @@ func (c *Conn) Handshake(ctx context.Context, secure func(net.Conn) *tls.Conn, t
 	f.come.L = &f.mu
 	t.feed.Store(f)
 	t.secure = secure(t)
-	h := &handshaking{conn: c, feed: f}
+	ctx, cancel := context.WithCancel(ctx)
+	h := &handshaking{conn: c, feed: f, cancel: cancel}
 	h.timer.On = h
 	c.loop.Set(&h.timer, timeout)
 	c.Handle(h)
 	c.Resume()
 	loop := c.loop
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		f.turn = loop.group.takeTurn()
 		err := loop.group.shake(ctx, t.secure)
@@ -70,7 +70,7 @@ func (c *Conn) Handshake(ctx context.Context, secure func(net.Conn) *tls.Conn, t
 // turn is a handshake's right to compute.
 type turn struct {
 	group *Group
-	timer *time.Timer
+	alarm *Alarm
 	once  sync.Once
 }
 
@@ -78,13 +78,13 @@ type turn struct {
 func (g *Group) takeTurn() *turn {
 	g.handshakes <- struct{}{}
 	t := &turn{group: g}
-	t.timer = time.AfterFunc(turnLength, t.pass)
+	t.alarm = g.clock.AfterFunc(turnLength, t.pass)
 	return t
 }
 
 // end gives the turn to the next; it may be called more than once.
 func (t *turn) end() {
-	t.timer.Stop()
+	t.alarm.Stop()
 	t.pass()
 }
 
@@ -162,9 +162,10 @@ func (f *feed) end(err error) {
 
 // handshaking is the handler of a connection in its handshake.
 type handshaking struct {
-	conn  *Conn
-	feed  *feed
-	timer Timer
+	conn   *Conn
+	feed   *feed
+	cancel context.CancelFunc // of whatever the handshake waits for
+	timer  Timer
 }
 
 // Readable feeds the handshake.
@@ -199,11 +200,15 @@ func (h *handshaking) Failed(c *Conn, err error) {
 	h.feed.end(err)
 	if errors.Is(err, net.ErrClosed) {
 		h.feed.expire(err)
+		h.cancel()
 	}
 }
 
 // Expired makes the handshake fail.
-func (h *handshaking) Expired() { h.feed.expire(ErrHandshakeTimeout) }
+func (h *handshaking) Expired() {
+	h.feed.expire(ErrHandshakeTimeout)
+	h.cancel()
+}
 
 // expire makes the handshake fail at once.
 func (f *feed) expire(err error) {

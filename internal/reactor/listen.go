@@ -152,9 +152,10 @@ func (ln *Listener) rest(err error) {
 func (g *Group) acceptFailed(err error, pause time.Duration) {
 	g.mu.Lock()
 	g.acceptFailures++
-	n, due := g.acceptFailures, time.Since(g.acceptLogged) >= time.Second
+	now := g.clock.Now()
+	n, due := g.acceptFailures, now.Sub(g.acceptLogged) >= time.Second
 	if due {
-		g.acceptLogged, g.acceptFailures = time.Now(), 0
+		g.acceptLogged, g.acceptFailures = now, 0
 	}
 	g.mu.Unlock()
 	if due {

@@ -57,11 +57,14 @@ func newLoop(g *Group) (*Loop, error) {
 }
 
 // Now returns the loop's coarse time, which stands still while a batch of events is dealt with. Its zero is the
-// start of the group.
+// start of the clock.
 func (l *Loop) Now() time.Duration { return l.now }
 
 // Elapsed returns the exact time on the loop's clock. It is safe for concurrent use.
-func (l *Loop) Elapsed() time.Duration { return time.Since(l.group.start) + l.group.ahead() }
+func (l *Loop) Elapsed() time.Duration { return l.group.clock.Elapsed() }
+
+// Clock returns the clock that the loop goes by. It is safe for concurrent use.
+func (l *Loop) Clock() *Clock { return l.group.clock }
 
 func (l *Loop) tick() { l.now = l.Elapsed() }
 

@@ -38,7 +38,7 @@ func (l *logged) count(text string) int {
 func startGroup(t *testing.T) (*Group, *logged) {
 	t.Helper()
 	log := &logged{}
-	g, err := NewGroup(slog.New(slog.NewTextHandler(log, nil)))
+	g, err := NewGroup(slog.New(slog.NewTextHandler(log, nil)), NewClock())
 	if err != nil {
 		t.Fatal(err)
 	}

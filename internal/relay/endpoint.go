@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +30,8 @@ type endpoint struct {
 	echo         atomic.Pointer[[]byte] // the answer to the peer's Close frame, for when the other side gives none
 	write        sync.Mutex             // held while the peer takes its bytes; guards out
 	out          ws.Scanner             // what the peer is sent
-	stall        *time.Timer            // looks after a write that takes long
-	moved        atomic.Int64           // when the peer last took some of a write, in nanoseconds since the session began; 0: none is under way
+	stall        Alarm                  // looks after a write that takes long
+	moved        atomic.Int64           // when the peer last took some of a write, in nanoseconds on the clock; 0: none is under way
 
 	failed               atomic.Bool   // the peer broke the protocol: its connection ends with our Close frame
 	closeSeen, closeSent atomic.Bool   // a Close frame from the peer; and one to it, or a cut: nothing may follow
@@ -45,7 +44,7 @@ func newEndpoint(s *Session, side tunnel.Side, conn Conn) *endpoint {
 		Conn: conn, session: s, side: side, over: make(chan struct{}),
 		out: ws.NewScanner(ws.Role(side == tunnel.Backend), true),
 	}
-	c.stall = time.AfterFunc(math.MaxInt64, c.checkStall)
+	c.stall = s.clock.Alarm(c.checkStall)
 	own := &share{memory: s.options.Memory, over: c.over, end: func() {
 		s.end(tunnel.Result{By: tunnel.Proxy, Cause: tunnel.CauseMemory, Code: ws.CloseTryAgain}, memoryReason, farewellTimeout)
 	}}

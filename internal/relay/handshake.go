@@ -126,7 +126,7 @@ func (c *clientEnd) Write(p []byte) (int, error) {
 	}
 	c.answered = true
 	c.expectDeflate(bytes.Contains(p, []byte("permessage-deflate")))
-	c.Conn.SetWriteDeadline(time.Now().Add(answerTimeout))
+	c.Conn.SetWriteDeadline(c.session.clock.Now().Add(answerTimeout))
 	if _, err := c.Conn.Write(c.complete(p)); err != nil {
 		return 0, c.lostReading(err)
 	}

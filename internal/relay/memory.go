@@ -28,6 +28,8 @@ const (
 
 // Memory is what the messages under way in all relays may take together. It belongs to the process.
 type Memory struct {
+	// Clock is what the sessions go by.
+	Clock Clock
 	// Limit returns how many bytes that is now.
 	Limit func() int64
 	// Patience is how long a relay waits for memory. Half of that another may keep its own while one waits.
@@ -49,9 +51,9 @@ type share struct {
 
 	// These are guarded by the memory's mu.
 	held  int64
-	since time.Time // when it began to hold something
-	ended bool      // it was told to
-	gone  bool      // it has
+	since time.Duration // when it began to hold something
+	ended bool          // it was told to
+	gone  bool          // it has
 }
 
 // grow makes the share as large as it must be. While there is no room it waits, and has others end that have kept theirs too long.
@@ -64,13 +66,13 @@ func (s *share) grow(to int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	more := to - s.held
-	var deadline time.Time
+	var deadline time.Duration
 	for !s.gone && m.used+more > m.Limit() {
-		now := time.Now()
-		if deadline.IsZero() {
-			deadline = now.Add(m.Patience)
+		now := m.Clock.Elapsed()
+		if deadline == 0 {
+			deadline = now + m.Patience
 		}
-		if s.ended || !now.Before(deadline) {
+		if s.ended || now >= deadline {
 			return &frameError{ws.CloseTryAgain, tunnel.CauseMemory, memoryReason}
 		}
 		m.makeRoom(more, now)
@@ -82,7 +84,7 @@ func (s *share) grow(to int64) error {
 		return net.ErrClosed
 	}
 	if s.held == 0 {
-		s.since = time.Now()
+		s.since = m.Clock.Elapsed()
 		if m.shares == nil {
 			m.shares = map[*share]struct{}{}
 		}
@@ -104,11 +106,13 @@ func (m *Memory) wait(s *share) bool {
 	changed := m.changed
 	m.mu.Unlock()
 	defer m.mu.Lock()
-	moment := time.NewTimer(m.Patience / 20)
+	over := make(chan struct{})
+	moment := m.Clock.Alarm(func() { close(over) })
+	moment.Set(m.Patience / 20)
 	defer moment.Stop()
 	select {
 	case <-changed:
-	case <-moment.C:
+	case <-over:
 	case <-s.over:
 		return false
 	}
@@ -117,17 +121,17 @@ func (m *Memory) wait(s *share) bool {
 
 // makeRoom has the relay end that has kept its share the longest, if that is too long and others that are about to end do not make
 // room enough. It is called with mu held.
-func (m *Memory) makeRoom(more int64, now time.Time) {
+func (m *Memory) makeRoom(more int64, now time.Duration) {
 	if m.used-m.leaving+more <= m.Limit() {
 		return
 	}
 	var oldest *share
 	for s := range m.shares {
-		if !s.ended && (oldest == nil || s.since.Before(oldest.since)) {
+		if !s.ended && (oldest == nil || s.since < oldest.since) {
 			oldest = s
 		}
 	}
-	if oldest != nil && now.Sub(oldest.since) >= m.Patience/2 {
+	if oldest != nil && now-oldest.since >= m.Patience/2 {
 		oldest.ended = true
 		m.leaving += oldest.held
 		go oldest.end()

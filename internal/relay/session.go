@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -39,21 +38,22 @@ type Session struct {
 	client, backend *endpoint
 	ended           func(tunnel.Result)
 	options         Options
-	idle            *time.Timer
-	began           time.Time
-	lastActive      atomic.Int64 // nanoseconds since began
+	clock           Clock
+	idle            Alarm
+	lastActive      atomic.Int64 // nanoseconds on the clock
 
 	mu     sync.Mutex
 	result tunnel.Result // what ended the session first
 	known  bool
-	stop   *time.Timer // closes both ends
-	late   *time.Timer // answers a Close frame that the other side has not answered
+	stop   Alarm // closes both ends
+	late   Alarm // answers a Close frame that the other side has not answered
 }
 
 // New makes a session of two connections, which it owns; [Session.Start] sets it going.
 func New(client, backend Conn, options Options) *Session {
-	s := &Session{options: options, began: time.Now()}
-	s.idle = time.AfterFunc(math.MaxInt64, s.checkIdle)
+	s := &Session{options: options, clock: options.Memory.Clock}
+	s.idle = s.clock.Alarm(s.checkIdle)
+	s.touch()
 	s.client, s.backend = newEndpoint(s, tunnel.Client, client), newEndpoint(s, tunnel.Backend, backend)
 	return s
 }
@@ -62,23 +62,23 @@ func New(client, backend Conn, options Options) *Session {
 func (s *Session) Stats() tunnel.Stats {
 	return tunnel.Stats{
 		ToBackend: s.client.traffic(), ToClient: s.backend.traffic(),
-		Idle: time.Since(s.began) - time.Duration(s.lastActive.Load()),
+		Idle: s.clock.Elapsed() - time.Duration(s.lastActive.Load()),
 	}
 }
 
-func (s *Session) touch() { s.lastActive.Store(int64(time.Since(s.began))) }
+func (s *Session) touch() { s.lastActive.Store(int64(s.clock.Elapsed())) }
 
 // watchIdle starts the idle timer.
 func (s *Session) watchIdle() {
 	s.touch()
 	if s.options.IdleTimeout > 0 {
-		s.idle.Reset(s.options.IdleTimeout)
+		s.idle.Set(s.options.IdleTimeout)
 	}
 }
 
 func (s *Session) checkIdle() {
-	if rest := s.options.IdleTimeout - (time.Since(s.began) - time.Duration(s.lastActive.Load())); rest > 0 {
-		s.idle.Reset(rest)
+	if rest := s.options.IdleTimeout - (s.clock.Elapsed() - time.Duration(s.lastActive.Load())); rest > 0 {
+		s.idle.Set(rest)
 		return
 	}
 	s.Close(ws.CloseGoingAway, "idle timeout", tunnel.CauseIdle, s.options.CloseTimeout)
@@ -114,7 +114,8 @@ func (s *Session) endWithin(timeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stop == nil {
-		s.stop = time.AfterFunc(timeout, s.closeBoth)
+		s.stop = s.clock.Alarm(s.closeBoth)
+		s.stop.Set(timeout)
 	}
 }
 
@@ -124,7 +125,8 @@ func (s *Session) echoLater(c *endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.late == nil {
-		s.late = time.AfterFunc(s.options.CloseTimeout/2, func() { c.orderClose(*c.echo.Load()) })
+		s.late = s.clock.Alarm(func() { c.orderClose(*c.echo.Load()) })
+		s.late.Set(s.options.CloseTimeout / 2)
 	}
 }
 

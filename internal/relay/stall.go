@@ -16,8 +16,8 @@ const (
 
 // push writes p in pieces, and has the time that each takes looked after.
 func (c *endpoint) push(p []byte) error {
-	c.moved.Store(int64(time.Since(c.session.began)))
-	c.stall.Reset(stallCheck)
+	c.moved.Store(int64(c.session.clock.Elapsed()))
+	c.stall.Set(stallCheck)
 	defer func() {
 		c.stall.Stop()
 		c.moved.Store(0)
@@ -28,7 +28,7 @@ func (c *endpoint) push(p []byte) error {
 			return err
 		}
 		p = p[n:]
-		c.moved.Store(int64(time.Since(c.session.began)))
+		c.moved.Store(int64(c.session.clock.Elapsed()))
 	}
 	return nil
 }
@@ -37,7 +37,7 @@ func (c *endpoint) push(p []byte) error {
 // client is not read from meanwhile.
 func (c *endpoint) checkStall() {
 	moved := time.Duration(c.moved.Load())
-	stalled := time.Since(c.session.began) - moved
+	stalled := c.session.clock.Elapsed() - moved
 	switch {
 	case moved == 0 || c.closeSent.Load():
 		return
@@ -51,5 +51,5 @@ func (c *endpoint) checkStall() {
 		c.session.closeBoth()
 		return
 	}
-	c.stall.Reset(stallCheck)
+	c.stall.Set(stallCheck)
 }

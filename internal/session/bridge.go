@@ -40,8 +40,9 @@ type Bridge struct {
 
 // NewBridge takes over a connection, on its loop, with what was read of it already.
 func NewBridge(conn reactor.Endpoint, early []byte) *Bridge {
+	clock := conn.Loop().Clock()
 	b := &Bridge{
-		conn: conn, readBy: newDeadline(), writeBy: newDeadline(),
+		conn: conn, readBy: newDeadline(clock), writeBy: newDeadline(clock),
 		arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	b.local, b.remote = conn.Addresses()
@@ -281,7 +282,7 @@ func (b *Bridge) LocalAddr() net.Addr { return b.local }
 // RemoteAddr returns the address of the peer.
 func (b *Bridge) RemoteAddr() net.Addr { return b.remote }
 
-// SetDeadline bounds reads and writes, those under way included.
+// SetDeadline bounds reads and writes, those under way included, by a time on the loop's clock.
 func (b *Bridge) SetDeadline(t time.Time) error {
 	b.readBy.set(t)
 	b.writeBy.set(t)
@@ -303,11 +304,14 @@ func (b *Bridge) SetWriteDeadline(t time.Time) error {
 // deadline is a time that can be moved.
 type deadline struct {
 	mu    sync.Mutex
-	timer *time.Timer   // nil where none runs
-	past  chan struct{} // closed once the time has come
+	clock *reactor.Clock
+	timer *reactor.Alarm // nil where none runs
+	past  chan struct{}  // closed once the time has come
 }
 
-func newDeadline() deadline { return deadline{past: make(chan struct{})} }
+func newDeadline(clock *reactor.Clock) deadline {
+	return deadline{clock: clock, past: make(chan struct{})}
+}
 
 // passed returns what is closed when the time has come.
 func (d *deadline) passed() <-chan struct{} {
@@ -331,13 +335,13 @@ func (d *deadline) set(t time.Time) {
 	if t.IsZero() {
 		return
 	}
-	wait := time.Until(t)
+	wait := t.Sub(d.clock.Now())
 	if wait <= 0 {
 		close(d.past)
 		return
 	}
-	var timer *time.Timer
-	timer = time.AfterFunc(wait, func() {
+	var timer *reactor.Alarm
+	timer = d.clock.AfterFunc(wait, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.timer == timer {

@@ -30,7 +30,7 @@ const patience = 10 * time.Second
 
 func startLoops(t *testing.T) *reactor.Group {
 	t.Helper()
-	g, err := reactor.NewGroup(slog.New(slog.DiscardHandler))
+	g, err := reactor.NewGroup(slog.New(slog.DiscardHandler), reactor.NewClock())
 	if err != nil {
 		t.Fatal(err)
 	}

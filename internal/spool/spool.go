@@ -24,7 +24,7 @@ type Place struct {
 	Complain func(err error)
 
 	used, files atomic.Int64
-	complained  atomic.Int64 // when, in nanoseconds
+	complained  atomic.Int64 // when, on the loops' clock; 0 for never
 }
 
 // Used returns how many bytes the files hold, and how many there are.
@@ -44,9 +44,9 @@ func (p *Place) open() (*reactor.File, error) {
 	return file, err
 }
 
-func (p *Place) complain(err error) {
-	now, last := time.Now().UnixNano(), p.complained.Load()
-	if now-last >= int64(time.Minute) && p.complained.CompareAndSwap(last, now) {
+func (p *Place) complain(now time.Duration, err error) {
+	last := p.complained.Load()
+	if (last == 0 || now-time.Duration(last) >= time.Minute) && p.complained.CompareAndSwap(last, max(1, int64(now))) {
 		p.Complain(err)
 	}
 }
@@ -185,7 +185,7 @@ func (s *Spool) write() {
 // fail keeps what is added in memory from now on, of which there will soon be enough.
 func (s *Spool) fail(err error) {
 	s.failed = true
-	s.place.complain(err)
+	s.place.complain(s.conn.Loop().Now(), err)
 }
 
 // fetch reads the next piece on a goroutine.

@@ -33,7 +33,7 @@ type looped struct{ *testing.M }
 
 func (m looped) Run() int {
 	var err error
-	if group, err = reactor.NewGroup(slog.New(slog.DiscardHandler)); err != nil {
+	if group, err = reactor.NewGroup(slog.New(slog.DiscardHandler), reactor.NewClock()); err != nil {
 		panic(err)
 	}
 	defer group.Close()
