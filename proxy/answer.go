@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
 )
 
@@ -104,7 +105,7 @@ func certificateIsComing() *answer {
 func answerForFailure(err error) *answer {
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errBackendsFull), errors.Is(err, errNoTurn):
+	case errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrNoTurn):
 		a := textAnswer(http.StatusServiceUnavailable, "the server has too much to do")
 		a.fields.Add(head.RetryAfter, "1")
 		return a

@@ -10,19 +10,13 @@
 //	http2.go       a client's connection over HTTP/2
 //	introduction.go  the PROXY header before either, and what a backend is sent of it
 //	exchange.go    one request, from its head to its line in the log
-//	decide.go      request to site, location and what serves it: pure
-//	route.go       which location answers: pure, with path.go
+//	decide.go      request to site, location and what serves it: pure, by the sites of table.go
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	answer.go      answers of this front end's own
-//	forward.go     the way to a server, and forwardanswer.go back; slowclient.go keeps clients from holding servers
+//	forward.go     the way to a server and back; upload.go has the request's body, backlog.go what a slow client has yet to take
 //	websocket.go   what is particular about an upgrade; its tunnel is of internal/tunnel, or by relay.go of internal/relay
-//	upstream.go    servers and whose turn it is, with limit.go
-//	pool.go        connections to a server that wait for their next request, and those in use: backendconn.go
-//	static.go      a directory, with sources.go, which says what it keeps back, and staticfile.go
-//	fileanswer.go  what a request for a file is answered: pure, with byterange.go and contenttype.go
-//	precompressed.go  which of the files beside it that are compressed already
-//	download.go    a file on its way to a client, with recentfiles.go
+//	static.go      a file below a directory on its way to a client
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
@@ -30,7 +24,7 @@
 //
 // There are three lifetimes:
 //
-//   - the process: [Server], listeners, live tunnels and the pools of backend connections;
+//   - the process: [Server], listeners, live tunnels and the pools of connections to backends;
 //   - a generation: the routing table compiled from one configuration. It is immutable and swapped
 //     as one pointer;
 //   - an exchange: one request or one tunnel. It loads the table once and keeps what it was given, so

@@ -41,20 +41,14 @@ type Counts struct {
 
 // Counts returns what is open now. Of the connections to backends some are idle.
 func (s *Server) Counts() (c Counts) {
-	s.pools.mu.Lock()
-	for _, p := range s.pools.byKey {
-		p.mu.Lock()
-		c.Idle += len(p.kept)
-		p.mu.Unlock()
-	}
-	s.pools.mu.Unlock()
 	s.tunnels.mu.Lock()
 	c.Opening, c.Live = s.tunnels.opening, len(s.tunnels.live)
 	s.tunnels.mu.Unlock()
 	s.admission.mu.Lock()
 	c.ByClient = len(s.admission.byClient)
 	s.admission.mu.Unlock()
-	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.count.Load())
+	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.Open())
+	c.Idle = s.pools.Idle()
 	c.Kept = s.slow.Used()
 	c.Spooled, c.SpoolFiles = s.spools.Used()
 	return c

@@ -1,26 +1,25 @@
 package proxy
 
 import (
-	"container/list"
-	"context"
-	"crypto/tls"
+	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
-	"wstunnel/internal/reactor"
+	"wstunnel/internal/proxyproto"
+	"wstunnel/internal/session"
+	"wstunnel/internal/upstream"
 )
 
 // forward carries an exchange to a server of an upstream, and its answer back.
 type forward struct {
 	*exchange
-	upstream *upstream
+	upstream *upstream.Upstream
 	protocol string // that an upgrade is asked for; empty where none is
 
 	// What the server is sent.
@@ -29,18 +28,9 @@ type forward struct {
 	answer       backlog
 	answerFields head.Fields // of the backend's answer, as they came
 
-	// The way to a server.
-	servers   attempt
-	fresh     bool               // no idle connection will do
-	withdraw  func()             // leaves the queue of max_connections; nil where there is none
-	lookUp    context.CancelFunc // ends the resolving of a name under way, or nil
-	dialing   *reactor.Dialing   // nil before there is an address
-	shaking   *reactor.Conn      // in its TLS handshake
-	connectBy time.Duration      // on the loop's clock
-	pool      *pool              // of the server that is tried now
-	slot      *slot              // the right to one of its connections; nil where there is no limit
-	wait      *list.Element      // in that pool
-	backend   *backendConn       // nil before it is connected
+	way     upstream.Way
+	stale   bool           // a kept connection was, and no other will do
+	backend *upstream.Conn // nil before it is connected
 }
 
 // serve begins; with a request whose body is collected, when that has come.
@@ -60,12 +50,52 @@ func (x *forward) serve() {
 func (x *forward) start() {
 	x.upload.collecting = false
 	x.makeRequest(x.client.Worker().Fields[:0])
-	x.servers = x.upstream.attempt()
-	x.dialNext()
+	x.goToServer()
 	if x.backend == nil { // it goes later, when the place of its fields is another's
 		x.out.Fields = slices.Clone(x.out.Fields)
 	}
 }
+
+// goToServer asks for a connection. For one that is to be a tunnel's, the client's connection stands in the counts, unless others share it.
+func (x *forward) goToServer() {
+	x.way.Begin(x.upstream, x, x.client.Conn(), x.client.Worker(), upstream.Needs{
+		MaxIdle: x.maxIdle(), Connect: x.location.Timeouts.Connect,
+		Upgrade: x.protocol != "", Uncounted: x.protocol != "" && !x.extended,
+	})
+}
+
+// maxIdle is how long a connection may have been idle to carry the request.
+func (x *forward) maxIdle() time.Duration {
+	switch {
+	case x.protocol != "" || x.out.Close || x.stale:
+		return 0
+	case !x.repeatable():
+		return upstream.Fresh
+	}
+	return upstream.Any
+}
+
+// Introduction returns the PROXY header with which a connection to the exchange's target begins, if it is to have one.
+func (x *forward) Introduction() []byte {
+	version := x.upstream.Target.ProxyProtocol
+	if version == 0 {
+		return nil
+	}
+	h := proxyproto.Header{Source: x.from.remote, Destination: x.from.public}
+	if x.in.client != x.in.peer { // whose port nobody knows
+		h.Source = netip.AddrPortFrom(x.in.client, 0)
+	}
+	if !h.Destination.IsValid() {
+		h.Destination = x.client.Conn().LocalAddr()
+	}
+	if version == 1 {
+		return proxyproto.Append1(nil, h)
+	}
+	return proxyproto.Append2(nil, h)
+}
+
+// Unreachable answers for servers that can't be connected with.
+func (x *forward) Unreachable(err error) { x.fail(err) }
 
 // makeRequest makes the head that a server is sent, with its fields in dst.
 func (x *forward) makeRequest(dst head.Fields) {
@@ -73,7 +103,7 @@ func (x *forward) makeRequest(dst head.Fields) {
 		x.out = x.upgradeRequest()
 		return
 	}
-	target := x.upstream.target
+	target := x.upstream.Target
 	x.out = rewriteRequest(dst, &x.in, x.location, target, "")
 	if x.out.Length = x.upload.knownLength(); x.out.Length == head.Unknown {
 		x.out.Fields = announce(x.out.Fields, x.in.request.Fields)
@@ -86,6 +116,7 @@ func (x *forward) makeRequest(dst head.Fields) {
 
 // leave lets go of the server and of all that leads there.
 func (x *forward) leave() {
+	x.address = x.way.Server()
 	x.leaveServer()
 	x.upload.leave()
 	x.answer.leave()
@@ -94,211 +125,18 @@ func (x *forward) leave() {
 	}
 }
 
-// dialNext goes to the next server, when there is a turn for it.
-func (x *forward) dialNext() {
-	if len(x.servers.left) == 0 {
-		x.fail(x.servers.err())
-		return
-	}
-	if x.upstream.limit == nil {
-		x.turn(x.servers.left[0], nil, nil)
-		return
-	}
-	conn := x.client.Conn()
-	p, s, withdraw := x.servers.reserve(func(p *pool, s *slot, err error) {
-		posted := conn.Loop().Post(func() { conn.Do(func() { x.turn(p, s, err) }) })
-		if !posted {
-			s.free()
-		}
-	})
-	if x.withdraw = withdraw; p != nil {
-		x.turn(p, s, nil)
-	}
-}
-
-// turn asks a server: on an idle connection if one will do, else on a new one.
-func (x *forward) turn(p *pool, s *slot, err error) {
-	x.withdraw = nil
-	switch {
-	case x.over:
-		s.free()
-		return
-	case err != nil:
-		x.fail(err)
-		return
-	}
-	x.pool, x.slot, x.address = p, s, p.address
-	worker := x.client.Worker()
-	b := p.take(worker, x.maxIdle())
-	switch {
-	case b == nil:
-		x.dial()
-	case b.worker == worker:
-		x.ask(b)
-	default:
-		b.lend(worker, func(b *backendConn) { x.client.Conn().Do(func() { x.lent(b) }) })
-	}
-}
-
-// maxIdle is how long a connection may have been idle to carry the request.
-func (x *forward) maxIdle() time.Duration {
-	switch {
-	case x.protocol != "" || x.out.Close || x.fresh:
-		return 0
-	case !x.repeatable():
-		return freshConn
-	}
-	return idleConnLife
-}
-
-// lent goes on with another loop's connection, or with a new one.
-func (x *forward) lent(b *backendConn) {
-	switch {
-	case b == nil:
-		x.dial()
-	case x.over:
-		b.close()
-	default:
-		x.ask(b)
-	}
-}
-
-// counted reports whether a connection to a backend is one of those that are counted. For one that is to be a tunnel's, the client's connection
-// stands, unless others share it.
-func (x *forward) counted() bool { return x.protocol == "" || x.extended }
-
-// count counts a connection to a backend in or out.
-func (x *forward) count(n int64) {
-	if x.counted() {
-		x.pool.among.count.Add(n)
-	}
-}
-
-// dial opens a new connection.
-func (x *forward) dial() {
-	if x.over {
-		return
-	}
-	p := x.pool
-	if x.slot != nil {
-		p.keepAtMost(x.slot.spare())
-	}
-	x.count(1)
-	if x.server.backendsFull() {
-		x.count(-1)
-		x.fail(errBackendsFull)
-		return
-	}
-	x.wait = p.await()
-	conn := x.client.Conn()
-	loop := conn.Loop()
-	timeout := x.location.Timeouts.Connect
-	x.connectBy = loop.Now() + timeout
-	x.lookUp = p.sockaddrs(loop, timeout, func(addresses []unix.Sockaddr, err error) {
-		conn.Do(func() {
-			switch {
-			case x.over:
-			case err != nil:
-				x.dialFailed(err)
-			default:
-				x.dialing = loop.Dial(addresses, x.connectBy-loop.Now(), func(c *reactor.Conn, err error) {
-					conn.Do(func() { x.dialled(c, err) })
-				})
-			}
-		})
-	})
-}
-
-func (x *forward) dialled(c *reactor.Conn, err error) {
-	x.dialing = nil
-	if err != nil {
-		x.dialFailed(err)
-		return
-	}
-	if h := x.introduction(); len(h) > 0 {
-		c.Write(h) // a failure shows at the next step
-	}
-	if !x.pool.secure {
-		x.ask(x.newBackend(c))
-		return
-	}
-	x.shaking = c
-	config := x.pool.tlsConfig()
-	c.Handshake(x.server.ctx, func(transport net.Conn) *tls.Conn { return tls.Client(transport, config) }, x.connectBy-c.Loop().Now(), x.shaken)
-}
-
-// newBackend is a connection that was just made.
-func (x *forward) newBackend(c *reactor.Conn) *backendConn {
-	b := newBackendConn(c, x.client.Worker(), x.pool, x.wait)
-	b.counted = x.counted()
-	return b
-}
-
-// shaken goes on behind the TLS handshake with a server, which was an answer of its kind.
-func (x *forward) shaken(_ tls.ConnectionState, err error) {
-	c := x.shaking
-	x.shaking = nil
-	if err != nil {
-		c.Close()
-		if isSilence(err) {
-			x.pool.delay()
-		}
-		x.tryNext(fmt.Errorf("TLS handshake with %s: %w", x.pool.address, err))
-		return
-	}
-	x.pool.leave(x.wait)
-	x.ask(x.newBackend(c))
-}
-
-func (x *forward) dialFailed(err error) {
-	if isSilence(err) {
-		x.pool.delay()
-	}
-	x.tryNext(fmt.Errorf("connecting to %s: %w", x.pool.address, err))
-}
-
-// tryNext goes on to the next server.
-func (x *forward) tryNext(err error) {
-	x.leaveServer()
-	x.servers.failed(x.pool, err)
-	x.askAgain()
-}
-
-// askAgain asks the next server, with a head of its own.
-func (x *forward) askAgain() {
-	x.makeRequest(nil)
-	x.dialNext()
-}
-
 // leaveServer ends what the server was asked for; it may be called more than once.
 func (x *forward) leaveServer() {
-	if x.withdraw != nil {
-		x.withdraw()
+	x.way.Leave()
+	if x.backend != nil {
+		x.backend.Close()
+		x.backend = nil
 	}
-	if x.lookUp != nil {
-		x.lookUp()
-	}
-	x.dialing.Cancel()
-	if x.shaking != nil {
-		x.shaking.Close()
-		x.shaking = nil
-	}
-	switch {
-	case x.backend != nil:
-		x.backend.close()
-	case x.wait != nil:
-		x.pool.leave(x.wait)
-		x.count(-1)
-	}
-	x.withdraw, x.lookUp, x.dialing, x.backend, x.wait = nil, nil, nil, nil, nil
-	x.slot.free()
-	x.slot = nil
 }
 
-// ask sends the request, with what has come of its body.
-func (x *forward) ask(b *backendConn) {
-	x.backend, x.wait, x.lookUp = b, nil, nil
-	b.slot, x.slot = x.slot, nil
+// Connected sends the request, with what has come of its body.
+func (x *forward) Connected(b *upstream.Conn) {
+	x.backend = b
 	var body []byte
 	if x.protocol == "" { // else what came behind the request is for the tunnel
 		body = x.upload.first()
@@ -310,7 +148,6 @@ func (x *forward) ask(b *backendConn) {
 	}
 	if x.protocol != "" {
 		b.Await(x.location.Timeouts.Handshake)
-		x.slot, b.slot = b.slot, nil
 		return
 	}
 	x.upload.goOn()
@@ -318,7 +155,7 @@ func (x *forward) ask(b *backendConn) {
 
 // wrapHandshake says what an error was about.
 func (x *forward) wrapHandshake(err error) error {
-	return fmt.Errorf("handshake with %s: %w", x.pool.address, err)
+	return fmt.Errorf("handshake with %s: %w", x.way.Server(), err)
 }
 
 // data takes a piece of the request's body, or what the client says behind an upgrade request.
@@ -334,4 +171,150 @@ func idempotent(method string) bool {
 		return true
 	}
 	return false
+}
+
+// Answered takes a head of the backend's answer.
+func (x *forward) Answered(r *head.Response) {
+	x.backend.NoteAnswer(r.Fields)
+	switch {
+	case r.Status == http.StatusSwitchingProtocols && x.protocol != "":
+		x.switched(r)
+		return
+	case r.Status == http.StatusSwitchingProtocols:
+		x.fail(errors.New("the backend switched protocols, which nobody had asked for"))
+		return
+	case r.Status == http.StatusContinue:
+		return
+	case x.extended && r.Status >= 200 && r.Status < 300: // which would say that the tunnel is open
+		x.fail(x.wrapHandshake(fmt.Errorf("the backend answered %d, not 101", r.Status)))
+		return
+	case r.Status < 200:
+		x.client.Respond(&head.Response{Status: r.Status, Fields: dropHopByHop(r.Fields)})
+		x.client.Flush()
+		return
+	}
+	fields := rewriteResponse(x.exchange.answerFields(), r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
+	if r.Chunked {
+		fields = announce(fields, r.Fields)
+	}
+	x.hintAtHTTPS(r.Status, fields)
+	x.answerFields = r.Fields
+	x.backend.Await(x.location.Timeouts.ResponseBody)
+	x.respond(r.Status, fields, r.Length)
+}
+
+// Body takes a piece of the answer.
+func (x *forward) Body(p []byte) {
+	if x.answer.spool != nil {
+		x.answer.add(p)
+		return
+	}
+	x.sent += int64(len(p))
+	x.client.Write(p)
+	x.answer.note()
+}
+
+// Spliced counts a piece of the answer that was not seen.
+func (x *forward) Spliced(n int) {
+	x.sent += int64(n)
+	x.answer.note()
+}
+
+// Caught sends on what came: an event, half a page.
+func (x *forward) Caught() { x.client.Flush() }
+
+// Done ends the exchange.
+func (x *forward) Done(trailers head.Fields) {
+	trailers = rewriteTrailers(trailers, x.answerFields)
+	backend := x.backend
+	x.backend = nil
+	if x.upload.complete && x.protocol == "" && !x.out.Close {
+		backend.Release()
+	} else {
+		backend.Close()
+	}
+	if x.answer.spool != nil {
+		x.answer.end(trailers, nil)
+		return
+	}
+	x.finish()
+	x.client.End(trailers)
+}
+
+// Took says that the backend takes more of the request, which is for the client to send.
+func (x *forward) Took() {
+	if x.upload.ends() {
+		return
+	}
+	if x.status == 0 {
+		x.backend.Await(0)
+	}
+	x.upload.goOn()
+}
+
+// Broke deals with a backend that broke off.
+func (x *forward) Broke(err error) {
+	backend := x.backend
+	x.backend = nil
+	backend.Close()
+	silent := !backend.Began()
+	switch {
+	case x.answer.spool != nil:
+		x.answer.end(nil, fmt.Errorf("reading the response body: %w", err))
+	case x.client.Responded():
+		x.abort(fmt.Errorf("reading the response body: %w", err))
+	case x.protocol != "" && silent:
+		x.makeRequest(nil)
+		x.way.Refused(x.wrapHandshake(err))
+	case x.protocol != "":
+		x.fail(x.wrapHandshake(err))
+	case backend.Reused() && silent && x.repeatable() && !errors.Is(err, os.ErrDeadlineExceeded):
+		x.stale = true
+		x.makeRequest(nil)
+		x.goToServer()
+	case silent && !backend.Reused():
+		x.diagnose(err)
+	default:
+		x.fail(err)
+	}
+}
+
+// diagnose fails, when it is known what a server that broke off without a word looks like.
+func (x *forward) diagnose(err error) {
+	conn, diagnose := x.client.Conn(), x.way.Diagnose()
+	go func() {
+		err := diagnose(err)
+		conn.Loop().Post(func() {
+			conn.Do(func() {
+				if !x.over {
+					x.fail(err)
+				}
+			})
+		})
+	}()
+}
+
+// repeatable reports whether the request can be sent again after a connection broke under it.
+func (x *forward) repeatable() bool {
+	return !x.in.request.HasBody() && idempotent(x.in.request.Method)
+}
+
+// Sink is the client, over HTTP/1.x, where nothing waits for it in a file.
+func (x *forward) Sink() *session.Client {
+	if x.answer.spool != nil {
+		return nil
+	}
+	client, _ := x.client.(*session.Client)
+	return client
+}
+
+// drained lets more of the answer come.
+func (x *forward) drained() {
+	x.answer.goOn()
+}
+
+// fail answers for a backend that did not.
+func (x *forward) fail(err error) {
+	x.err = err
+	x.give(answerForFailure(err))
 }

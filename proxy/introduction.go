@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"net/netip"
 
 	"wstunnel/internal/proxyproto"
 	"wstunnel/internal/reactor"
@@ -93,23 +92,4 @@ func (i *introduction) close() {
 	i.leave()
 	i.conn.Close()
 	i.from.leave()
-}
-
-// introduction returns the PROXY header with which a connection to the exchange's target begins, if it is to have one.
-func (x *forward) introduction() []byte {
-	version := x.upstream.target.ProxyProtocol
-	if version == 0 {
-		return nil
-	}
-	h := proxyproto.Header{Source: x.from.remote, Destination: x.from.public}
-	if x.in.client != x.in.peer { // whose port nobody knows
-		h.Source = netip.AddrPortFrom(x.in.client, 0)
-	}
-	if !h.Destination.IsValid() {
-		h.Destination = x.client.Conn().LocalAddr()
-	}
-	if version == 1 {
-		return proxyproto.Append1(nil, h)
-	}
-	return proxyproto.Append2(nil, h)
 }

@@ -26,12 +26,12 @@ func (x *forward) relay(client, backend relay.Conn, answer head.Fields, finished
 	opened := func() (ended func(tunnel.Result)) {
 		live := x.server.tunnels.announce(x.tunnelInfo(answer))
 		live.register(session)
-		x.tunnelled, x.slot = true, nil // the slot is the relay's
+		x.tunnelled, x.way.Slot = true, nil // the slot is the relay's
 		finished()
 		return live.ended
 	}
 	session.Start(x.in.request.Fields, answer, opened, func(err error) {
-		x.slot.free()
+		x.way.Slot.Free()
 		x.err, x.clientGone = err, true
 		x.holder().leave()
 		finished()

@@ -24,6 +24,7 @@ import (
 	"wstunnel/internal/session"
 	"wstunnel/internal/spool"
 	"wstunnel/internal/static"
+	"wstunnel/internal/upstream"
 )
 
 // Certificates is what a configuration's TLS listeners need.
@@ -56,7 +57,7 @@ type Server struct {
 	clock   *reactor.Clock
 	doors   *doors // nil before the first Apply
 	gen     atomic.Pointer[generation]
-	pools   pools
+	pools   *upstream.Pools
 	tunnels tunnels
 	hints   hints
 
@@ -97,10 +98,11 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s := &Server{
 		log: logger, clock: reactor.NewClock(), listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
 	}
-	s.access.own, s.pools.server = own, s
+	s.access.own = own
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
 	s.hints.clock = s.clock
+	s.pools = upstream.NewPools(s.ctx, s.clock, s.backendsFull)
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
@@ -114,6 +116,11 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.spools.Complain = func(err error) { logger.Warn("backends wait for slow clients", "error", err) }
 	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s
+}
+
+// backendsFull reports whether so many connections to backends are too many: with tunnels they get as many descriptors together as clients do.
+func (s *Server) backendsFull(open int64) bool {
+	return int64(s.tunnels.count())+open > s.admission.capacity
 }
 
 // tempDir returns where temporary files are to be, which may be large: /tmp may be memory.
@@ -143,7 +150,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 		return err
 	}
 	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
-	building := building{server: s, used: map[*pool]bool{}}
+	building := &building{server: s}
 	next.table, next.access = newTable(cfg, building), building.accessLog(cfg.AccessLog)
 	for address, l := range opened {
 		s.listeners[address] = l
@@ -169,18 +176,16 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 // building gives a table what belongs to the process.
 type building struct {
 	server *Server
-	used   map[*pool]bool
+	used   []*upstream.Upstream
 }
 
-func (b building) upstream(t *config.Target) *upstream {
-	u := b.server.pools.open(t)
-	for _, p := range u.pools {
-		b.used[p] = true
-	}
+func (b *building) upstream(t *config.Target) *upstream.Upstream {
+	u := b.server.pools.Upstream(t)
+	b.used = append(b.used, u)
 	return u
 }
 
-func (b building) accessLog(c config.AccessLog) *logs.Log { return b.server.access.log(c) }
+func (b *building) accessLog(c config.AccessLog) *logs.Log { return b.server.access.log(c) }
 
 // openListeners opens the addresses that are not listened on yet, all or none.
 func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error) {
@@ -285,7 +290,7 @@ func (s *Server) tlsPort(cfg *config.Config) string {
 }
 
 // retire ends what the new generation does not need.
-func (s *Server) retire(next *generation, used map[*pool]bool) {
+func (s *Server) retire(next *generation, used []*upstream.Upstream) {
 	wanted := map[string]bool{}
 	for _, c := range next.cfg.Listen {
 		wanted[c.Address] = true
@@ -301,7 +306,7 @@ func (s *Server) retire(next *generation, used map[*pool]bool) {
 		l.Close()
 	}
 	s.inherited = nil
-	s.pools.retire(used)
+	s.pools.Retire(used)
 }
 
 // Addresses returns where the server listens, in the order of the configuration.
@@ -343,7 +348,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))
 	}
-	s.pools.retire(nil)
+	s.pools.Retire(nil)
 	s.access.end()
 	return err
 }

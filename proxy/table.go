@@ -5,6 +5,7 @@ import (
 	"wstunnel/internal/host"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/route"
+	"wstunnel/internal/upstream"
 )
 
 // table is the routing of one configuration, compiled: which site answers a host, which location a path.
@@ -26,14 +27,14 @@ type location struct {
 	*config.Location
 	site      *site
 	pattern   string // as written, for logs
-	websocket *upstream
-	http      *upstream
+	websocket *upstream.Upstream
+	http      *upstream.Upstream
 	access    *logs.Log // nil for nowhere
 }
 
 // outside is what a table refers to and does not make, so that compiling stays free of I/O.
 type outside interface {
-	upstream(*config.Target) *upstream
+	upstream(*config.Target) *upstream.Upstream
 	accessLog(config.AccessLog) *logs.Log
 }
 

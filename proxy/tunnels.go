@@ -11,6 +11,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/tunnel"
+	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
 )
 
@@ -27,7 +28,7 @@ type tunnelInfo struct {
 	line   *logs.Request // in its format Combined, for the end; else nil
 
 	holder
-	slot *slot // freed at its end
+	slot *upstream.Slot // freed at its end
 }
 
 // holder is what counts as the client's end of a tunnel.
@@ -43,7 +44,7 @@ type holder struct {
 // leave counts the tunnel out.
 func (h *holder) leave() {
 	if h.shared {
-		h.listener.server.pools.count.Add(-1)
+		h.listener.server.pools.Count(-1)
 	} else {
 		h.listener.server.admission.leave(h.remote.Addr(), h.counted)
 	}
@@ -122,7 +123,7 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 		t.logEnd(r)
 	}
 	t.leave()
-	t.slot.free()
+	t.slot.Free()
 	ts := t.tunnels
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

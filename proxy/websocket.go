@@ -27,7 +27,7 @@ const (
 
 // upgradeRequest makes the head that a backend is sent.
 func (x *forward) upgradeRequest() head.Request {
-	out := rewriteRequest(nil, &x.in, x.location, x.location.websocket.target, x.in.request.Protocol)
+	out := rewriteRequest(nil, &x.in, x.location, x.location.websocket.Target, x.in.request.Protocol)
 	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
 		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
 	}
@@ -69,8 +69,8 @@ func (x *forward) switched(r *head.Response) {
 			return
 		}
 	}
-	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.target)
-	backend, backendEarly := x.backend.take()
+	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
+	backend, backendEarly := x.backend.Take()
 	x.backend = nil
 	client, early := x.takeClient()
 	if relayed {
@@ -83,7 +83,7 @@ func (x *forward) switched(r *head.Response) {
 // takeClient takes the client's end out of its session, with what came of it.
 func (x *forward) takeClient() (client reactor.Endpoint, early []byte) {
 	if x.extended {
-		x.server.pools.count.Add(1)
+		x.server.pools.Count(1)
 		return session.Switch(x.client), x.upload.held
 	}
 	conn, early := x.conn.client.Take()
@@ -110,7 +110,7 @@ func (x *forward) join(client, backend reactor.Endpoint, early, backendEarly []b
 	}
 	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
 	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
-		x.tunnelled, x.slot = true, nil // the slot is the tunnel's
+		x.tunnelled, x.way.Slot = true, nil // the slot is the tunnel's
 		return tunnel.Join(client, backend, early, backendEarly, options, done)
 	})
 }
@@ -122,8 +122,8 @@ const maxKept = 256
 func (x *forward) tunnelInfo(fields head.Fields) tunnelInfo {
 	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
-		holder: *x.holder(), slot: x.slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
-		Backend: x.address, access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
+		holder: *x.holder(), slot: x.way.Slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
+		Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {
 		r := x.logged(log)

@@ -34,6 +34,13 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/reactor": "files are written and read beside the loops",
 		"wstunnel/internal/session": "what it holds in memory is slow clients'",
 	},
+	"wstunnel/internal/upstream": {
+		"wstunnel/internal/config":  "a target names its servers",
+		"wstunnel/internal/head":    "an answer says how long its connection may be kept",
+		"wstunnel/internal/host":    "server names of TLS are canonical",
+		"wstunnel/internal/reactor": "its connections",
+		"wstunnel/internal/session": "and what speaks on them",
+	},
 	"wstunnel/internal/static": {
 		"wstunnel/internal/head":    "requests for files have conditions and ranges",
 		"wstunnel/internal/reactor": "files are read without waiting for disks",
@@ -72,6 +79,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/session":    "requests and answers on event loops",
 		"wstunnel/internal/spool":      "bodies of slow clients wait in files",
 		"wstunnel/internal/static":     "files are answers",
+		"wstunnel/internal/upstream":   "requests go to its servers",
 		"wstunnel/internal/ws":         "handshakes are checked",
 		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
 		"wstunnel/internal/relay":      "or is relayed message by message",

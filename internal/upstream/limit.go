@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"container/list"
@@ -11,8 +11,8 @@ import (
 	"wstunnel/internal/reactor"
 )
 
-// errNoTurn says that a request has waited for a connection as long as the upstream's queue lets it.
-var errNoTurn = errors.New("no connection became free")
+// ErrNoTurn says that a request has waited for a connection as long as the upstream's queue lets it.
+var ErrNoTurn = errors.New("no connection became free")
 
 // limit keeps the connections to each server of an upstream to max_connections. Requests beyond it wait for their turn. It belongs to
 // the process, so that a reload does not forget the connections that are open. Idle ones are not counted: they make room.
@@ -28,13 +28,13 @@ type limit struct {
 
 // ticket is a request in the queue.
 type ticket struct {
-	servers []*pool // any of them will do
-	then    func(*pool, *slot, error)
+	servers []*Pool // any of them will do
+	then    func(*Pool, *Slot, error)
 	timer   *reactor.Alarm
 }
 
-// slot is the right to have one connection to a server; nil where there is no limit.
-type slot struct {
+// Slot is the right to have one connection to a server; nil where there is no limit.
+type Slot struct {
 	limit  *limit
 	server string
 	freed  atomic.Bool
@@ -63,7 +63,7 @@ func (l *limit) set(most int, patience time.Duration) {
 }
 
 // reserve is what [attempt.reserve] says.
-func (l *limit) reserve(servers []*pool, then func(*pool, *slot, error)) (p *pool, s *slot, withdraw func()) {
+func (l *limit) reserve(servers []*Pool, then func(*Pool, *Slot, error)) (p *Pool, s *Slot, withdraw func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p, s := l.take(servers); p != nil {
@@ -74,7 +74,7 @@ func (l *limit) reserve(servers []*pool, then func(*pool, *slot, error)) (p *poo
 	wait, most := l.patience, l.max
 	t.timer = l.clock.AfterFunc(wait, func() {
 		if l.withdraw(place) {
-			then(nil, nil, fmt.Errorf("%w within %s: %d to each server of the upstream %s", errNoTurn, wait, most, l.upstream))
+			then(nil, nil, fmt.Errorf("%w within %s: %d to each server of the upstream %s", ErrNoTurn, wait, most, l.upstream))
 		}
 	})
 	return nil, nil, func() { l.withdraw(place) }
@@ -95,11 +95,11 @@ func (l *limit) withdraw(place *list.Element) bool {
 }
 
 // take takes a slot of the first server that has one.
-func (l *limit) take(servers []*pool) (*pool, *slot) {
+func (l *limit) take(servers []*Pool) (*Pool, *Slot) {
 	for _, p := range servers {
 		if l.used[p.address] < l.max {
 			l.used[p.address]++
-			return p, &slot{limit: l, server: p.address}
+			return p, &Slot{limit: l, server: p.address}
 		}
 	}
 	return nil, nil
@@ -120,8 +120,8 @@ func (l *limit) grant() (tell func()) {
 	return nil
 }
 
-// free gives the slot to whoever waits for it.
-func (s *slot) free() {
+// Free gives the slot to whoever waits for it.
+func (s *Slot) Free() {
 	if s == nil || s.freed.Swap(true) {
 		return
 	}
@@ -138,7 +138,7 @@ func (s *slot) free() {
 }
 
 // spare returns how many connections to the server may be idle beside those in use.
-func (s *slot) spare() int {
+func (s *Slot) spare() int {
 	s.limit.mu.Lock()
 	defer s.limit.mu.Unlock()
 	return max(0, s.limit.max-s.limit.used[s.server])

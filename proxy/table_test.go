@@ -27,7 +27,7 @@ func match(pattern string) config.Match {
 }
 
 func tableOf(sites ...config.Site) *table {
-	return newTable(&config.Config{Sites: sites}, building{server: &Server{access: accessLogs{own: logs.New(io.Discard, logs.JSON)}}})
+	return newTable(&config.Config{Sites: sites}, &building{server: &Server{access: accessLogs{own: logs.New(io.Discard, logs.JSON)}}})
 }
 
 func siteOf(hosts string, patterns ...string) config.Site {

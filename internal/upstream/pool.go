@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"container/list"
@@ -25,9 +25,6 @@ const (
 	nearIdleLife = time.Second
 	// keepAliveMargin is how long before the end of the backend's own patience a connection is closed.
 	keepAliveMargin = time.Second
-	// freshConn is how long a connection may have been idle to carry a request that can't be sent twice: the
-	// backend may be closing it at this moment.
-	freshConn = 2 * time.Second
 	// surplusLife is how long a connection is kept beyond the configured number.
 	surplusLife = 50 * time.Millisecond
 	// longestPatience is how long a request waits for a new connection's first byte at most before idle ones are in its way.
@@ -39,23 +36,23 @@ const (
 	delayFor = 10 * time.Second
 )
 
-// pool holds the connections to one server that wait for their next request. It belongs to the process and outlives
+// Pool holds the connections to one server that wait for their next request. It belongs to the process and outlives
 // configurations that keep naming its server.
 //
 // A server may serve one connection at a time with each of a few workers, as Apache's prefork does; one that we keep
 // idle holds a worker, while requests of ours wait on new connections that nobody accepts. So each request that has waited for the first byte of
 // a new connection for notably longer than kept ones take to answer has one closed in its favour, and another one when it has waited as
 // long again.
-type pool struct {
+type Pool struct {
 	poolKey
-	among        *pools
+	among        *Pools
 	clock        *reactor.Clock
 	delayedUntil atomic.Int64 // nanoseconds on the clock, or 0
 	fastCGI      atomic.Bool  // what the server said when it was asked
 	fastCGIAsked atomic.Int64 // when that was, on the clock, or 0
 
 	mu      sync.Mutex
-	kept    []*backendConn // oldest first
+	kept    []*Conn        // oldest first
 	waiting list.List      // of time.Time: since when requests wait for a new connection's first byte, or for one more to be closed; the longest first
 	pace    time.Duration  // from a request on a kept connection to its first byte, smoothed
 	timer   *reactor.Alarm // for tend
@@ -63,17 +60,17 @@ type pool struct {
 	retired bool
 }
 
-func newPool(among *pools, key poolKey) *pool {
-	p := &pool{poolKey: key, among: among, clock: among.server.clock}
+func newPool(among *Pools, key poolKey) *Pool {
+	p := &Pool{poolKey: key, among: among, clock: among.clock}
 	p.timer = p.clock.Alarm(p.tend)
 	return p
 }
 
 // delay has the server tried after the others for a while.
-func (p *pool) delay() { p.delayedUntil.Store(int64(p.clock.Elapsed() + delayFor)) }
+func (p *Pool) delay() { p.delayedUntil.Store(int64(p.clock.Elapsed() + delayFor)) }
 
 // putOff returns 1 if the server is to be tried after the others, or 0.
-func (p *pool) putOff() int {
+func (p *Pool) putOff() int {
 	if until := p.delayedUntil.Load(); until == 0 || int64(p.clock.Elapsed()) > until {
 		return 0
 	}
@@ -81,7 +78,7 @@ func (p *pool) putOff() int {
 }
 
 // await notes that a request is about to wait for the first byte of a new connection.
-func (p *pool) await() *list.Element {
+func (p *Pool) await() *list.Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.clock.Now()
@@ -92,14 +89,14 @@ func (p *pool) await() *list.Element {
 }
 
 // leave notes that a request does not wait any more. It may be called more than once.
-func (p *pool) leave(place *list.Element) {
+func (p *Pool) leave(place *list.Element) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting.Remove(place)
 }
 
 // answered is leave for a request whose server has sent its first byte.
-func (p *pool) answered(place *list.Element) {
+func (p *Pool) answered(place *list.Element) {
 	p.leave(place)
 	if p.delayedUntil.Load() != 0 {
 		p.delayedUntil.Store(0)
@@ -107,7 +104,7 @@ func (p *pool) answered(place *list.Element) {
 }
 
 // patience is how long a request may wait for a new connection's first byte before idle ones are in its way.
-func (p *pool) patience() time.Duration {
+func (p *Pool) patience() time.Duration {
 	if p.pace == 0 {
 		return 5 * time.Millisecond
 	}
@@ -115,7 +112,7 @@ func (p *pool) patience() time.Duration {
 }
 
 // owesRoom reports whether a request has waited for so long that a connection is to be closed in its favour. Its waiting begins anew.
-func (p *pool) owesRoom(now time.Time) bool {
+func (p *Pool) owesRoom(now time.Time) bool {
 	longest := p.waiting.Front()
 	if longest == nil || now.Sub(longest.Value.(time.Time)) < p.patience() {
 		return false
@@ -126,9 +123,9 @@ func (p *pool) owesRoom(now time.Time) bool {
 }
 
 // evict closes those that a condition holds for, and returns how many. It is called with mu held.
-func (p *pool) evict(which func(*backendConn) bool) int {
+func (p *Pool) evict(which func(*Conn) bool) int {
 	n := len(p.kept)
-	p.kept = slices.DeleteFunc(p.kept, func(b *backendConn) bool {
+	p.kept = slices.DeleteFunc(p.kept, func(b *Conn) bool {
 		if !which(b) {
 			return false
 		}
@@ -139,13 +136,13 @@ func (p *pool) evict(which func(*backendConn) bool) int {
 }
 
 // evictOldest closes the n oldest ones, and returns how many there were. It is called with mu held.
-func (p *pool) evictOldest(n int) int {
-	return p.evict(func(*backendConn) bool { n--; return n >= 0 })
+func (p *Pool) evictOldest(n int) int {
+	return p.evict(func(*Conn) bool { n--; return n >= 0 })
 }
 
 // take takes out the connection that came last, of those that have been idle for no longer than maxIdle: one of the worker's own if there is one. Another's
 // is to be lent.
-func (p *pool) take(worker *session.Worker, maxIdle time.Duration) *backendConn {
+func (p *Pool) take(worker *session.Worker, maxIdle time.Duration) *Conn {
 	if maxIdle <= 0 {
 		return nil
 	}
@@ -177,7 +174,7 @@ func (p *pool) take(worker *session.Worker, maxIdle time.Duration) *backendConn 
 }
 
 // keep keeps a connection, and reports whether it did. The oldest goes where there would be too many.
-func (p *pool) keep(b *backendConn) bool {
+func (p *Pool) keep(b *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b.since = p.clock.Now()
@@ -204,7 +201,7 @@ func (p *pool) keep(b *backendConn) bool {
 }
 
 // forget takes out a connection that has ended.
-func (p *pool) forget(b *backendConn) {
+func (p *Pool) forget(b *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if i := slices.Index(p.kept, b); i >= 0 {
@@ -213,21 +210,21 @@ func (p *pool) forget(b *backendConn) {
 }
 
 // closeOldest closes the connection that has been idle the longest, and reports whether there was one.
-func (p *pool) closeOldest() bool {
+func (p *Pool) closeOldest() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.evictOldest(1) > 0
 }
 
 // keepAtMost closes the oldest connections beyond n.
-func (p *pool) keepAtMost(n int) {
+func (p *Pool) keepAtMost(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.evictOldest(len(p.kept) - n)
 }
 
 // tendAt makes tend come at a time, if it does not come earlier. It is called with mu held.
-func (p *pool) tendAt(at time.Time) {
+func (p *Pool) tendAt(at time.Time) {
 	if !p.due.IsZero() && !at.Before(p.due) {
 		return
 	}
@@ -236,13 +233,13 @@ func (p *pool) tendAt(at time.Time) {
 }
 
 // tend closes idle connections whose time is up, that are too many or in the way, and comes again when there is more of this to do.
-func (p *pool) tend() {
+func (p *Pool) tend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.clock.Now()
 	p.due = time.Time{}
 	surplus := len(p.kept) - p.keepAlive
-	p.evict(func(b *backendConn) bool {
+	p.evict(func(b *Conn) bool {
 		if tooMany := surplus > 0 && now.Sub(b.since) >= surplusLife; now.Before(b.expires) && !tooMany && !p.owesRoom(now) {
 			return false
 		}
@@ -261,7 +258,7 @@ func (p *pool) tend() {
 	}
 }
 
-func (p *pool) retire() {
+func (p *Pool) retire() {
 	p.mu.Lock()
 	p.retired = true
 	p.timer.Stop()
@@ -270,7 +267,7 @@ func (p *pool) retire() {
 }
 
 // tlsConfig is that of the handshake with the server.
-func (p *pool) tlsConfig() *tls.Config {
+func (p *Pool) tlsConfig() *tls.Config {
 	return &tls.Config{
 		ServerName:         p.serverName,
 		RootCAs:            p.roots,
@@ -280,8 +277,8 @@ func (p *pool) tlsConfig() *tls.Config {
 	}
 }
 
-// isSilence reports an error of a server that said nothing: it let the time go by, or closed the connection before a byte came.
-func isSilence(err error) bool {
+// IsSilence reports an error of a server that said nothing: it let the time go by, or closed the connection before a byte came.
+func IsSilence(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout() ||
 		errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)

@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"context"
@@ -23,16 +23,16 @@ const (
 var errLooksLikeFastCGI = errors.New("this looks like FastCGI; HTTP is spoken to backends: put Apache, nginx or FrankenPHP between")
 
 // diagnose adds to the error of a server that broke off without a word what it looks like.
-func (p *pool) diagnose(ctx context.Context, err error) error {
+func (p *Pool) diagnose(ctx context.Context, err error) error {
 	var timeout net.Error
-	if p.secure || !isSilence(err) || errors.As(err, &timeout) && timeout.Timeout() || !p.isFastCGI(ctx) {
+	if p.secure || !IsSilence(err) || errors.As(err, &timeout) && timeout.Timeout() || !p.isFastCGI(ctx) {
 		return err
 	}
 	return fmt.Errorf("%w; %w", err, errLooksLikeFastCGI)
 }
 
 // isFastCGI asks the server now and then, and remembers what it said.
-func (p *pool) isFastCGI(ctx context.Context) bool {
+func (p *Pool) isFastCGI(ctx context.Context) bool {
 	now := int64(p.clock.Elapsed())
 	if last := p.fastCGIAsked.Load(); last != 0 && now-last < int64(fastCGIPause) || !p.fastCGIAsked.CompareAndSwap(last, now) {
 		return p.fastCGI.Load()

@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"container/list"
@@ -11,12 +11,12 @@ import (
 	"wstunnel/internal/session"
 )
 
-// backendConn is a connection to a backend on an event loop.
-type backendConn struct {
+// Conn is a connection to a backend on an event loop.
+type Conn struct {
 	*session.Backend
 	worker *session.Worker
-	pool   *pool
-	slot   *slot         // while it is in use
+	pool   *Pool
+	slot   *Slot         // while it is in use
 	wait   *list.Element // of a new one, its place among those that wait for their first byte
 
 	answered       bool
@@ -28,16 +28,16 @@ type backendConn struct {
 	gone           bool          // closed, or part of a tunnel
 }
 
-func newBackendConn(c *reactor.Conn, worker *session.Worker, p *pool, wait *list.Element) *backendConn {
-	b := &backendConn{Backend: session.NewBackend(c, worker), worker: worker, pool: p, wait: wait, life: idleConnLife}
+func newConn(c *reactor.Conn, worker *session.Worker, p *Pool, wait *list.Element) *Conn {
+	b := &Conn{Backend: session.NewBackend(c, worker), worker: worker, pool: p, wait: wait, life: idleConnLife}
 	if !p.secure && c.Near() {
 		b.life = nearIdleLife
 	}
 	return b
 }
 
-// noteAnswer takes note of an answer's head: that the server answers, how soon, and how long it leaves the connection open.
-func (b *backendConn) noteAnswer(fields head.Fields) {
+// NoteAnswer takes note of an answer's head: that the server answers, how soon, and how long it leaves the connection open.
+func (b *Conn) NoteAnswer(fields head.Fields) {
 	if !b.answered {
 		b.answered = true
 		if b.Reused() {
@@ -52,38 +52,38 @@ func (b *backendConn) noteAnswer(fields head.Fields) {
 	}
 }
 
-// release keeps the connection for the loop's next request, if it can carry one.
-func (b *backendConn) release() {
+// Release keeps the connection for the loop's next request, if it can carry one.
+func (b *Conn) Release() {
 	s := b.slot
 	b.slot = nil
 	if !b.Reusable() || b.life <= 0 || !b.pool.keep(b) {
-		b.close()
+		b.Close()
 	} else {
 		b.Rest(b)
 	}
-	s.free()
+	s.Free()
 }
 
 // Ended says that the backend has closed an idle connection.
-func (b *backendConn) Ended() {
+func (b *Conn) Ended() {
 	b.pool.forget(b)
 	b.uncount()
 }
 
 // evict closes an idle connection that was taken out of its pool. It is safe on any goroutine.
-func (b *backendConn) evict() {
-	b.worker.Loop.Post(func() { b.close() })
+func (b *Conn) evict() {
+	b.worker.Loop.Post(func() { b.Close() })
 }
 
 // lend gives an idle connection that was taken out of its pool to another loop, and calls then there, with nil where it has ended meanwhile. It is safe
 // on any goroutine.
-func (b *backendConn) lend(to *session.Worker, then func(*backendConn)) {
+func (b *Conn) lend(to *session.Worker, then func(*Conn)) {
 	posted := b.worker.Loop.Post(func() {
 		if b.Closed() {
 			to.Loop.Post(func() { then(nil) })
 			return
 		}
-		b.Lend(to, func() {
+		b.Backend.Lend(to, func() {
 			b.worker = to
 			then(b)
 		})
@@ -93,21 +93,21 @@ func (b *backendConn) lend(to *session.Worker, then func(*backendConn)) {
 	}
 }
 
-// close closes the connection.
-func (b *backendConn) close() {
+// Close closes the connection. Nobody is told.
+func (b *Conn) Close() {
 	b.uncount()
 	b.Backend.Close()
-	b.slot.free()
+	b.slot.Free()
 	b.slot = nil
 }
 
-// take takes the connection out of the session, for a tunnel.
-func (b *backendConn) take() (conn *reactor.Conn, early []byte) {
+// Take takes the connection out of the session, for a tunnel.
+func (b *Conn) Take() (conn *reactor.Conn, early []byte) {
 	b.uncount()
 	return b.Backend.Take()
 }
 
-func (b *backendConn) uncount() {
+func (b *Conn) uncount() {
 	if b.gone {
 		return
 	}
