@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"hash"
@@ -414,4 +415,47 @@ func TestUploadThatIsGivenUpLeavesNoFile(t *testing.T) {
 	}
 	f.awaitNoSpools(t)
 	await(t, "no connections", func() bool { c := f.server.Counts(); return c.Backends == 0 })
+}
+
+// TestManySmallSpoolsAreBounded by limits.buffer_memory: where that is used up, less than usual is written at a time.
+func TestManySmallSpoolsAreBounded(t *testing.T) {
+	b := startBodies(t)
+	f := start(t, "spool: true\nbuffer: {request: 1KiB}\nlimits: {buffer_memory: 8MiB, max_connections_per_client: 1000}\n"+oneSite(httpTo(b.address)))
+	text := longText(60 << 10)
+	var clients []*client
+	for i := range 250 {
+		c := f.dial()
+		c.send("POST / HTTP/1.1\r\n"+host+"Transfer-Encoding: chunked\r\n\r\n", fmt.Sprintf("%x\r\n%s\r\n", len(text), text))
+		await(t, "the body", func() bool {
+			c := f.server.Counts()
+			return c.Kept+c.Spooled >= int64((i+1)*len(text)) && c.Kept <= 8<<20+64<<10
+		})
+		clients = append(clients, c)
+	}
+	for _, c := range clients {
+		c.send("0\r\n\r\n")
+		if got := c.expect(200).body; got != told(len(text), text) {
+			t.Errorf("told %s", got)
+		}
+	}
+	f.awaitNoSpools(t)
+}
+
+// TestStopLeavesNoTemporaryFile, not even one that is being written.
+func TestStopLeavesNoTemporaryFile(t *testing.T) {
+	text := longText(30 << 20)
+	b := startText(t, 9, text, len(text))
+	for range 10 {
+		f := startTLS(t, secureSite(httpTo(b.address)))
+		for range 4 {
+			f.dialSecure().send(get)
+		}
+		await(t, "a file", func() bool { return f.server.Counts().Spooled > 0 })
+		time.Sleep(rand.N(50 * time.Millisecond))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		f.stopped = true
+		f.server.Shutdown(ctx)
+		f.awaitNoSpools(t)
+	}
 }

@@ -30,20 +30,6 @@ type Place struct {
 // Used returns how many bytes the files hold, and how many there are.
 func (p *Place) Used() (bytes, files int64) { return p.used.Load(), p.files.Load() }
 
-var errTooManyFiles = errors.New("too many temporary files are open")
-
-func (p *Place) open() (*reactor.File, error) {
-	if p.files.Add(1) > p.MaxFiles {
-		p.files.Add(-1)
-		return nil, errTooManyFiles
-	}
-	file, err := reactor.TempFile(p.Dir)
-	if err != nil {
-		p.files.Add(-1)
-	}
-	return file, err
-}
-
 func (p *Place) complain(now time.Duration, err error) {
 	last := p.complained.Load()
 	if (last == 0 || now-time.Duration(last) >= time.Minute) && p.complained.CompareAndSwap(last, max(1, int64(now))) {
@@ -51,7 +37,49 @@ func (p *Place) complain(now time.Duration, err error) {
 	}
 }
 
-// Of what is to be written, so much is collected first; twice as much waits at most before its sender is to stop.
+// temporary is a file of a place. Its spool and each goroutine that works on it let go of it; the last one closes it.
+type temporary struct {
+	place *Place
+	file  *reactor.File // nil before something was written
+	size  atomic.Int64  // what of it is counted in its place
+	users atomic.Int32
+}
+
+var errTooManyFiles = errors.New("too many temporary files are open")
+
+// write writes behind what was written before. It may wait for a disk.
+func (t *temporary) write(p []byte) (err error) {
+	if t.file == nil {
+		if t.place.files.Add(1) > t.place.MaxFiles {
+			err = errTooManyFiles
+		} else {
+			t.file, err = reactor.TempFile(t.place.Dir)
+		}
+		if err != nil {
+			t.place.files.Add(-1)
+		}
+	}
+	if err == nil {
+		err = t.file.WriteAt(p, t.size.Load())
+	}
+	if err != nil {
+		t.place.used.Add(-int64(len(p)))
+		return fmt.Errorf("writing a temporary file: %w", err)
+	}
+	t.size.Add(int64(len(p)))
+	return nil
+}
+
+// leave lets go of the file. Closing one that is large takes a while.
+func (t *temporary) leave() {
+	if t.users.Add(-1) == 0 && t.file != nil {
+		t.file.Close()
+		t.place.used.Add(-t.size.Load())
+		t.place.files.Add(-1)
+	}
+}
+
+// Of what is to be written, so much is collected first, unless memory is scarce; twice as much waits at most before its sender is to stop.
 const pieceSize = 64 << 10
 
 // Spool is what is kept of one body. It belongs to its connection's loop.
@@ -62,11 +90,11 @@ type Spool struct {
 	most   int64
 	moved  func()
 
-	file       *reactor.File // nil before something was written
-	read, next int64         // offsets in file: of what is to be taken next, and of what is to be written
-	in         []byte        // that was added, and not yet given to a goroutine
-	out        []byte        // that a goroutine writes, or could not write
-	piece      []byte        // that a goroutine has read, or nil
+	temporary  *temporary
+	read, next int64  // offsets in the file: of what is to be taken next, and of what is to be written
+	in         []byte // that was added, and not yet given to a goroutine
+	out        []byte // that a goroutine writes, or could not write
+	piece      []byte // that a goroutine has read, or nil
 	share      session.Share
 	writing    bool
 	reading    bool
@@ -78,18 +106,22 @@ type Spool struct {
 // New returns a spool for a body of which a file may hold so many bytes. When something has been written or read, moved is called on the loop of conn: there may
 // be more to take, and room to add.
 func New(place *Place, conn *reactor.Conn, memory *session.Memory, most int64, moved func()) *Spool {
-	return &Spool{place: place, conn: conn, memory: memory, most: most, moved: moved}
+	s := &Spool{place: place, conn: conn, memory: memory, most: most, moved: moved, temporary: &temporary{place: place}}
+	s.temporary.users.Store(1)
+	return s
 }
 
 // Add keeps a copy of p behind what was added before.
 func (s *Spool) Add(p []byte) {
 	s.in = append(s.in, p...)
-	s.write()
 	s.count()
+	s.write()
 }
 
 // Full reports whether nothing is to be added now. It is over when moved is called, or when something was taken.
-func (s *Spool) Full() bool { return len(s.in) >= 2*pieceSize || s.Stuck() && len(s.in) > 0 }
+func (s *Spool) Full() bool {
+	return len(s.in) >= 2*pieceSize || s.Stuck() && len(s.in) > 0 || s.writing && s.memory.Full()
+}
 
 // Stuck reports whether no more goes to the file.
 func (s *Spool) Stuck() bool { return s.failed || s.next+int64(len(s.out)) >= s.most }
@@ -106,11 +138,12 @@ func (s *Spool) Take(p []byte) ([]byte, error) {
 	case s.piece != nil:
 		p, s.piece = s.piece, nil
 		s.read += int64(len(p))
+		s.count()
 		return p, nil
 	case s.reading:
 		return nil, nil
 	case s.read < s.next:
-		n, err := s.file.ReadNow(p[:min(int64(len(p)), s.next-s.read)], s.read)
+		n, err := s.temporary.file.ReadNow(p[:min(int64(len(p)), s.next-s.read)], s.read)
 		if errors.Is(err, reactor.ErrWouldWait) {
 			s.fetch()
 			return nil, nil
@@ -133,11 +166,10 @@ func (s *Spool) Take(p []byte) ([]byte, error) {
 // Close lets go of the file and of what is kept.
 func (s *Spool) Close() {
 	s.closed = true
-	s.in, s.piece = nil, nil
-	if !s.writing && !s.reading {
-		s.release()
-	}
 	s.count()
+	if s.writing || s.temporary.file != nil {
+		s.conn.Loop().Offload(s.temporary.leave, func() {})
+	}
 }
 
 // count counts what is in memory.
@@ -151,7 +183,7 @@ func (s *Spool) count() {
 
 // write has what was added written, when that is enough to be worth it.
 func (s *Spool) write() {
-	if s.writing || s.closed || len(s.in) < pieceSize || s.Stuck() {
+	if s.writing || s.Stuck() || len(s.in) < pieceSize && (len(s.in) == 0 || !s.memory.Full()) {
 		return
 	}
 	n := min(int64(len(s.in)), s.most-s.next)
@@ -161,24 +193,16 @@ func (s *Spool) write() {
 		return
 	}
 	s.out, s.in, s.writing = s.in[:n], bytes.Clone(s.in[n:]), true
-	file, err := s.file, error(nil)
-	s.conn.Loop().Offload(func() {
-		if file == nil {
-			file, err = s.place.open()
-		}
-		if err == nil {
-			err = file.WriteAt(s.out, s.next)
-		}
-	}, func() {
-		s.writing, s.file = false, file
+	p, err := s.out, error(nil)
+	s.offload(func() { err = s.temporary.write(p) }, func() {
+		s.writing = false
 		if err != nil {
-			s.place.used.Add(-n)
-			s.fail(fmt.Errorf("writing a temporary file: %w", err))
+			s.fail(err)
 		} else {
 			s.next += n
 			s.out = nil
 		}
-		s.went()
+		s.write()
 	})
 }
 
@@ -192,38 +216,27 @@ func (s *Spool) fail(err error) {
 func (s *Spool) fetch() {
 	s.reading = true
 	p, n, err := make([]byte, min(pieceSize, s.next-s.read)), 0, error(nil)
-	s.conn.Loop().Offload(func() {
-		n, err = s.file.ReadAt(p, s.read)
-	}, func() {
+	file, at := s.temporary.file, s.read
+	s.offload(func() { n, err = file.ReadAt(p, at) }, func() {
 		s.reading, s.err = false, err
 		if err == nil {
 			s.piece = p[:n]
 		}
-		s.went()
 	})
 }
 
-// went goes on behind the work of a goroutine.
-func (s *Spool) went() {
-	switch {
-	case !s.closed:
-		s.write()
-		s.count()
-		s.conn.Do(s.moved)
-	case !s.writing && !s.reading:
-		s.release()
-	}
-}
-
-// release gives the file back, on a goroutine: of a large one it takes a while.
-func (s *Spool) release() {
-	s.out = nil
-	if file, place := s.file, s.place; file != nil {
-		place.used.Add(-s.next)
-		s.file = nil
-		s.conn.Loop().Offload(func() {
-			file.Close()
-			place.files.Add(-1)
-		}, func() {})
-	}
+// offload does work on a goroutine, and goes on behind it on the loop, unless the spool was closed meanwhile.
+func (s *Spool) offload(work, then func()) {
+	t := s.temporary
+	t.users.Add(1)
+	s.conn.Loop().Offload(func() {
+		defer t.leave()
+		work()
+	}, func() {
+		if !s.closed {
+			then()
+			s.count()
+			s.conn.Do(s.moved)
+		}
+	})
 }
