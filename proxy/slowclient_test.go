@@ -262,3 +262,24 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 		}
 	})
 }
+
+// TestClientThatResetsBeforeItIsAskedForItsBody is logged, and holds nothing.
+func TestClientThatResetsBeforeItIsAskedForItsBody(t *testing.T) {
+	for name, settings := range map[string]string{"streamed": "", "spooled": "spool: true\n"} {
+		t.Run(name, func(t *testing.T) {
+			b := startEcho(t)
+			f := start(t, "min_rate: off\n"+settings+oneSite(httpTo(b.address)))
+			c := f.dial()
+			c.send(get)
+			c.expect(200) // so that a connection to the backend is kept
+			for range 20 {
+				c := f.dial()
+				c.send("POST /reset HTTP/1.1\r\n" + host + "Content-Length: 100000\r\nExpect: 100-continue\r\n\r\n")
+				c.Conn.(*net.TCPConn).SetLinger(0)
+				c.Close()
+			}
+			await(t, "no connections", func() bool { n := f.server.Counts(); return n.Clients == 1 && n.Backends == n.Idle })
+			await(t, "lines", func() bool { return strings.Count(f.log.String(), "/reset") == 20 })
+		})
+	}
+}

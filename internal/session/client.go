@@ -262,8 +262,11 @@ func (c *Client) begin(r *head.Request) {
 	c.closing = r.Close
 	c.opaque, c.spoke = r.Protocol != "", false
 	exchange := c.server.Requested(c, r)
-	if c.phase == serving && !c.answered {
+	switch {
+	case c.phase == serving && !c.answered:
 		c.exchange = exchange
+	case c.phase == gone && exchange != nil:
+		exchange.Gone(io.EOF)
 	}
 }
 
