@@ -19,6 +19,7 @@ type backlog struct {
 	x       *forward
 	timer   reactor.Timer
 	keeping bool         // more than a read brings
+	later   bool         // more is sent when this turn has ended
 	spool   *spool.Spool // with what came behind that; nil where that is nothing
 
 	ended    bool // the answer has come to its end, which is for the client to see when it has taken the rest
@@ -70,9 +71,11 @@ func (b *backlog) moved() {
 	}
 }
 
-// end notes that no more comes, or why.
+// end notes that no more comes, or why. The server is free again.
 func (b *backlog) end(trailers head.Fields, err error) {
 	b.ended, b.trailers, b.err = true, trailers, err
+	b.x.leaveServer()
+	b.x.upload.drop()
 	b.goOn()
 }
 
@@ -109,7 +112,7 @@ func (b *backlog) sendSpooled() bool {
 		case x.client.Pending() > 0:
 			return false
 		case sent >= turnBytes:
-			x.client.Conn().Loop().AtTurnsEnd(b)
+			b.goOnLater()
 			return false
 		}
 		p, err := b.spool.Take(x.client.Worker().Piece(x.client.Room()))
@@ -134,8 +137,19 @@ func (b *backlog) sendSpooled() bool {
 	return true
 }
 
-// TurnEnded goes on when others have had their turn.
-func (b *backlog) TurnEnded() { b.x.client.Conn().Do(b.moved) }
+// goOnLater goes on when others have had their turn.
+func (b *backlog) goOnLater() {
+	if !b.later {
+		b.later = true
+		b.x.client.Conn().Loop().AtTurnsEnd(b)
+	}
+}
+
+// TurnEnded goes on.
+func (b *backlog) TurnEnded() {
+	b.later = false
+	b.x.client.Conn().Do(b.moved)
+}
 
 func (b *backlog) stop() { b.x.client.Conn().Loop().Stop(&b.timer) }
 

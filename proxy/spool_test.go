@@ -459,3 +459,70 @@ func TestStopLeavesNoTemporaryFile(t *testing.T) {
 		f.awaitNoSpools(t)
 	}
 }
+
+// TestEarlyAnswerLetsTheClientSendOn: what nobody wants any more is not waited for.
+func TestEarlyAnswerLetsTheClientSendOn(t *testing.T) {
+	text, body := longText(24<<20), longText(40<<20)
+	for name, settings := range map[string]string{"streamed": "", "spooled": "spool: true\n"} {
+		t.Run(name, func(t *testing.T) {
+			answer := make(chan bool)
+			b := startBackend(t, func(_ *backend, conn net.Conn) {
+				rawHead(bufio.NewReader(conn))
+				<-answer
+				fmt.Fprintf(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n", len(text))
+				conn.Write(text)
+				<-answer
+			})
+			f := start(t, settings+oneSite(httpTo(b.address)))
+			c := f.dial()
+			c.send(fmt.Sprintf("POST / HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n", host, len(body)+1))
+			sent := make(chan error)
+			go func() {
+				_, err := c.Write(body)
+				sent <- err
+			}()
+			if name == "spooled" {
+				await(t, "the body", func() bool { return f.server.Counts().Spooled > int64(len(body)-1<<20) })
+			}
+			time.Sleep(300 * time.Millisecond)
+			if name == "spooled" {
+				c.Write([]byte("x"))
+			}
+			answer <- true
+			await(t, "the answer", func() bool { n := f.server.Counts(); return n.Spooled > 5<<20 && n.Backends == 0 })
+			close(answer)
+			select {
+			case err := <-sent:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("the client can't send on")
+			}
+			await(t, "one file", func() bool { return f.server.Counts().SpoolFiles == 1 && f.server.Counts().Backends == 0 })
+			if a := c.expect(403); a.body != string(text) {
+				t.Errorf("%d bytes", len(a.body))
+			}
+			f.awaitNoSpools(t)
+		})
+	}
+}
+
+// TestRefusedUpgradeToASlowClientHoldsNoSlot of max_connections.
+func TestRefusedUpgradeToASlowClientHoldsNoSlot(t *testing.T) {
+	text := longText(20 << 20)
+	b := startText(t, 9, text, len(text))
+	f := startTLS(t, fmt.Sprintf("upstreams: {one: {servers: [%q], max_connections: 1, queue: 2s}}\n", b.address)+
+		secureSite(`{path: /, websocket: "ws://one"}`))
+	upgrade := "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	for i := range 3 {
+		c := f.dialSecure()
+		c.send(upgrade)
+		if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 200") {
+			t.Fatalf("answered %q", head)
+		}
+		await(t, "the answer", func() bool { return f.server.Counts().Spooled > int64(i+1)*12<<20 })
+		time.Sleep(300 * time.Millisecond)
+	}
+}

@@ -29,6 +29,7 @@ type upload struct {
 	spool      *spool.Spool  // with what came behind held; nil where that is nothing
 	length     int64         // of what has come
 	complete   bool          // it has come to its end
+	later      bool          // more is sent when this turn has ended
 	trailers   head.Fields
 
 	timer    reactor.Timer
@@ -212,7 +213,7 @@ func (u *upload) sendSpooled() bool {
 			u.wait()
 			return false
 		case sent >= turnBytes:
-			x.client.Conn().Loop().AtTurnsEnd(u)
+			u.goOnLater()
 			return false
 		}
 		p, err := u.spool.Take(x.client.Worker().Piece(maxHeld))
@@ -249,8 +250,17 @@ func (u *upload) unreadable(err error) {
 	x.give(textAnswer(http.StatusInternalServerError, "the request could not be passed on"))
 }
 
-// TurnEnded goes on when others have had their turn.
+// goOnLater goes on when others have had their turn.
+func (u *upload) goOnLater() {
+	if !u.later {
+		u.later = true
+		u.x.client.Conn().Loop().AtTurnsEnd(u)
+	}
+}
+
+// TurnEnded goes on.
 func (u *upload) TurnEnded() {
+	u.later = false
 	u.x.client.Conn().Do(func() {
 		if !u.x.over && u.x.backend != nil {
 			u.goOn()
@@ -286,9 +296,20 @@ func (u *upload) resume() {
 	u.x.client.Resume()
 }
 
+// drop forgets what is kept, and lets the rest come, since nobody wants it any more.
+func (u *upload) drop() {
+	u.forget()
+	u.resume()
+}
+
 // leave lets go of what is kept.
 func (u *upload) leave() {
 	u.x.client.Conn().Loop().Stop(&u.timer)
+	u.forget()
+}
+
+func (u *upload) forget() {
+	u.held = nil
 	u.share.Set(u.x.client.Worker().Memory, 0)
 	if u.spool != nil {
 		u.spool.Close()
