@@ -76,7 +76,7 @@ func (d *decoder) sizeOrOff(n *yaml.Node, v *int64, most int64) {
 		return
 	}
 	if d.size(n, v) && *v > most {
-		d.add(posOf(deref(n)), "a buffer of "+sizeText(*v), sizeText(most)+" at most, or off")
+		d.add(posOf(deref(n)), "a size of "+sizeText(*v), sizeText(most)+" at most, or off")
 	}
 }
 
