@@ -10,7 +10,7 @@ import (
 // What is kept of the descriptors for other things than connections: sparedDescriptors, sparedPerLoop for an event loop and its pipes,
 // and one in sparedShare, up to maxSparedShare. An event loop keeps maxRecentFiles open at most that nobody is sent.
 const (
-	sparedDescriptors = 160
+	sparedDescriptors = 128
 	sparedPerLoop     = 40
 	sparedShare       = 16
 	maxSparedShare    = 4096
@@ -28,7 +28,6 @@ type spare struct {
 	files       int // static files that are open while clients take them
 	openings    int // of such files that wait for a disk: two descriptors each
 	recentFiles int // that one event loop keeps open for a second
-	spools      int // temporary files with what slow clients send or take
 	loopPipes   int // for those of one event loop: two descriptors each
 }
 
@@ -36,8 +35,7 @@ func divideSpared(limit int64) spare {
 	loops := runtime.GOMAXPROCS(0)
 	free := max(int(spared(limit))-8*loops, 32)
 	return spare{
-		files: free / 4, openings: free / 8, recentFiles: min(free/16/loops, maxRecentFiles), spools: free / 8,
-		loopPipes: max(1, free/8/loops),
+		files: free / 4, openings: free / 8, recentFiles: min(free/8/loops, maxRecentFiles), loopPipes: max(1, free/8/loops),
 	}
 }
 

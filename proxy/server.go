@@ -111,16 +111,18 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.ratePeriod.Store(int64(ratePeriod))
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }
-	s.spools.Dir, s.spools.MaxFiles = tempDir(), int64(s.spare.spools)
+	s.spools.Dir, s.spools.MaxFiles = tempDir(), s.admission.capacity/2
 	s.spools.Limit = func() int64 { return s.gen.Load().cfg.Limits.SpoolSpace }
 	s.spools.Complain = func(err error) { logger.Warn("backends wait for slow clients", "error", err) }
 	s.relays.Patience, s.relayStall = relayPatience, relayStall
 	return s
 }
 
-// backendsFull reports whether so many connections to backends are too many: with tunnels they get as many descriptors together as clients do.
+// backendsFull reports whether so many connections to backends are too many: with tunnels, and with temporary files, of which there may be half as many, they get
+// as many descriptors together as clients do.
 func (s *Server) backendsFull(open int64) bool {
-	return int64(s.tunnels.count())+open > s.admission.capacity
+	_, files := s.spools.Used()
+	return int64(s.tunnels.count())+open+files > s.admission.capacity
 }
 
 // tempDir returns where temporary files are to be, which may be large: /tmp may be memory.

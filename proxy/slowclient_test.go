@@ -283,3 +283,23 @@ func TestClientThatResetsBeforeItIsAskedForItsBody(t *testing.T) {
 		})
 	}
 }
+
+// TestClientThatDripsAndTakesNothingIsLeft: that it sends says nothing of whether it takes its answer.
+func TestClientThatDripsAndTakesNothingIsLeft(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 30000000\r\n\r\n")
+		conn.Write(make([]byte, 30_000_000))
+	})
+	f := start(t, "min_rate: off\n"+oneSite(httpTo(b.address)))
+	c := f.dial()
+	c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	c.send("POST / HTTP/1.1\r\n" + host + "Content-Length: 1000000\r\n\r\n")
+	await(t, "the answer", func() bool { return f.server.Counts().Spooled > 0 && f.server.Counts().Backends == 0 })
+	for range 6 {
+		c.send("x")
+		f.server.Skip(20 * time.Second)
+	}
+	f.awaitNoSpools(t)
+	await(t, "the connection's end", func() bool { return f.server.Counts().Clients == 0 })
+}

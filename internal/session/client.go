@@ -246,7 +246,9 @@ func (c *Client) goOnLater() {
 func (c *Client) await() {
 	switch {
 	case c.phase == serving && !c.whole && !c.opaque:
-		c.conn.Loop().Set(&c.timer, stall)
+		if c.Pending() == 0 { // else the timer is for taking that
+			c.conn.Loop().Set(&c.timer, stall)
+		}
 	case c.phase == idle && c.decoder.Partial() && c.served:
 		requestHead, _ := c.server.Timeouts()
 		c.conn.Loop().Set(&c.timer, requestHead)

@@ -107,6 +107,8 @@ func (c *Client) Drained(*reactor.Conn) {
 	case c.phase == serving:
 		if c.whole || c.opaque {
 			c.conn.Loop().Stop(&c.timer)
+		} else {
+			c.await()
 		}
 		if c.exchange != nil {
 			c.exchange.Drained()
