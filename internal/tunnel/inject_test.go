@@ -60,7 +60,7 @@ func TestInjectedFramesArriveBetweenFrames(t *testing.T) {
 		r.backend.Write(message[:7])
 		expect(t, "client", r.client, message[:7])
 		r.Inject(Client, ws.OpText, []byte("down"))
-		time.Sleep(20 * time.Millisecond)
+		r.lives(t, 0) // the order is there
 		r.backend.Write(message[7:])
 		expect(t, "client", r.client, message[7:])
 		if op, text := readFrame(t, r.client); op != ws.OpText || string(text) != "down" {
@@ -116,25 +116,18 @@ func TestBacklogIsBounded(t *testing.T) {
 	r.wait(t)
 }
 
+// TestInjectionForAStalledClientIsBounded: the backlog is all that is kept of it.
 func TestInjectionForAStalledClientIsBounded(t *testing.T) {
 	for _, transport := range []transport{plainTCP, overTLS} {
 		r := newRig(t, transport, plainTCP, Options{}, nil, nil)
+		r.stall(t)
 		message := make([]byte, maxBacklog/4)
-		for taken := 0; ; taken += len(message) {
-			err := r.Inject(Client, ws.OpBinary, message)
-			for range 50 { // the tunnel takes what it can
-				if err == nil {
-					break
-				}
-				time.Sleep(time.Millisecond)
-				err = r.Inject(Client, ws.OpBinary, message)
-			}
-			if err == ErrBacklog {
-				break
-			}
-			if taken > 64<<20 {
-				t.Fatal("there is no bound")
-			}
+		taken := 0
+		for ; taken < 10 && r.Inject(Client, ws.OpBinary, message) == nil; taken++ {
+			r.lives(t, 0)
+		}
+		if taken != 3 { // each has a head
+			t.Errorf("%d messages of a quarter of the backlog were taken", taken)
 		}
 		r.end(t)
 	}
@@ -142,7 +135,7 @@ func TestInjectionForAStalledClientIsBounded(t *testing.T) {
 
 func TestInjectionIntoAnEndedDirectionIsDropped(t *testing.T) {
 	for _, transport := range []transport{plainTCP, overTLS} {
-		r := newRig(t, transport, plainTCP, Options{Ping: 20 * time.Millisecond}, nil, nil)
+		r := newRig(t, transport, plainTCP, Options{Ping: time.Minute}, nil, nil)
 		r.backend.(*net.TCPConn).CloseWrite()
 		if rest, err := io.ReadAll(r.client); err != nil || len(rest) > 0 {
 			t.Fatal(rest, err)
@@ -151,7 +144,7 @@ func TestInjectionIntoAnEndedDirectionIsDropped(t *testing.T) {
 			if err := r.Inject(Client, ws.OpBinary, make([]byte, maxBacklog/4)); err != nil {
 				t.Fatalf("frame %d: %v", i, err)
 			}
-			time.Sleep(5 * time.Millisecond)
+			r.lives(t, 20*time.Second)
 		}
 		r.client.Write(testFrame(Client, ws.OpText, "still said"))
 		buf := make([]byte, 4096)
@@ -169,9 +162,8 @@ func TestInjectionIntoAnEndedDirectionIsDropped(t *testing.T) {
 
 // TestPingGoesOutThoughTheBacklogIsFull of messages that wait for the end of another.
 func TestPingGoesOutThoughTheBacklogIsFull(t *testing.T) {
-	const interval = 100 * time.Millisecond
 	for _, transport := range []transport{plainTCP, overTLS} {
-		r := newRig(t, transport, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
+		r := newRig(t, transport, plainTCP, Options{Ping: time.Minute, CloseTimeout: time.Second}, nil, nil)
 		fragment := []byte{0x02, 1, 'x'}
 		r.backend.Write(fragment)
 		expect(t, "client", r.client, fragment)
@@ -179,42 +171,35 @@ func TestPingGoesOutThoughTheBacklogIsFull(t *testing.T) {
 			for r.Inject(Client, ws.OpBinary, make([]byte, size)) == nil {
 			}
 		}
-		stop := make(chan struct{})
-		go func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(interval / 4):
-					r.backend.Write(testFrame(Backend, ws.OpPong, ""))
-				}
+		for n := range 3 {
+			r.backend.Write(testFrame(Backend, ws.OpPong, ""))
+			r.lives(t, 50*time.Second)
+			r.backend.Write(testFrame(Backend, ws.OpPong, ""))
+			r.lives(t, 25*time.Second)
+			op, payload := readFrame(t, r.client)
+			for op == ws.OpPong { // of the backend's own
+				op, payload = readFrame(t, r.client)
 			}
-		}()
-		for pings := 0; pings < 3; {
-			switch op, payload := readFrame(t, r.client); op {
-			case ws.OpPing:
-				pings++
-				r.client.Write(testFrame(Client, ws.OpPong, string(payload)))
-			case ws.OpClose:
-				t.Fatalf("closed after %d pings, which were answered", pings)
+			if op != ws.OpPing {
+				t.Fatalf("got opcode %x after %d pings, which were answered", op, n)
 			}
+			r.client.Write(testFrame(Client, ws.OpPong, string(payload)))
 		}
-		close(stop)
 		r.end(t)
 	}
 }
 
 func TestPingsAreAnsweredWithoutTheOtherSidesKnowledge(t *testing.T) {
-	const interval = 60 * time.Millisecond
-	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: time.Second}, nil, nil)
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: time.Minute, CloseTimeout: time.Second}, nil, nil)
 	for range 3 {
+		r.lives(t, time.Minute+15*time.Second) // it is looked at four times a minute
 		op, id := readFrame(t, r.backend)
 		if op != ws.OpPing || len(id) != len(pingID{}) {
 			t.Fatalf("backend read %x %q", op, id)
 		}
 		pong := testFrame(Backend, ws.OpPong, string(id))
 		r.backend.Write(pong[:4])
-		time.Sleep(time.Millisecond)
+		r.lives(t, 0) // the first piece was read
 		r.backend.Write(pong[4:])
 		if op, again := readFrame(t, r.client); op != ws.OpPing || !bytes.Equal(again, id) {
 			t.Fatalf("client read %x %q", op, again)
@@ -232,36 +217,27 @@ func TestPingsAreAnsweredWithoutTheOtherSidesKnowledge(t *testing.T) {
 	r.wait(t)
 }
 
+// TestSideThatNeverAnswersIsDead when it was silent for one interval and has not answered for another. It is looked at four times in each.
 func TestSideThatNeverAnswersIsDead(t *testing.T) {
-	const interval = 80 * time.Millisecond
+	const step, look = time.Second, 15*time.Second + time.Second
 	for _, dead := range []Side{Client, Backend} {
-		r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
-		living := r.backend
+		r := newRig(t, plainTCP, plainTCP, Options{Ping: time.Minute, CloseTimeout: step}, nil, nil)
+		living, from := r.backend, Backend
 		if dead == Backend {
-			living = r.client
+			living, from = r.client, Client
 		}
-		stop := make(chan struct{})
-		go func() {
-			from := Client
-			if dead == Client {
-				from = Backend
+		took := time.Duration(0)
+		for ; len(r.result) == 0 && took < time.Hour; took += step {
+			if took%(30*time.Second) == 0 {
+				living.Write(testFrame(from, ws.OpText, "alive"))
 			}
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(interval / 4):
-					living.Write(testFrame(from, ws.OpText, "alive"))
-				}
-			}
-		}()
-		start := time.Now()
-		res := r.wait(t)
-		close(stop)
-		if res.By != dead || res.Cause != CausePing {
+			clock.Skip(step)
+			r.acked(t)
+		}
+		if res := r.wait(t); res.By != dead || res.Cause != CausePing {
 			t.Errorf("%s is dead: ended by %s, %s", dead, res.By, res.Cause)
 		}
-		if took := time.Since(start); took < 2*interval || took > 20*interval {
+		if took < 2*time.Minute || took > 2*time.Minute+3*look+2*step {
 			t.Errorf("took %v", took)
 		}
 	}
@@ -269,12 +245,12 @@ func TestSideThatNeverAnswersIsDead(t *testing.T) {
 
 // TestSideHasItsTimeToAnswerAPingThatCameLate, behind a long frame.
 func TestSideHasItsTimeToAnswerAPingThatCameLate(t *testing.T) {
-	const interval = 300 * time.Millisecond
 	for _, transport := range []transport{plainTCP, overTLS} {
-		r := newRig(t, transport, plainTCP, Options{Ping: interval, CloseTimeout: 50 * time.Millisecond}, nil, nil)
+		r := newRig(t, transport, plainTCP, Options{Ping: time.Minute, CloseTimeout: time.Second}, nil, nil)
 		frame := testFrame(Backend, ws.OpBinary, string(make([]byte, 100)))
 		for sent := 0; sent < len(frame); sent += 17 { // for four periods
-			time.Sleep(4 * interval / 6)
+			r.lives(t, 40*time.Second)
+			r.acked(t)
 			r.backend.Write(frame[sent:min(sent+17, len(frame))])
 		}
 		expect(t, "client", r.client, frame)
@@ -282,47 +258,29 @@ func TestSideHasItsTimeToAnswerAPingThatCameLate(t *testing.T) {
 		if op != ws.OpPing {
 			t.Fatalf("got opcode %x", op)
 		}
-		time.Sleep(interval / 3)
+		r.lives(t, 40*time.Second)
 		r.client.Write(testFrame(Client, ws.OpPong, string(payload)))
 		r.backend.Write(testFrame(Backend, ws.OpText, "go on"))
-		for {
-			op, payload := readFrame(t, r.client)
-			if op == ws.OpClose {
-				t.Fatalf("closed: %q", payload)
-			}
-			if op == ws.OpText {
-				break
-			}
+		if op, text := readFrame(t, r.client); op != ws.OpText || string(text) != "go on" {
+			t.Fatalf("got opcode %x, %q", op, text)
 		}
 		r.end(t)
 	}
 }
 
 func TestPingsKeepNoIdleTunnelOpen(t *testing.T) {
-	r := newRig(t, plainTCP, plainTCP, Options{Ping: 40 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}, nil, nil)
-	answer := func(conn net.Conn, from Side) {
-		for {
-			head := make([]byte, 2)
-			if _, err := io.ReadFull(conn, head); err != nil || head[0] != 0x80|byte(ws.OpPing) {
-				return
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: 10 * time.Second, IdleTimeout: time.Minute}, nil, nil)
+	for range 4 {
+		r.lives(t, 12500*time.Millisecond)
+		for side, conn := range map[Side]net.Conn{Client: r.client, Backend: r.backend} {
+			op, id := readFrame(t, conn)
+			if op != ws.OpPing {
+				t.Fatalf("the %s read %x %q", side, op, id)
 			}
-			rest := make([]byte, 12)
-			n := 8
-			if from == Backend {
-				n = 12
-			}
-			io.ReadFull(conn, rest[:n])
-			id := bytes.Clone(rest[n-8 : n])
-			if from == Backend {
-				for i := range id {
-					id[i] ^= rest[i%4]
-				}
-			}
-			conn.Write(testFrame(from, ws.OpPong, string(id)))
+			conn.Write(testFrame(side, ws.OpPong, string(id)))
 		}
 	}
-	go answer(r.client, Client)
-	go answer(r.backend, Backend)
+	clock.Skip(10 * time.Second)
 	if res := r.wait(t); res.Cause != CauseIdle {
 		t.Errorf("ended by %s, %s", res.By, res.Cause)
 	}

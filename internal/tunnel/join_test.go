@@ -88,30 +88,17 @@ func TestPanicEndsOneTunnelAndIsAccountedFor(t *testing.T) {
 	other.end(t)
 }
 
-// flood has a backend that never stops talking.
-func flood(r *rig) {
-	message := testFrame(Backend, ws.OpBinary, string(make([]byte, 20_000)))
-	for {
-		if _, err := r.backend.Write(message); err != nil {
-			return
-		}
-	}
-}
-
 // TestSideThatTakesLittleIsAlive: its answer waits behind what it has yet to read.
 func TestSideThatTakesLittleIsAlive(t *testing.T) {
-	const interval = 400 * time.Millisecond
-	r := newRig(t, plainTCP, plainTCP, Options{Ping: interval, CloseTimeout: time.Millisecond}, nil, nil)
-	go flood(r)
-	buf := make([]byte, 8<<10)
-	for end := time.Now().Add(6 * interval); time.Now().Before(end); time.Sleep(interval / 40) {
+	r := newRig(t, plainTCP, plainTCP, Options{Ping: time.Minute, CloseTimeout: time.Second}, nil, nil)
+	r.stall(t)
+	buf := make([]byte, 64<<10)
+	for range 36 { // six minutes
 		r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
 		if _, err := io.ReadFull(r.client, buf); err != nil {
 			t.Fatal(err)
 		}
-		if len(r.result) > 0 {
-			t.Fatalf("ended with %+v", r.wait(t))
-		}
+		r.lives(t, 10*time.Second)
 	}
 	r.end(t)
 }

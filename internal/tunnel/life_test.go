@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,22 +48,20 @@ func TestCloseOrderIsObeyedBehindASplicedFrame(t *testing.T) {
 	half := make([]byte, size/2)
 	r.backend.Write(half)
 	expect(t, "client", r.client, half)
-	r.Close(1001, "bye", CauseDrain, 5*time.Second)
-	time.Sleep(20 * time.Millisecond)
+	r.Close(1001, "bye", CauseDrain, time.Hour)
+	r.lives(t, 0) // it has its order
 	r.backend.Write(half)
 	expect(t, "client", r.client, half)
-	start := time.Now()
 	checkClosed(t, "client", r.client, nil, nil)
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("the Close frame took %v", took)
-	}
 	r.end(t)
 }
 
 func TestOwnCloseIsNoReset(t *testing.T) {
 	for range 50 {
 		r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
-		r.Close(1001, "", CauseDrain, time.Millisecond)
+		r.Close(1001, "", CauseDrain, time.Minute)
+		r.lives(t, 50*time.Second)
+		clock.Skip(10 * time.Second)
 		for name, conn := range map[string]net.Conn{"client": r.client, "backend": r.backend} {
 			if _, err := io.ReadAll(conn); err != nil {
 				t.Fatalf("the %s saw %v", name, err)
@@ -75,45 +74,27 @@ func TestOwnCloseIsNoReset(t *testing.T) {
 }
 
 func TestStalledTunnelHarmsNoOther(t *testing.T) {
-	var before, during runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
 	const stalled = 40
 	for i := range stalled {
 		transport := plainTCP
 		if i%4 == 0 {
 			transport = overTLS
 		}
-		r := newRig(t, transport, plainTCP, Options{}, nil, nil)
-		go func() {
-			flood := ws.AppendFrame(nil, ws.OpBinary, make([]byte, 60_000), nil)
-			for {
-				if _, err := r.backend.Write(flood); err != nil {
-					return
-				}
-			}
-		}()
-		defer r.end(t)
-	}
-	time.Sleep(300 * time.Millisecond) // all buffers are full
-	runtime.GC()
-	runtime.ReadMemStats(&during)
-	// In the heap: what is pending, and the senders' floods, which are not ours.
-	if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > stalled*(64+64+128)<<10 {
-		t.Errorf("%d stalled tunnels hold %d KiB", stalled, grown>>10)
+		newRig(t, transport, plainTCP, Options{}, nil, nil).stall(t)
 	}
 	live := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
 	defer live.end(t)
-	var worst time.Duration
+	var took []time.Duration
 	for range 200 {
 		message := testFrame(Client, ws.OpText, "are you there?")
 		start := time.Now()
 		live.client.Write(message)
 		expect(t, "backend", live.backend, message)
-		worst = max(worst, time.Since(start))
+		took = append(took, time.Since(start))
 	}
-	if worst > time.Second {
-		t.Errorf("a message took %v beside stalled tunnels", worst)
+	slices.Sort(took)
+	if median := took[len(took)/2]; median > 10*time.Millisecond {
+		t.Errorf("a message takes %v beside stalled tunnels", median)
 	}
 }
 
@@ -121,13 +102,13 @@ func TestStalledTunnelHarmsNoOther(t *testing.T) {
 func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 	keeper := newRig(t, plainTCP, plainTCP, Options{}, testFrame(Client, ws.OpText, "begun"), nil)
 	expect(t, "backend", keeper.backend, testFrame(Client, ws.OpText, "begun"))
-	time.Sleep(50 * time.Millisecond) // it comes to rest
-	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	awaitFlat(func() uint64 { return uint64(runtime.NumGoroutine() + openDescriptors()) })
+	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	var ended sync.WaitGroup
 	var known atomic.Int64
 	const waves, size = 20, 250
@@ -145,8 +126,8 @@ func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 			ourBackend, backend := dialled(t, listener)
 			ended.Add(1)
 			tunnel := join(t, ourClient, ourBackend, nil, nil, Options{
-				HalfCloseTimeout: 200 * time.Millisecond, IdleTimeout: 400 * time.Millisecond,
-				CloseTimeout: 50 * time.Millisecond, Ping: time.Duration(random.IntN(2)) * 100 * time.Millisecond,
+				HalfCloseTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+				CloseTimeout: 10 * time.Second, Ping: time.Duration(random.IntN(2)) * 30 * time.Second,
 			}, func(r Result) {
 				if r.Cause != "" && r.By != "" {
 					known.Add(1)
@@ -157,18 +138,18 @@ func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 			ended.Go(func() { misbehave(client, Client, streams[i%len(streams)], seed) })
 			ended.Go(func() { misbehave(backend, Backend, answers[i%len(answers)], seed+1) })
 			if random.IntN(10) == 0 {
-				tunnel.Close(1001, "bye", CauseDrain, 20*time.Millisecond)
+				tunnel.Close(1001, "bye", CauseDrain, 5*time.Second)
 			}
 			tunnel.Inject(Client, ws.OpPing, []byte("x"))
 			tunnel.Stats()
 		}
-		ended.Wait()
+		turnUntil(&ended)
 	}
 	if n := known.Load(); n != waves*size {
 		t.Errorf("%d tunnels of %d said why they ended", n, waves*size)
 	}
 	deadline := time.Now().Add(10 * time.Second)
-	for openDescriptors() > descriptors+1 || runtime.NumGoroutine() > goroutines {
+	for openDescriptors() > descriptors || runtime.NumGoroutine() > goroutines {
 		if time.Now().After(deadline) {
 			t.Fatalf("descriptors: %d, were %d; goroutines: %d, were %d",
 				openDescriptors(), descriptors, runtime.NumGoroutine(), goroutines)
@@ -176,6 +157,23 @@ func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	keeper.end(t)
+}
+
+// turnUntil turns the clock until all have ended.
+func turnUntil(ended *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		ended.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(5 * time.Millisecond):
+			clock.Skip(2 * time.Second)
+		}
+	}
 }
 
 // openDescriptors counts the process's descriptors, but for those in the pools of pipes.

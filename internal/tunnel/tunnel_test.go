@@ -25,15 +25,18 @@ import (
 	"wstunnel/internal/ws"
 )
 
-// group is where the tests' tunnels run.
-var group *reactor.Group
+// group is where the tests' tunnels run, and clock what they go by.
+var (
+	group *reactor.Group
+	clock = reactor.NewClock()
+)
 
 // looped runs the tests with the loops.
 type looped struct{ *testing.M }
 
 func (m looped) Run() int {
 	var err error
-	if group, err = reactor.NewGroup(slog.New(slog.DiscardHandler), reactor.NewClock()); err != nil {
+	if group, err = reactor.NewGroup(slog.New(slog.DiscardHandler), clock); err != nil {
 		panic(err)
 	}
 	defer group.Close()
@@ -155,6 +158,100 @@ func (r *rig) wait(t *testing.T) Result {
 		t.Fatal("the tunnel did not end")
 		panic("unreachable")
 	}
+}
+
+// lives turns the clock, and expects the tunnel not to have ended by then.
+func (r *rig) lives(t *testing.T, d time.Duration) {
+	t.Helper()
+	clock.Skip(d)
+	if len(r.result) > 0 {
+		t.Fatalf("ended too early: %+v", <-r.result)
+	}
+}
+
+// acked waits until both peers' systems have acknowledged all that they were sent, which they put off for a while, be the clock turned or not.
+func (r *rig) acked(t *testing.T) {
+	t.Helper()
+	onTheWay := func() (n uint64) {
+		done := make(chan struct{})
+		r.loop.Post(func() {
+			defer close(done)
+			for _, s := range r.sides() {
+				if _, left, known := s.conn.Taken(); known && !r.over() {
+					n += left
+				}
+			}
+		})
+		<-done
+		return n
+	}
+	for end := time.Now().Add(5 * time.Second); onTheWay() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what was sent is never acknowledged")
+		}
+	}
+}
+
+// stall has the backend send until nothing is taken any more.
+func (r *rig) stall(t *testing.T) {
+	t.Helper()
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		flood(r)
+	}()
+	t.Cleanup(func() {
+		r.client.Close()
+		r.backend.Close()
+		<-done
+	})
+	awaitFlat(func() uint64 { return r.Stats().ToClient.Bytes })
+}
+
+// flood has a backend that never stops talking.
+func flood(r *rig) {
+	message := testFrame(Backend, ws.OpBinary, string(make([]byte, 20_000)))
+	for {
+		if _, err := r.backend.Write(message); err != nil {
+			return
+		}
+	}
+}
+
+// awaitFlat waits until a number has not changed for a while.
+func awaitFlat(n func() uint64) {
+	for last, flat := n(), 0; flat < 20; time.Sleep(5 * time.Millisecond) {
+		now := n()
+		if flat++; now != last {
+			last, flat = now, 0
+		}
+	}
+}
+
+// pending returns how many bytes wait for each end to take them, in our memory and in pipes.
+func (r *rig) pending() (toClient, toBackend, spliced int) {
+	done := make(chan struct{})
+	r.loop.Post(func() {
+		defer close(done)
+		if r.over() {
+			return
+		}
+		toClient, toBackend = r.Tunnel.client.conn.Pending(), r.Tunnel.backend.conn.Pending()
+		for _, s := range r.sides() {
+			if s.pipe != nil {
+				spliced = max(spliced, s.pipe.Held())
+			}
+		}
+	})
+	<-done
+	return toClient, toBackend, spliced
+}
+
+// reads reports whether the tunnel reads from a side.
+func (r *rig) reads(s *side) bool {
+	answer := make(chan bool)
+	r.loop.Post(func() { answer <- s.conn.Reading() })
+	return <-answer
 }
 
 func frames(random *rand.Rand, masked bool, n int) (stream []byte, messages uint64) {
@@ -300,8 +397,10 @@ func TestTunnelHalfClosePassesThrough(t *testing.T) {
 }
 
 func TestTunnelEndsAFINThatIsNeverAnswered(t *testing.T) {
-	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: time.Hour, HalfCloseTimeout: 100 * time.Millisecond}, nil, nil)
+	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: time.Hour, HalfCloseTimeout: time.Minute}, nil, nil)
 	r.client.(*net.TCPConn).CloseWrite()
+	r.lives(t, 50*time.Second)
+	clock.Skip(10 * time.Second)
 	if res := r.wait(t); res.By != Client || res.Cause != CauseEOF {
 		t.Errorf("ended by %s, %s", res.By, res.Cause)
 	}
@@ -314,8 +413,13 @@ func TestTunnelResetEndsBothEnds(t *testing.T) {
 		if side == Backend {
 			broken, other = other, broken
 		}
-		other.Write([]byte("something unread, so that the close is a reset"))
-		time.Sleep(20 * time.Millisecond)
+		const unread = "something unread"
+		io.WriteString(other, unread)
+		if side == Client {
+			r.waitForBytes(t, 0, len(unread))
+		} else {
+			r.waitForBytes(t, len(unread), 0)
+		}
 		broken.(*net.TCPConn).SetLinger(0)
 		broken.Close()
 		if _, err := io.ReadAll(other); err == nil {
@@ -430,11 +534,13 @@ func checkClosed(t *testing.T, name string, conn net.Conn, message, masked []byt
 
 func TestTunnelPassesNothingAfterItsCloseFrame(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
-	r.Close(1001, "bye", CauseDrain, 300*time.Millisecond)
+	r.Close(1001, "bye", CauseDrain, time.Minute)
 	expect(t, "client", r.client, ws.AppendClose(nil, 1001, "bye", nil))
 	for range 10 {
 		r.backend.Write(ws.AppendFrame(nil, ws.OpText, []byte("late"), nil))
+		r.lives(t, 5*time.Second)
 	}
+	clock.Skip(10 * time.Second)
 	if got, _ := io.ReadAll(r.client); len(got) > 0 {
 		t.Errorf("client read %x behind the Close frame", got)
 	}
@@ -443,42 +549,74 @@ func TestTunnelPassesNothingAfterItsCloseFrame(t *testing.T) {
 
 func TestTunnelCloseIsBoundedWhenThePeerIsStalled(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
-	flood := ws.AppendFrame(nil, ws.OpBinary, make([]byte, 64<<20), nil)
-	go r.backend.Write(flood) // nobody reads it
-	time.Sleep(100 * time.Millisecond)
-	start := time.Now()
-	r.Close(1001, "bye", CauseDrain, 200*time.Millisecond)
+	r.stall(t)
+	r.Close(1001, "bye", CauseDrain, time.Minute)
+	r.lives(t, 50*time.Second)
+	clock.Skip(10 * time.Second)
 	if res := r.wait(t); res.Cause != CauseDrain {
 		t.Errorf("ended by %s, %s", res.By, res.Cause)
 	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("took %v", took)
-	}
 }
 
-func TestTunnelBackpressureStopsTheSender(t *testing.T) {
-	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
-	r.backend.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
-	n, err := r.backend.Write(ws.AppendFrame(nil, ws.OpBinary, make([]byte, 256<<20), nil))
-	if err == nil || n > 64<<20 {
-		t.Errorf("a client that reads nothing was sent %d bytes, %v", n, err)
+// TestTunnelHoldsLittleOfWhatAPeerDoesNotTake: 64 KiB at most of each direction, and of a long payload what fits into a pipe, which is sixteen
+// pieces of 32 KiB at most.
+func TestTunnelHoldsLittleOfWhatAPeerDoesNotTake(t *testing.T) {
+	const most, mostSpliced = 64 << 10, 16 * 32 << 10
+	for _, transport := range []struct {
+		name     string
+		make     transport
+		overhead int // of the records of TLS
+	}{{"tcp", plainTCP, 0}, {"tls", overTLS, 5 * 40}} {
+		for _, size := range []int{100, 20_000, 60_000, 64 << 20} {
+			t.Run(fmt.Sprintf("%s, frames of %d bytes", transport.name, size), func(t *testing.T) {
+				r := newRig(t, transport.make, transport.make, Options{}, nil, nil)
+				var senders sync.WaitGroup
+				for _, end := range []struct {
+					conn net.Conn
+					as   Side
+				}{{r.client, Client}, {r.backend, Backend}} {
+					stream := bytes.Repeat(testFrame(end.as, ws.OpBinary, string(make([]byte, size))), 1+(1<<20)/size)
+					senders.Go(func() {
+						for {
+							if _, err := end.conn.Write(stream); err != nil {
+								return
+							}
+						}
+					})
+				}
+				check := func() {
+					toClient, toBackend, spliced := r.pending()
+					if max(toClient, toBackend) > most+transport.overhead || spliced > mostSpliced {
+						t.Fatalf("%d bytes for the client and %d for the backend are pending, and %d in a pipe", toClient, toBackend, spliced)
+					}
+				}
+				awaitFlat(func() uint64 {
+					check()
+					s := r.Stats()
+					return s.ToClient.Bytes + s.ToBackend.Bytes
+				})
+				for name, s := range map[string]*side{"client": &r.Tunnel.client, "backend": &r.Tunnel.backend} {
+					if r.reads(s) {
+						t.Errorf("the %s is still read from", name)
+					}
+				}
+				r.client.Close()
+				r.backend.Close()
+				senders.Wait()
+				r.wait(t)
+			})
+		}
 	}
-	r.client.Close()
-	r.backend.Close()
-	r.wait(t)
 }
 
 func TestTunnelIdleTimeoutSendsCloseFrames(t *testing.T) {
-	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: 150 * time.Millisecond, CloseTimeout: time.Second}, nil, nil)
+	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: time.Minute, CloseTimeout: time.Second}, nil, nil)
 	for range 5 { // activity in one direction keeps it open
-		time.Sleep(60 * time.Millisecond)
+		r.lives(t, 50*time.Second)
 		r.backend.Write(ws.AppendFrame(nil, ws.OpText, []byte("x"), nil))
 	}
-	select {
-	case <-r.result:
-		t.Fatal("an active tunnel was closed")
-	default:
-	}
+	r.lives(t, 50*time.Second)
+	clock.Skip(10 * time.Second)
 	go func() {
 		io.ReadAll(r.backend)
 		r.backend.Close()
