@@ -54,6 +54,6 @@ func TestEventsOfAClosedDescriptorAreDropped(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	})
 	newcomer := await(t, reborn)
-	time.Sleep(20 * time.Millisecond)
+	g.clock.Skip(0)
 	on(t, l, func() { newcomer.Close() })
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,7 +95,7 @@ func TestWhatIsLeftIsToldAgain(t *testing.T) {
 			t.Fatalf("read %d, want %d", got, b)
 		}
 		if b%10 == 0 {
-			time.Sleep(time.Millisecond)
+			g.clock.Skip(0)
 			on(t, c.loop, func() {
 				if len(read) > 0 {
 					t.Error("a paused connection was read")
@@ -123,7 +122,7 @@ func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
 	for range 20 {
 		on(t, c.loop, c.Pause)
 		peer.Write([]byte("meanwhile"))
-		time.Sleep(time.Millisecond)
+		g.clock.Skip(0)
 		on(t, c.loop, c.Resume)
 		if got := await(t, read); got != "meanwhile" {
 			t.Errorf("read %q", got)

@@ -21,10 +21,30 @@ type dialled struct {
 // dialOn dials and closes what it got.
 func dialOn(t *testing.T, l *Loop, timeout time.Duration, addresses ...unix.Sockaddr) error {
 	t.Helper()
+	return finish(t, l, beginDial(l, timeout, addresses...))
+}
+
+// beginDial dials, and hands over what comes of it.
+func beginDial(l *Loop, timeout time.Duration, addresses ...unix.Sockaddr) <-chan dialled {
 	result := make(chan dialled, 2)
 	l.Post(func() {
 		l.Dial(addresses, timeout, func(c *Conn, err error) { result <- dialled{c, err} })
 	})
+	return result
+}
+
+// waits turns the clock, and expects nothing to have come of a dialling.
+func waits(t *testing.T, l *Loop, result <-chan dialled, d time.Duration) {
+	t.Helper()
+	l.Clock().Skip(d)
+	if len(result) > 0 {
+		t.Errorf("ended too early: %v", (<-result).err)
+	}
+}
+
+// finish closes the connection.
+func finish(t *testing.T, l *Loop, result <-chan dialled) error {
+	t.Helper()
 	got := await(t, result)
 	on(t, l, func() {
 		if got.c == nil {
@@ -93,9 +113,12 @@ func silent(t *testing.T) unix.Sockaddr {
 func TestDialPassesOverASilentAddress(t *testing.T) {
 	g, _ := startGroup(t)
 	good := Sockaddr(netip.MustParseAddrPort(listen(t, "tcp", "127.0.0.1:0").Addr().String()))
-	start := time.Now()
-	if err := dialOn(t, g.Pick(), 2*attemptMin, silent(t), good); err != nil {
-		t.Errorf("after %s: %v", time.Since(start), err)
+	l := g.Pick()
+	result := beginDial(l, time.Minute, silent(t), good)
+	waits(t, l, result, 25*time.Second)
+	l.Clock().Skip(5 * time.Second) // half the time
+	if err := finish(t, l, result); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -106,26 +129,24 @@ func TestCancelledDialIsForgotten(t *testing.T) {
 	address := silent(t)
 	load := l.load.Load()
 	on(t, l, func() {
-		l.Dial([]unix.Sockaddr{address, good}, 2*attemptMin, func(*Conn, error) {
+		l.Dial([]unix.Sockaddr{address, good}, time.Minute, func(*Conn, error) {
 			t.Error("the callback was called")
 		}).Cancel()
 		if l.load.Load() != load {
 			t.Error("the connection is still there")
 		}
 	})
-	time.Sleep(50 * time.Millisecond)
-	on(t, l, func() {})
+	g.clock.Skip(time.Hour)
 }
 
 func TestDialGivesUpInTime(t *testing.T) {
 	g, _ := startGroup(t)
-	address := silent(t)
-	start := time.Now()
-	if err := dialOn(t, g.Pick(), 100*time.Millisecond, address); !errors.Is(err, ErrDialTimeout) {
+	l := g.Pick()
+	result := beginDial(l, time.Minute, silent(t))
+	waits(t, l, result, 55*time.Second)
+	l.Clock().Skip(5 * time.Second)
+	if err := finish(t, l, result); !errors.Is(err, ErrDialTimeout) {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("took %v", took)
 	}
 }
 
@@ -144,14 +165,18 @@ func TestDialWaitsForAUnixSocketWhoseQueueIsFull(t *testing.T) {
 		defer unix.Close(filler)
 		full = unix.Connect(filler, address) != nil
 	}
-	if err := dialOn(t, g.Pick(), 100*time.Millisecond, address); !errors.Is(err, ErrDialTimeout) {
+	l := g.Pick()
+	result := beginDial(l, time.Minute, address)
+	waits(t, l, result, 55*time.Second)
+	l.Clock().Skip(5 * time.Second)
+	if err := finish(t, l, result); !errors.Is(err, ErrDialTimeout) {
 		t.Errorf("with a full queue: %v", err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() {
-		accepted, _, _ := unix.Accept(fd)
-		unix.Close(accepted)
-	})
-	if err := dialOn(t, g.Pick(), patience, address); err != nil {
+	result = beginDial(l, time.Minute, address)
+	waits(t, l, result, 30*time.Second)
+	accepted, _, _ := unix.Accept(fd)
+	defer unix.Close(accepted)
+	if err := finish(t, l, result); err != nil {
 		t.Errorf("once there is room: %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
-	"time"
 	"unsafe"
 )
 
@@ -20,9 +19,9 @@ func TestSpliceMovesExactlyWhatItIsTold(t *testing.T) {
 	from, sender := pair(t, "tcp")
 	to, receiver := pair(t, "tcp")
 	dst := adopt(t, l, to, &script{})
-	want := make([]byte, 4<<20)
+	want := make([]byte, 16<<20)
 	rand.NewChaCha8([32]byte{1}).Read(want)
-	const odd = 1<<20 + 77 // moved by the kernel; the rest is read
+	const odd = 12<<20 + 77 // moved by the kernel; the rest is read
 	left := odd
 	var pipe *Pipe
 	src := &script{}
@@ -67,7 +66,11 @@ func TestSpliceMovesExactlyWhatItIsTold(t *testing.T) {
 		}})
 	})
 	go func() { sender.Write(want); sender.Close() }()
-	time.Sleep(50 * time.Millisecond) // the pipe and the buffers fill
+	eventually(t, "stopped", func() bool {
+		reading := true
+		on(t, l, func() { reading = ours.reading })
+		return !reading
+	})
 	if got, err := io.ReadAll(receiver); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes of %d arrived, %v", len(got), len(want), err)
 	}

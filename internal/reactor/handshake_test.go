@@ -3,8 +3,10 @@ package reactor
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"testing"
+	"time"
 )
 
 // TestHandshakeThatIsCancelledAsItEnds: crypto/tls closes its connection then, on a goroutine of its own.
@@ -44,5 +46,60 @@ func TestHandshakeThatIsCancelledAsItEnds(t *testing.T) {
 		}
 		transport.Close()
 		peer.Close()
+	}
+}
+
+// TestHandshakeEndsInTime, be it the peer who does not go on or the source of the certificate.
+func TestHandshakeEndsInTime(t *testing.T) {
+	g, _ := startGroup(t)
+	l := g.Pick()
+	waited := make(chan error, 1)
+	for _, test := range []struct {
+		name     string
+		settings *tls.Config
+		hello    bool
+	}{
+		{"silent peer", &tls.Config{}, false},
+		{"slow certificate", &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			waited <- nil
+			<-hello.Context().Done()
+			waited <- hello.Context().Err()
+			return nil, hello.Context().Err()
+		}}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ours, peer := pair(t, "tcp")
+			c, err := Adopt(ours)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result := make(chan error, 1)
+			on(t, l, func() {
+				if err := l.Add(c, &script{}); err != nil {
+					t.Error(err)
+				}
+				c.Handshake(t.Context(), func(transport net.Conn) *tls.Conn {
+					return tls.Server(transport, test.settings)
+				}, time.Minute, func(_ tls.ConnectionState, err error) {
+					result <- err
+					c.Close()
+				})
+			})
+			if test.hello {
+				go tls.Client(peer, &tls.Config{InsecureSkipVerify: true}).Handshake()
+				await(t, waited)
+			}
+			g.clock.Skip(55 * time.Second)
+			if len(result)+len(waited) > 0 {
+				t.Fatal("ended too early")
+			}
+			g.clock.Skip(5 * time.Second)
+			if err := await(t, result); !errors.Is(err, ErrHandshakeTimeout) {
+				t.Errorf("got %v", err)
+			}
+			if test.hello && await(t, waited) == nil {
+				t.Error("the source of the certificate was not told")
+			}
+		})
 	}
 }

@@ -3,7 +3,6 @@ package reactor
 import (
 	"crypto/tls"
 	"testing"
-	"time"
 )
 
 // TestMovedConnIsToldOfOnItsNewLoopOnly: over TLS a loop may have been about to read it again.
@@ -39,7 +38,7 @@ func TestMovedConnIsToldOfOnItsNewLoopOnly(t *testing.T) {
 		if got := await(t, read); got != "hello" {
 			t.Errorf("got %q", got)
 		}
-		time.Sleep(time.Millisecond)
+		g.clock.Skip(0) // and nobody else is told
 		peer.Close()
 	}
 }

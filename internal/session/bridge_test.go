@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -174,20 +175,30 @@ func TestBridgeWriteWaitsForAPeerThatTakesNothing(t *testing.T) {
 			b.post(func() { done <- b.conn.Pending() })
 			return <-done
 		}
-		piece := make([]byte, 1<<20)
+		clock := b.conn.Loop().Clock()
+		b.SetWriteDeadline(clock.Now().Add(time.Minute))
+		result := make(chan error, 1)
 		written := 0
-		for {
-			b.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-			n, err := b.Write(piece)
-			if written += n; err != nil {
-				if !errors.Is(err, os.ErrDeadlineExceeded) || n%bridgePiece != 0 {
-					t.Errorf("wrote %d, %v", n, err)
-				}
-				break
-			}
-		}
-		if n := pending(); n == 0 || n > bridgePiece+1<<10 {
+		go func() {
+			n, err := b.Write(make([]byte, 64<<20))
+			written = n
+			result <- err
+		}()
+		eventually(t, "stalled", func() bool {
+			before := pending()
+			time.Sleep(20 * time.Millisecond)
+			return before > 0 && pending() == before
+		})
+		if n := pending(); n > bridgePiece+5*40 { // in records, over TLS
 			t.Errorf("%d bytes are pending", n)
+		}
+		clock.Skip(50 * time.Second)
+		if len(result) > 0 {
+			t.Fatalf("wrote %d too early, %v", written, <-result)
+		}
+		clock.Skip(10 * time.Second)
+		if err := <-result; !errors.Is(err, os.ErrDeadlineExceeded) || written%bridgePiece != 0 {
+			t.Errorf("wrote %d, %v", written, err)
 		}
 		b.SetWriteDeadline(time.Time{})
 		go func() {
@@ -246,7 +257,15 @@ func TestBridgeCloseWakesWhoReadsAndWhoWrites(t *testing.T) {
 		errs := make(chan error, 2)
 		go func() { errs <- second(b.Read(make([]byte, 1))) }()
 		go func() { errs <- second(io.Copy(b, endless{})) }()
-		time.Sleep(50 * time.Millisecond)
+		for _, busy := range []*sync.Mutex{&b.reading, &b.writing} {
+			eventually(t, "begun", func() bool {
+				free := busy.TryLock()
+				if free {
+					busy.Unlock()
+				}
+				return !free
+			})
+		}
 		b.Close()
 		for range 2 {
 			if err := <-errs; !errors.Is(err, net.ErrClosed) {

@@ -617,15 +617,10 @@ func TestTunnelIdleTimeoutSendsCloseFrames(t *testing.T) {
 	}
 	r.lives(t, 50*time.Second)
 	clock.Skip(10 * time.Second)
-	go func() {
-		io.ReadAll(r.backend)
-		r.backend.Close()
-	}()
-	got, _ := io.ReadAll(r.client)
-	if want := ws.AppendClose(nil, 1001, "idle timeout", nil); !bytes.HasSuffix(got, want) {
-		t.Errorf("client read %x, want %x at the end", got, want)
-	}
-	r.client.Close()
+	stream := bytes.Repeat(ws.AppendFrame(nil, ws.OpText, []byte("x"), nil), 5)
+	expect(t, "client", r.client, ws.AppendClose(stream, 1001, "idle timeout", nil))
+	r.lives(t, 500*time.Millisecond)
+	clock.Skip(500 * time.Millisecond)
 	if res := r.wait(t); res.By != Proxy || res.Cause != CauseIdle {
 		t.Errorf("ended by %s, %s", res.By, res.Cause)
 	}
