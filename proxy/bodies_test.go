@@ -18,30 +18,31 @@ import (
 func TestResponseBodyThatStopsComingEndsTheExchange(t *testing.T) {
 	piece := strings.Repeat("x", 100_000)
 	const chunked = "Transfer-Encoding: chunked\r\n\r\n"
-	tests := []struct{ name, head, piece string }{
-		{"Content-Length", "Content-Length: 100\r\n\r\n", "hello"},
-		{"long Content-Length", "Content-Length: 10000000\r\n\r\n", piece},
-		{"chunks", chunked, "5\r\nhello\r\n"},
-		{"chunk without its data", chunked, "5\r\nhello\r\n5\r\nhello\r\n100\r\n" + strings.Repeat("x", 256) + "\r\n"},
-		{"until the end", "\r\n", "hello"},
+	tests := []struct {
+		name, head, piece string
+		size              int // of a piece's payload
+	}{
+		{"Content-Length", "Content-Length: 100\r\n\r\n", "hello", 5},
+		{"long Content-Length", "Content-Length: 10000000\r\n\r\n", piece, len(piece)},
+		{"chunks", chunked, "5\r\nhello\r\n", 5},
+		{"several chunks", chunked, "5\r\nhello\r\n5\r\nhello\r\n100\r\n" + strings.Repeat("x", 256) + "\r\n", 266},
+		{"until the end", "\r\n", "hello", 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			silent := make(chan time.Time, 3)
+			more, ended := make(chan bool), make(chan error, 1)
 			b := startBackend(t, func(_ *backend, conn net.Conn) {
 				br := bufio.NewReader(conn)
 				rawHead(br)
 				io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+tt.head)
 				for range 4 {
-					time.Sleep(250 * time.Millisecond)
+					pass(more)
 					io.WriteString(conn, tt.piece)
 				}
-				silent <- time.Now()
 				io.Copy(io.Discard, br)
 			})
-			location := strings.Replace(httpTo(b.address), "}", ", timeouts: {response_body: 500ms}}", 1)
-			f := startTLS(t, secureSite(location))
+			f := startTLS(t, secureSite(httpTo(b.address)))
 			for name, address := range map[string]string{"http": "http://" + f.plain, "https": "https://" + f.secure, "h2": "https://" + f.secure} {
 				transport := &http.Transport{
 					TLSClientConfig: &tls.Config{ServerName: "example.com", InsecureSkipVerify: true}, ForceAttemptHTTP2: name == "h2",
@@ -56,10 +57,28 @@ func TestResponseBodyThatStopsComingEndsTheExchange(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				n, err := io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				if took := time.Since(<-silent); err == nil || took < 300*time.Millisecond || took > 3*time.Second {
-					t.Errorf("%s: %d bytes and %v, %v after the last byte", name, n, err, took)
+				piece := make([]byte, tt.size)
+				for range 4 {
+					f.server.Skip(50 * time.Second)
+					more <- true
+					if _, err := io.ReadFull(resp.Body, piece); err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+				}
+				go func() {
+					_, err := io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					ended <- err
+				}()
+				f.server.Skip(50 * time.Second)
+				select {
+				case err := <-ended:
+					t.Fatalf("%s: ended too early, %v", name, err)
+				case <-time.After(20 * time.Millisecond):
+				}
+				f.server.Skip(10 * time.Second)
+				if err := <-ended; err == nil {
+					t.Errorf("%s: a clean end", name)
 				}
 			}
 			if log := f.log.String(); !strings.Contains(log, "reading the response body") {

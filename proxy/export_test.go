@@ -16,9 +16,6 @@ func (s *Server) SetRelayTimes(stall, patience time.Duration) {
 	s.gen.Store(s.gen.Load()) // which every exchange loads, and so sees what was set before
 }
 
-// SetRatePeriod sets over how long a client has to keep to min_rate.
-func (s *Server) SetRatePeriod(d time.Duration) { s.ratePeriod.Store(int64(d)) }
-
 // KeepNoFilesOpen makes the server read static files piece by piece, as if as many were open as may be.
 func (s *Server) KeepNoFilesOpen() {
 	s.files = static.NewFiles(0)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -257,6 +258,49 @@ func (c *client) rest() string {
 	return string(rest)
 }
 
+// waits turns the server's clock, and expects nothing to have come by then, nor the end.
+func (c *client) waits(f *front, d time.Duration) {
+	c.t.Helper()
+	f.server.Skip(d)
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	defer c.SetReadDeadline(time.Now().Add(patience))
+	if got, err := c.br.Peek(1); !os.IsTimeout(err) {
+		c.t.Fatalf("%v later came %q, %v", d, got, err)
+	}
+}
+
+// stall writes until nothing is taken any more, and returns how much was.
+func (c *client) stall() (n int) {
+	defer c.SetWriteDeadline(time.Now().Add(patience))
+	for piece := make([]byte, 64<<10); ; {
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		m, err := c.Write(piece)
+		if n += m; err != nil {
+			return n
+		}
+	}
+}
+
+// hurry turns the server's clock forward all the time, a hundred times as fast as it goes, until the returned function is called.
+func (f *front) hurry() (end func()) {
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				f.server.Skip(100 * time.Millisecond)
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
+}
+
 // rawHead reads up to the empty line.
 func rawHead(br *bufio.Reader) (string, error) {
 	var head strings.Builder
@@ -413,6 +457,20 @@ const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 // get is a small whole request.
 const get = "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
+
+// startHeld is a backend that gives each answer when it is let.
+func startHeld(t *testing.T, release <-chan bool) *backend {
+	return startHeads(t, func(string) string {
+		pass(release)
+		return ok
+	})
+}
+
+// awaitRequests waits until a backend has seen so many.
+func (b *backend) awaitRequests(t *testing.T, n int) {
+	t.Helper()
+	await(t, fmt.Sprint("request ", n), func() bool { return len(b.seen()) == n })
+}
 
 // readUntilLastChunk serves one chunked request and hands its bytes over as they came.
 func readUntilLastChunk(got chan<- string) func(*backend, net.Conn) {

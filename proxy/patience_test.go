@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -13,83 +12,94 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// slowly is a backend that needs longer for an answer than hasty's keepalive and request_head last.
-func slowly(t *testing.T) *backend {
-	return startHeads(t, func(string) string {
-		time.Sleep(800 * time.Millisecond)
-		return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	})
-}
+const restless = "timeouts: {request_head: 10s, keepalive: 30s}\n"
 
-const hastyKeepAlive = "timeouts: {request_head: 300ms, keepalive: 500ms}\n"
-
+// TestIdleClientConnectionIsClosedAfterKeepalive, though its answer took longer.
 func TestIdleClientConnectionIsClosedAfterKeepalive(t *testing.T) {
-	c := start(t, hastyKeepAlive+oneSite(httpTo(slowly(t).address))).dial()
+	release := make(chan bool, 1)
+	b := startHeld(t, release)
+	f := start(t, restless+oneSite(httpTo(b.address)))
+	c := f.dial()
 	c.send(get)
+	b.awaitRequests(t, 1)
+	c.waits(f, 50*time.Second)
+	release <- true
 	c.expect(200)
-	begin := time.Now()
+	c.waits(f, 25*time.Second)
+	f.server.Skip(5 * time.Second)
 	if rest := c.rest(); rest != "" {
 		t.Errorf("got %q", rest)
-	}
-	if idle := time.Since(begin); idle < 400*time.Millisecond || idle > 3*time.Second {
-		t.Errorf("closed after %s, want 500ms", idle)
 	}
 }
 
 func TestSecondHeadHasItsOwnTime(t *testing.T) {
-	c := start(t, hastyKeepAlive+oneSite(httpTo(startEcho(t).address))).dial()
+	f := start(t, restless+oneSite(httpTo(startEcho(t).address)))
+	c := f.dial()
 	c.send(get)
 	c.expect(200)
-	begin := time.Now()
-	for range 10 {
-		c.send("G")
-		time.Sleep(100 * time.Millisecond)
+	c.send("G")
+	for range 4 {
+		c.waits(f, 2*time.Second)
+		c.send("E")
 	}
-	c.rest()
-	if took := time.Since(begin); took > 3*time.Second {
-		t.Errorf("a head that never ends was waited for %s", took)
+	f.server.Skip(2 * time.Second)
+	if rest := c.rest(); rest != "" {
+		t.Errorf("got %q", rest)
 	}
 }
 
 // TestRequestBehindASlowOneIsAnswered: it came, whole or in part, while the one before it was served.
 func TestRequestBehindASlowOneIsAnswered(t *testing.T) {
-	f := start(t, hastyKeepAlive+oneSite(httpTo(slowly(t).address)))
-	for _, first := range []int{0, 20, len(get)} {
+	release := make(chan bool, 2)
+	b := startHeld(t, release)
+	f := start(t, restless+oneSite(httpTo(b.address)))
+	for i, first := range []int{0, 20, len(get)} {
 		c := f.dial()
 		c.send(get, get[:first])
-		time.Sleep(100 * time.Millisecond)
+		b.awaitRequests(t, 2*i+1)
+		c.waits(f, 50*time.Second)
 		c.send(get[first:])
+		release <- true
+		release <- true
 		c.expect(200)
 		c.expect(200)
 	}
 }
 
 func TestIdleHTTP2ConnectionIsToldToGoAway(t *testing.T) {
-	f := startTLS(t, hastyKeepAlive+secureSite(httpTo(slowly(t).address)))
+	release := make(chan bool, 1)
+	b := startHeld(t, release)
+	f := startTLS(t, restless+secureSite(httpTo(b.address)))
 	c, _ := f.dialH2()
-	c.request(1, ":method", "GET", ":scheme", "https", ":authority", "example.com", ":path", "/")
-	var answered bool
-	var goAway *http2.GoAwayFrame
+	c.request(1, getPath("/")...)
+	b.awaitRequests(t, 1)
+	f.server.Skip(50 * time.Second)
+	release <- true
+	if got := c.whole(1); got != `200 "ok" end` {
+		t.Errorf("answered %s", got)
+	}
+	f.server.Skip(25 * time.Second)
+	c.WritePing(false, [8]byte{})
+	for pinged := false; !pinged; {
+		switch frame := c.next().(type) {
+		case *http2.PingFrame:
+			pinged = frame.IsAck()
+		case *http2.GoAwayFrame:
+			t.Fatal("told to go away too early")
+		}
+	}
+	f.server.Skip(5 * time.Second)
 	for {
-		frame, err := c.ReadFrame()
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				t.Error(err)
+		if goAway, ok := c.next().(*http2.GoAwayFrame); ok {
+			if goAway.LastStreamID != 1 || goAway.ErrCode != http2.ErrCodeNo {
+				t.Errorf("the last word was %v", goAway)
 			}
 			break
 		}
-		switch frame := frame.(type) {
-		case *http2.DataFrame:
-			answered = answered || string(frame.Data()) == "ok"
-		case *http2.GoAwayFrame:
-			goAway = frame
-		}
 	}
-	if !answered {
-		t.Error("a stream that takes longer than keepalive was cut")
-	}
-	if goAway == nil || goAway.LastStreamID != 1 || goAway.ErrCode != http2.ErrCodeNo {
-		t.Errorf("the last word was %v", goAway)
+	f.server.Skip(time.Second)
+	if frame, err := c.ReadFrame(); err != io.EOF {
+		t.Errorf("then came %v, %v", frame, err)
 	}
 }
 
@@ -97,7 +107,7 @@ func TestIdleHTTP2ConnectionIsToldToGoAway(t *testing.T) {
 func TestSilentConnectionsDoNotDelayShutdown(t *testing.T) {
 	f := start(t, oneSite(httpTo(startEcho(t).address)))
 	c := f.dial()
-	time.Sleep(50 * time.Millisecond)
+	await(t, "the connection", func() bool { return f.server.Counts().Clients == 1 })
 	if took, err := shutdown(f, patience); err != nil || took > time.Second {
 		t.Errorf("shutdown took %s: %v", took, err)
 	}

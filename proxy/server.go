@@ -72,7 +72,6 @@ type Server struct {
 	spools     spool.Place    // and what is too much of that for memory
 	relays     relay.Memory
 	relayStall time.Duration
-	ratePeriod atomic.Int64 // a Duration; see uploadRate
 
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
@@ -109,7 +108,6 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.files = static.NewFiles(s.spare.files)
 	s.relays.Clock = relayClock{s.clock}
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
-	s.ratePeriod.Store(int64(ratePeriod))
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }
 	s.spools.Dir, s.spools.MaxFiles = tempDir(), s.admission.capacity/2
 	s.spools.Limit = func() int64 { return s.gen.Load().cfg.Limits.SpoolSpace }

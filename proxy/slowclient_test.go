@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -115,14 +116,11 @@ func TestClientsThatTakeSlowlyHoldNoBackend(t *testing.T) {
 
 // TestWhatIsKeptForSlowClientsIsBounded by `buffer`, and by limits.buffer_memory for all.
 func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
-	sent := make(chan int, 100)
+	var sent atomic.Uint64
 	b := startBackend(t, func(_ *backend, conn net.Conn) {
 		rawHead(bufio.NewReader(conn))
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
-		n := 0
-		defer func() { sent <- n }()
-		for piece := make([]byte, 64<<10); ; n += len(piece) {
-			conn.SetWriteDeadline(time.Now().Add(1500 * time.Millisecond))
+		for piece := make([]byte, 64<<10); ; sent.Add(uint64(len(piece))) {
 			if _, err := conn.Write(piece); err != nil {
 				return
 			}
@@ -141,28 +139,21 @@ func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := startTLS(t, "spool_max: off\n"+tt.settings+secureSite(httpTo(b.address)))
 			var clients []*client
+			before, most := sent.Load(), int64(0)
 			for range tt.clients {
 				c := f.dialSecure()
 				c.send(get)
 				clients = append(clients, c)
 			}
-			most, total := int64(0), 0
-			for range clients {
-				waiting := true
-				for waiting {
-					select {
-					case n := <-sent:
-						total += n
-						waiting = false
-					case <-time.After(10 * time.Millisecond):
-						most = max(most, f.server.Counts().Kept)
-					}
-				}
-			}
+			await(t, "the clients", func() bool { return f.server.Counts().Clients == tt.clients })
+			total := awaitFlat(func() uint64 {
+				most = max(most, f.server.Counts().Kept)
+				return sent.Load() - before
+			})
 			if most > int64(tt.most) {
 				t.Errorf("%d bytes were kept, want %d at most", most, tt.most)
 			}
-			if total > tt.most+tt.clients*kernel {
+			if total > uint64(tt.most+tt.clients*kernel) {
 				t.Errorf("the backend could send %d bytes", total)
 			}
 			for _, c := range clients {
@@ -193,44 +184,28 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 		}
 		io.Copy(io.Discard, br)
 	})
-	f := start(t, "min_rate: 1KiB/s\n"+oneSite(httpTo(b.address)))
-	f.server.SetRatePeriod(600 * time.Millisecond)
-	trickle := func(c *client, end <-chan bool) {
-		for {
-			select {
-			case <-end:
-				return
-			case <-time.After(50 * time.Millisecond):
-				c.Write([]byte("x"))
-			}
-		}
-	}
+	f := start(t, "min_rate: 1KiB/s\ntimeouts: {response_head: 10m}\n"+oneSite(httpTo(b.address)))
 	for name, head := range map[string]string{
 		"collected": "POST / HTTP/1.1\r\n" + host + "Content-Length: 60000\r\n\r\n",
 		"passed on": "POST / HTTP/1.1\r\n" + host + "Content-Length: 6000000\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, end, ended := f.dial(), make(chan bool), make(chan bool)
+			c := f.dial()
 			c.send(head)
-			go func() {
-				trickle(c, end)
-				close(ended)
-			}()
-			begin := time.Now()
-			c.expect(408)
-			if took := time.Since(begin); took > 3*time.Second {
-				t.Errorf("after %v", took)
+			for range 5 {
+				c.send(strings.Repeat("x", 6100)) // of 6,144
+				c.waits(f, 5*time.Second)
 			}
-			close(end)
-			<-ended
+			f.server.Skip(5 * time.Second)
+			c.expect(408)
 		})
 	}
 	t.Run("fast enough", func(t *testing.T) {
 		c := f.dial()
 		c.send("POST / HTTP/1.1\r\n" + host + "Content-Length: 6000000\r\n\r\n")
 		for range 20 {
-			time.Sleep(100 * time.Millisecond)
-			c.send(strings.Repeat("x", 300))
+			c.send(strings.Repeat("x", 5*1100))
+			c.waits(f, 5*time.Second)
 		}
 		c.Close()
 		if n := strings.Count(f.log.String(), `"status":408`); n != 2 {
@@ -241,21 +216,22 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 		c := f.dial()
 		c.send("POST /talk HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n")
 		c.head()
-		time.Sleep(1500 * time.Millisecond)
+		c.waits(f, 50*time.Second)
 		c.send("0\r\n\r\n")
 		if got := mustRead(t, c.br, 2); got != "ok" {
 			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("waiting for the backend", func(t *testing.T) {
-		defer close(reading)
 		c := f.dial()
+		defer func() {
+			c.Close()
+			close(reading)
+		}()
 		c.send("POST /lazy HTTP/1.1\r\n" + host + "Content-Length: 60000000\r\n\r\n")
-		c.SetWriteDeadline(time.Now().Add(2 * time.Second))
-		for piece := make([]byte, 64<<10); ; {
-			if _, err := c.Write(piece); err != nil {
-				break
-			}
+		c.stall()
+		for range 3 {
+			c.waits(f, 40*time.Second)
 		}
 		if n := strings.Count(f.log.String(), `"status":408`); n != 2 {
 			t.Errorf("%d lines with 408", n)

@@ -44,7 +44,7 @@ func (u *upload) begin() {
 	r, l := x.in.request, x.location
 	if l.MinRate > 0 {
 		u.timer.On = u
-		x.client.Conn().Loop().Set(&u.timer, time.Duration(x.server.ratePeriod.Load()))
+		x.client.Conn().Loop().Set(&u.timer, ratePeriod)
 	}
 	if u.collecting = u.spools(); u.collecting {
 		u.sayContinue()
@@ -75,14 +75,13 @@ func (u *upload) checkRate() {
 	if x.over || u.complete {
 		return
 	}
-	period := time.Duration(x.server.ratePeriod.Load())
 	talking := x.status > 0 // the server has answered, and does not wait for this body
-	if least := x.location.MinRate * int64(period) / int64(time.Second); u.received < least && !u.waited && !talking {
-		x.Gone(fmt.Errorf("%w: %d bytes of its body in %s, where min_rate asks for %d", session.ErrStalled, u.received, period, least))
+	if least := x.location.MinRate * int64(ratePeriod/time.Second); u.received < least && !u.waited && !talking {
+		x.Gone(fmt.Errorf("%w: %d bytes of its body in %s, where min_rate asks for %d", session.ErrStalled, u.received, ratePeriod, least))
 		return
 	}
 	u.received, u.waited = 0, u.paused
-	x.client.Conn().Loop().Set(&u.timer, period)
+	x.client.Conn().Loop().Set(&u.timer, ratePeriod)
 }
 
 // data takes a piece.

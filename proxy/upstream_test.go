@@ -165,37 +165,44 @@ func TestNewestIdleConnectionIsUsedFirst(t *testing.T) {
 // TestIdleConnectionIsClosedBeforeTheBackendDoesIt: a request on it would meet the close.
 func TestIdleConnectionIsClosedBeforeTheBackendDoesIt(t *testing.T) {
 	b := startNumbered(t, nil, "Keep-Alive: timeout=1, max=100\r\n")
-	c := start(t, oneSite(httpTo(b.address))).dial()
+	f := start(t, oneSite(httpTo(b.address)))
+	c := f.dial()
 	c.send(get)
 	c.expect(200)
-	begin := time.Now()
+	f.idles(t, b, 300*time.Millisecond)
+	f.server.Skip(200 * time.Millisecond) // half of what the backend announced
 	await(t, "the end of the connection", func() bool { return b.open.Load() == 0 })
-	if took := time.Since(begin); took > 900*time.Millisecond || took < 300*time.Millisecond {
-		t.Errorf("closed after %v, where the backend announced 1 s", took)
-	}
 }
 
 // TestIdleConnectionHoldsUpNoBackendForLong: some wait for the end of their connections when they stop.
 func TestIdleConnectionHoldsUpNoBackendForLong(t *testing.T) {
 	b := startNumbered(t, nil, "")
-	c := start(t, oneSite(httpTo(b.address))).dial()
+	f := start(t, oneSite(httpTo(b.address)))
+	c := f.dial()
 	c.send(get)
 	c.expect(200)
-	begin := time.Now()
+	f.idles(t, b, 700*time.Millisecond)
+	f.server.Skip(300 * time.Millisecond)
 	await(t, "the end of the connection", func() bool { return b.open.Load() == 0 })
-	if took := time.Since(begin); took > 2*time.Second || took < 700*time.Millisecond {
-		t.Errorf("closed after %v, want 1 s", took)
+}
+
+// idles turns the clock, and expects a backend to have its one connection still.
+func (f *front) idles(t *testing.T, b *numbered, d time.Duration) {
+	t.Helper()
+	f.server.Skip(d)
+	if idle, open := f.server.Counts().Idle, b.open.Load(); idle != 1 || open != 1 {
+		t.Errorf("%v later %d connections are idle, and the backend has %d", d, idle, open)
 	}
 }
 
 // TestConnectionIsClosedWhenTheBackendHasClosedIt: it has no use, and some backends wait for the end of theirs.
 func TestConnectionIsClosedWhenTheBackendHasClosedIt(t *testing.T) {
-	closed := make(chan time.Duration, 2)
+	idle, closed := make(chan bool), make(chan time.Duration, 2)
 	serve := func(_ *backend, conn net.Conn) {
 		br := bufio.NewReader(conn)
 		rawHead(br)
 		io.WriteString(conn, ok)
-		time.Sleep(200 * time.Millisecond) // it is idle by now
+		pass(idle)
 		begin := time.Now()
 		conn.(interface{ CloseWrite() error }).CloseWrite()
 		io.Copy(io.Discard, br)
@@ -207,7 +214,9 @@ func TestConnectionIsClosedWhenTheBackendHasClosedIt(t *testing.T) {
 		c := f.dial()
 		c.send(strings.Replace(get, "/ ", path, 1))
 		c.expect(200)
-		if took := <-closed; took > time.Second {
+		await(t, "an idle connection", func() bool { return f.server.Counts().Idle == 1 })
+		idle <- true
+		if took := <-closed; took > time.Second/2 {
 			t.Errorf("%s: closed after %v", path, took)
 		}
 	}
@@ -309,31 +318,31 @@ func TestRequestThatWaitsTooLongInTheQueueIs503(t *testing.T) {
 		}
 		return ok
 	})
-	f := start(t, limited(b, "max_connections: 1, queue: 300ms"))
+	f := start(t, limited(b, "max_connections: 1"))
 	tunnel := f.dial()
 	tunnel.send(upgrade)
 	tunnel.expect(101)
 	for _, request := range []string{get, upgrade} {
-		begin := time.Now()
 		c := f.dial()
 		c.send(request)
-		a := c.expect(503)
-		if took := time.Since(begin); took < 200*time.Millisecond || took > 3*time.Second || a.Header.Get("Retry-After") == "" {
-			t.Errorf("after %v: %v", took, a.Header)
+		c.waits(f, 25*time.Second)
+		f.server.Skip(5 * time.Second)
+		if a := c.expect(503); a.Header.Get("Retry-After") != "1" {
+			t.Errorf("answered with %v", a.Header)
 		}
 	}
 	if !strings.Contains(f.log.String(), "1 to each server of the upstream pages") {
 		t.Error("the log does not say why")
 	}
-	f.apply(t, plainListener+limited(b, "max_connections: 1, queue: 5s"))
-	for _, request := range []string{get, upgrade, get} {
+	for _, next := range []struct {
+		request string
+		status  int
+	}{{upgrade, 101}, {get, 200}} {
 		c := f.dial()
-		c.send(request)
-		time.Sleep(50 * time.Millisecond)
+		c.send(next.request)
+		c.waits(f, 25*time.Second)
 		tunnel.Close()
-		if a := c.answer("GET"); a.StatusCode > 200 {
-			t.Errorf("got %s when the tunnel had ended", a.Status)
-		}
+		c.expect(next.status)
 		tunnel = c
 	}
 }
@@ -365,7 +374,7 @@ func TestClientThatLeavesTheQueueKeepsNoPlace(t *testing.T) {
 		for range 5 {
 			c := f.dial()
 			c.send(request)
-			time.Sleep(20 * time.Millisecond)
+			c.waits(f, 0)
 			c.Close()
 		}
 		await(t, "their end", func() bool { return f.server.Counts().Clients == 1 })
