@@ -18,8 +18,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"wstunnel/proxy"
 )
 
 // order is a request that says how it is to be answered, and knows the answer.
@@ -342,7 +340,7 @@ func TestEveryAnswerBelongsToItsRequest(t *testing.T) {
 	b := startBackend(t, serveOrders)
 	f := startTLS(t, "access_log: off\ntimeouts: {response_head: 5s}\n"+secureSite(httpTo(b.address)))
 	f.visitOnce()
-	before := openFiles(t)
+	before := openFiles(t) - openPipes(t)
 	var ids, answered atomic.Int64
 	end := time.Now().Add(lasts)
 	var running sync.WaitGroup
@@ -364,10 +362,7 @@ func TestEveryAnswerBelongsToItsRequest(t *testing.T) {
 	}
 	running.Wait()
 	t.Logf("%d of %d were answered", answered.Load(), ids.Load())
-	await(t, "that nothing is left", func() bool {
-		c := f.server.Counts()
-		return c == proxy.Counts{Backends: c.Idle, Idle: c.Idle} && openFiles(t) <= before+2*c.Idle+10
-	})
+	f.leavesNothing(t, before)
 	if _, found, ok := strings.Cut(f.log.String(), "panic"); ok {
 		t.Errorf("panic%s", found[:min(len(found), 2500)])
 	}

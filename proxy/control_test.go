@@ -98,15 +98,19 @@ func TestAllTunnelsAreDrained(t *testing.T) {
 	stalled.send(strings.Replace(upgrade, "/ws", "/flood", 1))
 	stalled.expectSwitch()
 	await(t, "both tunnels", func() bool { return len(f.server.Tunnels()) == 2 })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	go func() {
-		if op, payload := frame(t, c.br); op != ws.OpClose || !strings.HasPrefix(payload, "\x03\xe9") {
-			t.Errorf("got opcode %d with %q", op, payload)
-		}
-		c.Close()
-	}()
-	if err := f.server.Drain(ctx); err != nil {
+	drained := make(chan error, 1)
+	go func() { drained <- f.server.Drain(context.Background()) }()
+	if op, payload := frame(t, c.br); op != ws.OpClose || !strings.HasPrefix(payload, "\x03\xe9") {
+		t.Errorf("got opcode %d with %q", op, payload)
+	}
+	c.Close()
+	await(t, "the end of the first", func() bool { return f.server.TunnelCount() == 1 })
+	f.server.Skip(4 * time.Second)
+	if len(drained) > 0 {
+		t.Errorf("drained too early: %v", <-drained)
+	}
+	f.server.Skip(time.Second)
+	if err := <-drained; err != nil {
 		t.Error(err)
 	}
 	later, _ := f.openTunnel()
@@ -153,33 +157,40 @@ func TestControlDoesNotWaitForAStalledClient(t *testing.T) {
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("CloseTunnel took %s", took)
 	}
+	f.server.Skip(4 * time.Second)
+	if n := f.server.TunnelCount(); n != 1 {
+		t.Error("the client had less than five seconds")
+	}
+	f.server.Skip(time.Second)
 	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })
 }
 
 func TestSilentClientIsPinged(t *testing.T) {
 	b := startEchoSocket(t)
-	f := start(t, oneSite(`{path: /ws, websocket: "ws://`+b.address+`", ping: 200ms}`))
+	f := start(t, oneSite(`{path: /ws, websocket: "ws://`+b.address+`", ping: 1m}`))
 	c, _ := f.openTunnel()
+	c.waits(f, 55*time.Second)
+	f.server.Skip(20 * time.Second) // it is looked at four times a minute
 	op, payload := frame(t, c.br)
 	if op != ws.OpPing {
 		t.Fatalf("got opcode %d", op)
 	}
 	c.Write(ws.AppendFrame(nil, ws.OpPong, []byte(payload), &[4]byte{1, 2, 3, 4}))
 	c.expectEcho("alive")
-	begin := time.Now()
-	for {
-		if _, err := c.br.Peek(1); err != nil {
-			break
-		}
-		if op, _ := frame(t, c.br); op == ws.OpClose {
-			break
+	took := time.Duration(0)
+	for closed := false; !closed; took += 5 * time.Second {
+		f.server.Skip(5 * time.Second)
+		for c.isAnswered(10*time.Millisecond) && !closed {
+			op, _ := frame(t, c.br)
+			closed = op == ws.OpClose
 		}
 	}
-	if took := time.Since(begin); took > 2*time.Second {
+	if took < 2*time.Minute || took > 3*time.Minute+15*time.Second {
 		t.Errorf("a client that answers no ping was kept for %s", took)
 	}
+	f.server.Skip(5 * time.Second)
 	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })
-	if !strings.Contains(f.log.String(), `"cause":"ping timeout"`) {
+	if !strings.Contains(f.log.String(), `"closed_by":"client","cause":"ping timeout"`) {
 		t.Error("the log does not say why the tunnel ended")
 	}
 }

@@ -43,19 +43,21 @@ func TestWantOfDescriptorsMakesAFile503(t *testing.T) {
 }
 
 func TestFailuresToAcceptAreLoggedOnceASecond(t *testing.T) {
-	f := start(t, oneSite(httpTo(startEcho(t).address)))
-	c := f.dial()
-	c.send(get)
-	c.expect(200) // so that the backend waits for a connection by now
-	begin := time.Now()
+	f := start(t, oneSite(`{path: /files, static: "`+t.TempDir()+`"}`))
+	var c *client
 	scarce(t, 1, func() {
 		c = f.dial()
-		time.Sleep(1100 * time.Millisecond) // long enough for eight attempts
+		for _, step := range []struct {
+			skip  time.Duration
+			lines int
+		}{{0, 1}, {500 * time.Millisecond, 1}, {2 * time.Second, 2}, {2 * time.Second, 3}} {
+			f.server.Skip(step.skip)
+			if lines := strings.Count(f.log.String(), "accepting failed"); lines != step.lines {
+				t.Errorf("%v later there are %d lines in the log, want %d", step.skip, lines, step.lines)
+			}
+		}
 	})
 	c.send(get)
-	c.expect(200)
-	most := 1 + int(time.Since(begin)/time.Second)
-	if got := strings.Count(f.log.String(), "accepting failed"); got < 1 || got > most {
-		t.Errorf("%d lines in the log, want 1 to %d", got, most)
-	}
+	f.server.Skip(time.Second)
+	c.expect(404)
 }

@@ -10,12 +10,6 @@ import (
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
 func (s *Server) SetCapacity(connections int64) { s.admission.capacity = connections }
 
-// SetRelayTimes sets how long a peer may take nothing of what a relay sends it, and how long relays wait for memory.
-func (s *Server) SetRelayTimes(stall, patience time.Duration) {
-	s.relayStall, s.relays.Patience = stall, patience
-	s.gen.Store(s.gen.Load()) // which every exchange loads, and so sees what was set before
-}
-
 // KeepNoFilesOpen makes the server read static files piece by piece, as if as many were open as may be.
 func (s *Server) KeepNoFilesOpen() {
 	s.files = static.NewFiles(0)

@@ -46,7 +46,7 @@ func TestBackendConnectionIsNotReused(t *testing.T) {
 			c := f.dial()
 			c.send(tt.request)
 			c.answer("GET")
-			time.Sleep(10 * time.Millisecond)
+			f.server.Skip(0)
 			c = f.dial()
 			c.send(get)
 			c.answer("GET")
@@ -92,11 +92,12 @@ func TestConnectionTheBackendClosedIsNotUsed(t *testing.T) {
 		rawHead(bufio.NewReader(conn))
 		io.WriteString(conn, ok)
 	})
-	c := start(t, oneSite(httpTo(b.address))).dial()
+	f := start(t, oneSite(httpTo(b.address)))
+	c := f.dial()
 	for range 3 {
 		c.send("POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n")
 		c.expect(200)
-		time.Sleep(20 * time.Millisecond)
+		await(t, "its end", func() bool { return f.server.Counts().Backends == 0 })
 	}
 }
 

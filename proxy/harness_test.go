@@ -269,6 +269,14 @@ func (c *client) waits(f *front, d time.Duration) {
 	}
 }
 
+// isAnswered reports whether something comes within a time.
+func (c *client) isAnswered(within time.Duration) bool {
+	c.SetReadDeadline(time.Now().Add(within))
+	defer c.SetReadDeadline(time.Now().Add(patience))
+	_, err := c.br.Peek(1)
+	return !os.IsTimeout(err)
+}
+
 // stall writes until nothing is taken any more, and returns how much was.
 func (c *client) stall() (n int) {
 	defer c.SetWriteDeadline(time.Now().Add(patience))

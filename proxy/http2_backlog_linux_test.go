@@ -28,11 +28,17 @@ func (f *front) deaf() *h2Client {
 func TestClientThatTakesNothingIsLeftThoughItPings(t *testing.T) {
 	f := startTLS(t, secureSite(httpTo(startBackend(t, endless).address)))
 	c := f.deaf()
-	time.Sleep(500 * time.Millisecond) // the buffers are full
-	for range 8 {
-		f.server.Skip(20 * time.Second)
+	awaitFlat(func() uint64 { return uint64(f.server.Counts().Kept) }) // the buffers are full
+	for range 5 {
 		c.WritePing(false, [8]byte{})
-		time.Sleep(50 * time.Millisecond)
+		f.server.Skip(10 * time.Second)
+	}
+	if n := f.server.Counts().Clients; n != 1 {
+		t.Errorf("%d clients, though it had a minute to take something", n)
+	}
+	for range 8 {
+		c.WritePing(false, [8]byte{})
+		f.server.Skip(10 * time.Second)
 	}
 	await(t, "the connection's end", func() bool { return f.server.Counts().Clients == 0 })
 }
@@ -41,14 +47,14 @@ func TestClientThatTakesNothingIsLeftThoughItPings(t *testing.T) {
 func TestClientThatTakesItsAnswerSlowlyIsServed(t *testing.T) {
 	f := startTLS(t, secureSite(httpTo(startBackend(t, endless).address)))
 	c := f.deaf()
-	time.Sleep(500 * time.Millisecond)
+	awaitFlat(func() uint64 { return uint64(f.server.Counts().Kept) })
 	for range 6 {
-		f.server.Skip(40 * time.Second)
 		c.WritePing(false, [8]byte{})
+		f.server.Skip(40 * time.Second)
 		if _, err := io.CopyN(io.Discard, c.conn, 1<<20); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // its system says so a little later
 	}
 	if n := f.server.Counts().Clients; n != 1 {
 		t.Errorf("%d clients", n)

@@ -339,10 +339,9 @@ func TestResetsThatTheClientProvokesAreCut(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := startHeads(t, func(string) string {
-				time.Sleep(time.Second)
-				return ok
-			})
+			release := make(chan bool)
+			defer close(release)
+			b := startHeld(t, release)
 			f := startTLS(t, secureSite(httpTo(b.address)))
 			c, _ := f.dialH2()
 			go io.Copy(io.Discard, c.conn)

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -266,7 +265,7 @@ func TestEndsOfATunnelOverHTTP2(t *testing.T) {
 			c.WriteData(1, false, []byte(tt.order))
 			if strings.HasPrefix(tt.name, "the client") {
 				await(t, "the tunnel", func() bool { return f.server.TunnelCount() == 1 })
-				time.Sleep(20 * time.Millisecond)
+				f.server.Skip(0) // so that all has been read
 			}
 			tt.act(c)
 			if tt.end != "" {
@@ -373,19 +372,15 @@ func TestTunnelOverHTTP2HoldsLittleOfWhatIsNotTaken(t *testing.T) {
 // TestTunnelOverHTTP2IsPingedAndClosed as one over HTTP/1.1 is.
 func TestTunnelOverHTTP2IsPingedAndClosed(t *testing.T) {
 	b := startSwitching(t, func(_ net.Conn, br *bufio.Reader) { io.Copy(io.Discard, br) })
-	f := startTLS(t, secureSite(`{path: /ws, ping: 1s, websocket: "ws://`+b.address+`"}`))
+	f := startTLS(t, secureSite(`{path: /ws, ping: 1m, websocket: "ws://`+b.address+`"}`))
 	c, _ := f.dialH2()
 	c.opened(1)
+	f.server.Skip(75 * time.Second) // it is looked at four times a minute
 	ping, _ := c.received(1, 2)
 	if ping[0] != 0x80|byte(ws.OpPing) {
 		t.Fatalf("the client got % x", ping)
 	}
-	done := make(chan error, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		done <- f.server.Shutdown(ctx)
-	}()
+	done := f.beginShutdown()
 	var all string
 	for !strings.Contains(all, "going away") {
 		more, end := c.received(1, 1)
@@ -394,6 +389,7 @@ func TestTunnelOverHTTP2IsPingedAndClosed(t *testing.T) {
 		}
 	}
 	c.WriteData(1, true, ws.AppendClose(nil, ws.CloseGoingAway, "", &[4]byte{1, 2, 3, 4}))
+	f.server.Skip(10 * time.Second) // for the backend, which says nothing, and the client's connection
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

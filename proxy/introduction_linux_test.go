@@ -56,7 +56,7 @@ func TestIntroducedClientIsWhoTheHeaderNames(t *testing.T) {
 					if split {
 						for i := range len(header) {
 							io.WriteString(conn, header[i:i+1])
-							time.Sleep(time.Millisecond)
+							f.server.Skip(0)
 						}
 					} else {
 						if !secure {
@@ -97,16 +97,23 @@ func TestProxyThatSpeaksForItselfIsTheClient(t *testing.T) {
 }
 
 func TestConnectionThatIsNotIntroducedIsReset(t *testing.T) {
-	f := startProxied(t, "timeouts: {request_head: 300ms}\n")
-	for name, text := range map[string]string{
-		"no header":        get,
-		"malformed header": "PROXY TCP4 a b c d\r\n" + get,
-		"half a header":    "PROXY TCP4 1.2.3.4",
-		"nothing":          "",
+	f := startProxied(t, "")
+	for name, tt := range map[string]struct {
+		text  string
+		waits bool
+	}{
+		"no header":        {get, false},
+		"malformed header": {"PROXY TCP4 a b c d\r\n" + get, false},
+		"half a header":    {"PROXY TCP4 1.2.3.4", true},
+		"nothing":          {"", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := f.dial()
-			c.send(text)
+			c.send(tt.text)
+			if tt.waits {
+				c.waits(f, 8*time.Second)
+				f.server.Skip(2 * time.Second)
+			}
 			if got, err := io.ReadAll(c.br); len(got) > 0 || err == nil {
 				t.Errorf("got %q, %v; want a reset", got, err)
 			}

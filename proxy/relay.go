@@ -21,7 +21,7 @@ const (
 func (x *forward) relay(client, backend relay.Conn, answer head.Fields, finished func()) {
 	session := relay.New(client, backend, relay.Options{
 		Memory: &x.server.relays, MaxMessage: uint64(x.location.MaxMessage),
-		IdleTimeout: x.location.Timeouts.TunnelIdle, StallTimeout: x.server.relayStall, CloseTimeout: closeTimeout,
+		IdleTimeout: x.location.Timeouts.TunnelIdle, StallTimeout: relayStall, CloseTimeout: closeTimeout,
 	})
 	opened := func() (ended func(tunnel.Result)) {
 		live := x.server.tunnels.announce(x.tunnelInfo(answer))

@@ -171,12 +171,12 @@ func code(payload string) int {
 func TestRelayCloseDoesNotWaitForAStalledClient(t *testing.T) {
 	for _, scheme := range []string{"ws", "wss"} {
 		t.Run(scheme, func(t *testing.T) {
-			closed := make(chan time.Time, 1)
+			closed := make(chan bool, 1)
 			b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
 				go func() {
 					_, payload, err := message(br)
 					if err == nil && code(string(payload)) == ws.CloseGoingAway {
-						closed <- time.Now()
+						closed <- true
 					}
 				}()
 				flood := bytes.Repeat([]byte(serverText(strings.Repeat("x", 1000))), 1000)
@@ -194,18 +194,19 @@ func TestRelayCloseDoesNotWaitForAStalledClient(t *testing.T) {
 			io.WriteString(c, upgrade)
 			await(t, "the tunnel", func() bool { return f.server.TunnelCount() == 1 })
 			awaitStall(t)
-			begin := time.Now()
-			took, err := shutdown(f, time.Second)
-			if err != nil || took > 1500*time.Millisecond {
-				t.Errorf("the shutdown took %v: %v", took, err)
-			}
+			ended := f.beginShutdown()
 			select {
-			case at := <-closed:
-				if late := at.Sub(begin); late > 400*time.Millisecond {
-					t.Errorf("the backend got its Close frame after %v", late)
-				}
-			case <-time.After(time.Second):
+			case <-closed:
+			case <-time.After(patience):
 				t.Error("the backend got no Close frame")
+			}
+			f.server.Skip(4 * time.Second)
+			if len(ended) > 0 {
+				t.Errorf("it ended too early: %v", <-ended)
+			}
+			f.server.Skip(time.Second)
+			if err := <-ended; err != nil {
+				t.Error(err)
 			}
 			awaitRelaysEnd(t, f)
 			if log := f.log.String(); !strings.Contains(log, `"cause":"drain"`) {
@@ -244,11 +245,7 @@ func TestRelayAnswersTheHandshakeBeforeItCloses(t *testing.T) {
 	c := f.dial()
 	c.send(upgrade)
 	await(t, "the handshake", func() bool { return len(b.seen()) == 1 })
-	done := make(chan bool)
-	go func() {
-		shutdown(f, time.Second)
-		close(done)
-	}()
+	ended := f.beginShutdown()
 	await(t, "the drain", func() bool {
 		conn, err := net.Dial("tcp", f.plain)
 		if err == nil {
@@ -256,7 +253,7 @@ func TestRelayAnswersTheHandshakeBeforeItCloses(t *testing.T) {
 		}
 		return err != nil
 	})
-	time.Sleep(20 * time.Millisecond)
+	c.waits(f, 0)
 	close(release)
 	if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 101 ") {
 		t.Fatalf("the client was first sent %q", head)
@@ -264,7 +261,10 @@ func TestRelayAnswersTheHandshakeBeforeItCloses(t *testing.T) {
 	if op, payload := frame(t, c.br); op != ws.OpClose || code(payload) != ws.CloseGoingAway {
 		t.Errorf("then opcode %d with %q, want a Close with 1001", op, payload)
 	}
-	<-done
+	f.server.Skip(5 * time.Second)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestRelayBoundsEachMessageByItself(t *testing.T) {
@@ -578,15 +578,25 @@ func TestRelayAnswersACloseThatTheBackendDoesNot(t *testing.T) {
 		"stays": func(conn net.Conn) { io.Copy(io.Discard, conn) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			got := make(chan bool, 1)
 			b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
 				message(br)
+				got <- true
 				after(conn)
 			})
 			f := start(t, oneSite(relayTo(b.address)))
 			c := relayed(t, f, "")
 			c.send(clientClose(4000, "bye"))
+			pass(got)
+			if name == "stays" {
+				c.waits(f, 2*time.Second)
+				f.server.Skip(500 * time.Millisecond) // half of what the closing handshake may take
+			}
 			if op, payload := frame(t, c.br); op != ws.OpClose || payload != "\x0f\xa0" {
 				t.Errorf("the client got opcode %d with %q", op, payload)
+			}
+			if name == "stays" {
+				f.server.Skip(2500 * time.Millisecond)
 			}
 			c.rest()
 			awaitRelaysEnd(t, f)
@@ -724,8 +734,13 @@ func TestRelayLogsWhoEndedItAndLeavesNothing(t *testing.T) {
 			defer log.SetOutput(log.Writer())
 			log.SetOutput(noise)
 			b := startSocket(t, tt.serve)
-			f := start(t, "timeouts: {tunnel_idle: 500ms}\n"+oneSite(relayTo(b.address)))
-			tt.client(relayed(t, f, ""))
+			f := start(t, "timeouts: {tunnel_idle: 1m}\n"+oneSite(relayTo(b.address)))
+			c := relayed(t, f, "")
+			if tt.name == "nobody says anything" {
+				c.waits(f, 55*time.Second)
+				f.server.Skip(5 * time.Second)
+			}
+			tt.client(c)
 			awaitRelaysEnd(t, f)
 			if log := f.log.String(); !strings.Contains(log, tt.log) {
 				t.Errorf("no %s in %s", tt.log, log)

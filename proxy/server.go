@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
@@ -68,10 +67,9 @@ type Server struct {
 	spare  spare
 	files  *static.Files
 
-	slow       session.Memory // what slow clients have yet to send or to take
-	spools     spool.Place    // and what is too much of that for memory
-	relays     relay.Memory
-	relayStall time.Duration
+	slow   session.Memory // what slow clients have yet to send or to take
+	spools spool.Place    // and what is too much of that for memory
+	relays relay.Memory
 
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
@@ -112,7 +110,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.spools.Dir, s.spools.MaxFiles = tempDir(), s.admission.capacity/2
 	s.spools.Limit = func() int64 { return s.gen.Load().cfg.Limits.SpoolSpace }
 	s.spools.Complain = func(err error) { logger.Warn("backends wait for slow clients", "error", err) }
-	s.relays.Patience, s.relayStall = relayPatience, relayStall
+	s.relays.Patience = relayPatience
 	return s
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -90,14 +89,6 @@ func TestServerThatDoesNotAnswerIsTriedAfterTheOthers(t *testing.T) {
 			}
 		})
 	}
-}
-
-// isAnswered reports whether something comes within a time.
-func (c *client) isAnswered(within time.Duration) bool {
-	c.SetReadDeadline(time.Now().Add(within))
-	defer c.SetReadDeadline(time.Now().Add(patience))
-	_, err := c.br.Peek(1)
-	return !os.IsTimeout(err)
 }
 
 // TestServerThatDidNotAnswerIsAskedAgainAfter10s, and not earlier.

@@ -20,6 +20,16 @@ func shutdown(f *front, timeout time.Duration) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
+// beginShutdown begins a shutdown that has time enough, and hands over what comes of it.
+func (f *front) beginShutdown() <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := shutdown(f, patience)
+		ended <- err
+	}()
+	return ended
+}
+
 func TestShutdownEndsTunnels(t *testing.T) {
 	backendSaw := make(chan string, 1)
 	b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
@@ -33,11 +43,7 @@ func TestShutdownEndsTunnels(t *testing.T) {
 	c := f.dial()
 	c.send(upgrade)
 	c.head()
-	done := make(chan error, 1)
-	go func() {
-		_, err := shutdown(f, 5*time.Second)
-		done <- err
-	}()
+	done := f.beginShutdown()
 	op, payload := frame(t, c.br)
 	if op != ws.OpClose || len(payload) < 2 || payload[:2] != "\x03\xe9" {
 		t.Errorf("the client saw opcode %d with %q, want a Close with 1001", op, payload)
@@ -61,29 +67,36 @@ func TestShutdownDoesNotWaitForSilentEnds(t *testing.T) {
 	c := f.dial()
 	c.send(upgrade)
 	c.head()
-	if took, _ := shutdown(f, 600*time.Millisecond); took > 2*time.Second {
-		t.Errorf("it took %v", took)
+	ended := f.beginShutdown()
+	if op, payload := frame(t, c.br); op != ws.OpClose || code(payload) != ws.CloseGoingAway {
+		t.Errorf("the client saw opcode %d with %q, want a Close with 1001", op, payload)
+	}
+	c.waits(f, 4*time.Second)
+	f.server.Skip(time.Second)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 	c.rest()
 	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })
 }
 
 func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
-	asked := make(chan bool)
-	b := startBackend(t, func(_ *backend, conn net.Conn) {
-		rawHead(bufio.NewReader(conn))
-		asked <- true
-		time.Sleep(100 * time.Millisecond)
-		io.WriteString(conn, ok)
-	})
+	release := make(chan bool)
+	b := startHeld(t, release)
 	f := start(t, oneSite(httpTo(b.address)))
 	c := f.dial()
 	c.send(get)
-	<-asked
-	if _, err := shutdown(f, 5*time.Second); err != nil {
+	b.awaitRequests(t, 1)
+	ended := f.beginShutdown()
+	c.waits(f, 20*time.Second)
+	if len(ended) > 0 {
+		t.Errorf("it ended too early: %v", <-ended)
+	}
+	close(release)
+	c.expect(200)
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	c.expect(200)
 	c.rest()
 	if conn, err := net.Dial("tcp", f.plain); err == nil {
 		conn.Close()

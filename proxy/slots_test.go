@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"wstunnel/proxy"
 )
@@ -30,9 +31,13 @@ func TestConnectionThatBreaksGivesItsPlaceBack(t *testing.T) {
 			})
 			f := start(t, fmt.Sprintf("upstreams: {one: {servers: [%q], max_connections: 1, queue: 300ms}}\n", b.address)+
 				oneSite(`{path: /, http: "http://one"}`))
-			for range 3 {
+			for i := range 3 {
 				c := f.dial()
 				c.send("POST / HTTP/1.1\r\nConnection: close\r\n", host, "\r\n")
+				if text == "" && i == 0 { // the server is asked whether it speaks FastCGI
+					await(t, "the question", func() bool { return b.accepted() == 2 })
+					f.server.Skip(time.Second)
+				}
 				c.rest()
 			}
 			c := f.dial()
