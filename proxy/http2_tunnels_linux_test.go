@@ -200,9 +200,9 @@ func TestExtendedConnectThatOpensNoTunnel(t *testing.T) {
 		{"another protocol", "501", append([]string{":method", "CONNECT", ":protocol", "connect-udp"}, connectTo("/ws")[4:]...)},
 		{"no location", "404", connectTo("/none")},
 		{"the local CA's certificate", "501", connectTo("/.well-known/wstunnel/ca.pem")},
-		{"no scheme", "reset", []string{":method", "CONNECT", ":protocol", "websocket", ":path", "/ws", ":authority", "example.com"}},
-		{"no path", "reset", []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "example.com"}},
-		{"a GET with a protocol", "reset", append([]string{":method", "GET"}, connectTo("/ws")[2:]...)},
+		{"no scheme", "reset PROTOCOL_ERROR", []string{":method", "CONNECT", ":protocol", "websocket", ":path", "/ws", ":authority", "example.com"}},
+		{"no path", "reset PROTOCOL_ERROR", []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "example.com"}},
+		{"a GET with a protocol", "reset PROTOCOL_ERROR", append([]string{":method", "GET"}, connectTo("/ws")[2:]...)},
 		{"CONNECT without a protocol", "405", []string{":method", "CONNECT", ":authority", "example.com"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

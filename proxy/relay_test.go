@@ -737,6 +737,7 @@ func TestRelayLogsWhoEndedItAndLeavesNothing(t *testing.T) {
 			f := start(t, "timeouts: {tunnel_idle: 1m}\n"+oneSite(relayTo(b.address)))
 			c := relayed(t, f, "")
 			if tt.name == "nobody says anything" {
+				await(t, "the relay", func() bool { return len(f.server.Tunnels()) == 1 })
 				c.waits(f, 55*time.Second)
 				f.server.Skip(5 * time.Second)
 			}

@@ -131,9 +131,9 @@ func (c *clientEnd) Write(p []byte) (int, error) {
 		return 0, c.lostReading(err)
 	}
 	c.Conn.SetWriteDeadline(time.Time{})
+	c.session.watchIdle()
 	c.session.ended = c.opened()
 	c.answer, c.opened = nil, nil // a session may live for days
-	c.session.watchIdle()
 	return len(p), nil
 }
 
