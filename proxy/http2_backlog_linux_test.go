@@ -104,7 +104,7 @@ func TestOneConnectionKeepsNotAllThatSlowClientsMay(t *testing.T) {
 		c.request(2*i+1, getPath("/")...)
 	}
 	await(t, "that much is kept", func() bool { return f.server.Counts().Kept >= 4<<20 })
-	time.Sleep(300 * time.Millisecond)
+	awaitFlat(func() uint64 { return uint64(f.server.Counts().Kept) })
 	if kept := f.server.Counts().Kept; kept > 4<<20+streams*128<<10 {
 		t.Errorf("%d bytes are kept", kept)
 	}

@@ -41,11 +41,11 @@ func TestPongsOfOthersBecomeFewWrites(t *testing.T) {
 				io.ReadFull(br, all)
 				got <- string(all)
 			})
-			f := start(t, oneSite(`{path: /ws, ping: 500ms, websocket: "ws://`+b.address+`"}`))
+			f := start(t, oneSite(`{path: /ws, ping: 1m, websocket: "ws://`+b.address+`"}`))
 			c := f.dial()
 			c.send(upgrade)
 			c.head()
-			c.awaitPing()
+			f.awaitPing(c)
 			before := writeCalls(t)
 			c.send(flood)
 			if <-got != flood {
@@ -66,11 +66,11 @@ func TestFloodOfPongsStopsWhereNobodyTakesIt(t *testing.T) {
 		<-done
 	})
 	defer close(done)
-	f := start(t, oneSite(`{path: /ws, ping: 1s, websocket: "ws://`+b.address+`"}`))
+	f := start(t, oneSite(`{path: /ws, ping: 1m, websocket: "ws://`+b.address+`"}`))
 	c := f.dial()
 	c.send(upgrade)
 	c.head()
-	c.awaitPing()
+	f.awaitPing(c)
 	flood := bytes.Repeat(ws.AppendFrame(nil, ws.OpPong, []byte("12345678"), &[4]byte{1, 2, 3, 4}), 64<<10)
 	sent := 0
 	for err := error(nil); err == nil && sent < 256<<20; {

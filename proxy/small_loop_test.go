@@ -40,14 +40,14 @@ func TestNothingSmallHoldsALoop(t *testing.T) {
 					received <- err
 				}
 			})
-			f := startTLS(t, secureSite(`{path: /ws, ping: 1s, websocket: "ws://`+b.address+`"}`))
+			f := startTLS(t, secureSite(`{path: /ws, ping: 1m, websocket: "ws://`+b.address+`"}`))
 			c, batch := f.dial(), &batchConn{}
 			if tt.secure {
 				c, batch = f.dialBatched()
 			}
 			c.send(upgrade)
 			c.head()
-			c.awaitPing()
+			f.awaitPing(c)
 			var longest atomic.Int64
 			f.server.WatchLoops(func(held time.Duration) {
 				for before := longest.Load(); int64(held) > before && !longest.CompareAndSwap(before, int64(held)); before = longest.Load() {
@@ -85,13 +85,13 @@ func TestFloodOfPongsLeavesOthersTheirTurn(t *testing.T) {
 		defer speakNowAndThen(conn)()
 		io.Copy(io.Discard, br)
 	})
-	f := start(t, oneSite(`{path: /flood, ping: 500ms, websocket: "ws://`+sink.address+`"}`, socketTo(startEchoSocket(t).address)))
+	f := start(t, oneSite(`{path: /flood, ping: 1m, websocket: "ws://`+sink.address+`"}`, socketTo(startEchoSocket(t).address)))
 	pongs := bytes.Repeat(ws.AppendFrame(nil, ws.OpPong, nil, &[4]byte{1, 2, 3, 4}), 10_000)
 	for range floods {
 		c := f.dial()
 		c.send(strings.Replace(upgrade, "/ws", "/flood", 1))
 		c.head()
-		c.awaitPing()
+		f.awaitPing(c)
 		go func() {
 			for {
 				if _, err := c.Write(pongs); err != nil {
@@ -138,9 +138,16 @@ func speakNowAndThen(conn net.Conn) (stop func()) {
 	}
 }
 
-// awaitPing reads up to our ping.
-func (c *client) awaitPing() {
+// awaitPing lets a minute pass without a word of the client's, and reads up to the ping; silence is looked for four times a minute. The backend
+// speaks meanwhile, and is not pinged.
+func (f *front) awaitPing(c *client) {
 	c.t.Helper()
+	f.server.Skip(50 * time.Second)
+	for c.isAnswered(10 * time.Millisecond) {
+		frame(c.t, c.br)
+	}
+	frame(c.t, c.br)
+	f.server.Skip(25 * time.Second)
 	for {
 		if op, _ := frame(c.t, c.br); op == ws.OpPing {
 			return
