@@ -114,6 +114,22 @@ func socketOf(t *testing.T, local, remote net.Addr) int {
 	return -1
 }
 
+// inSockets returns how many bytes the system holds on the way between both ends of a connection, which are this process's.
+func inSockets(t *testing.T, conn net.Conn) (n int) {
+	t.Helper()
+	local, remote := socketOf(t, conn.LocalAddr(), conn.RemoteAddr()), socketOf(t, conn.RemoteAddr(), conn.LocalAddr())
+	for _, fd := range []int{local, remote} {
+		for _, request := range []uint{unix.SIOCINQ, unix.SIOCOUTQ} {
+			bytes, err := unix.IoctlGetInt(fd, request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += bytes
+		}
+	}
+	return n
+}
+
 // TestClientsThatLeaveAtOnceLeaveNoDialsBehind: the backend's machine does not answer.
 func TestClientsThatLeaveAtOnceLeaveNoDialsBehind(t *testing.T) {
 	f := start(t, oneSite(socketTo(silentPort(t))))
