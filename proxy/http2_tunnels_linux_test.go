@@ -339,7 +339,8 @@ func TestTunnelOverHTTP2HoldsLittleOfWhatIsNotTaken(t *testing.T) {
 			waiting = false
 		}
 	}
-	if held := sent - int64(inSockets(t, <-conns)); held > 2*64<<10 { // on its way to the stream, and from there
+	backend := <-conns
+	if held := sent - int64(inSockets(t, backend.RemoteAddr(), backend.LocalAddr())); held > 2*64<<10 { // on its way to the stream, and from there
 		t.Errorf("of %d bytes that the client could send %d are held", sent, held)
 	}
 	close(release)

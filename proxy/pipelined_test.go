@@ -32,8 +32,9 @@ func TestClientThatTakesNoAnswersIsAskedForNoMoreRequests(t *testing.T) {
 		asked = len(b.seen())
 		return asked == was && asked > 0
 	})
-	if held := int64(heap()) - int64(before); asked > 300 || held > 8<<20 {
-		t.Errorf("%d requests were served for a client that takes nothing, %d bytes are held", asked, held)
+	held, kept := int64(heap())-int64(before), f.server.Counts().Kept
+	if asked > 300 || held > 1<<20 || kept > 64<<10 { // the kernel has most pages
+		t.Errorf("%d requests were served for a client that takes nothing, %d bytes are held, and %d of a page", asked, held, kept)
 	}
 }
 
