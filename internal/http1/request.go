@@ -345,14 +345,17 @@ func frame(r *head.Request) *head.Error {
 // is not spoken here (RFC 9112, sections 6.1 and 6.3).
 func checkCodings(f head.Fields) *head.Error {
 	written := f.Joined(head.TransferEncoding)
-	codings := strings.Split(written, ",")
-	for i, coding := range codings {
+	codings := 0
+	for rest, more := written, true; more; codings++ {
+		var coding string
+		coding, rest, more = strings.Cut(rest, ",")
 		coding = head.Trim(coding)
-		if isLast := i == len(codings)-1; !head.IsToken(coding) || strings.EqualFold(coding, "chunked") != isLast {
+		isChunked := len(coding) == len("chunked") && strings.EqualFold(coding, "chunked")
+		if !head.IsToken(coding) || isChunked == more {
 			return head.Bad("Transfer-Encoding %s does not end in chunked, once", head.Quoted(written))
 		}
 	}
-	if len(codings) > 1 {
+	if codings > 1 {
 		return &head.Error{Status: http.StatusNotImplemented, Reason: "transfer coding " + head.Quoted(written) + " is more than chunked"}
 	}
 	return nil
