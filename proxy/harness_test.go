@@ -109,6 +109,11 @@ func startLogging(t *testing.T, yaml string, log func(io.Writer) io.Writer, wrap
 	if err := f.server.Apply(cfg, wrap(certs)); err != nil {
 		t.Fatal(err)
 	}
+	f.server.WatchLoops(func(held time.Duration) {
+		if held > 5*time.Millisecond*raceFactor {
+			t.Errorf("a loop was held for %s", held)
+		}
+	})
 	addresses := f.server.Addresses()
 	f.plain = addresses[0].String()
 	if len(addresses) > 1 {

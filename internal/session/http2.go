@@ -225,16 +225,30 @@ func (h *HTTP2) end(err error) {
 
 // abandon tells all exchanges that the client is gone.
 func (h *HTTP2) abandon(err error) {
-	for _, state := range slices.Clone(h.proto.Streams()) {
+	var exchanges []Exchange
+	for _, state := range h.proto.Streams() {
 		s := state.Owner.(*stream)
-		exchange := s.exchange
-		s.drop()
-		if exchange != nil {
-			exchange.Gone(err)
+		if s.exchange != nil {
+			exchanges = append(exchanges, s.exchange)
 		}
+		s.drop()
 	}
 	clear(h.waiting)
 	h.waiting = nil
+	h.tellGone(exchanges, err)
+}
+
+// goneMost is how many exchanges are told in a turn: each may have a connection to close, and what that one has not read takes the kernel a while to free.
+const goneMost = 16
+
+func (h *HTTP2) tellGone(exchanges []Exchange, err error) {
+	for i, x := range exchanges {
+		rest := exchanges[i:]
+		if i == goneMost && h.conn.Loop().Post(func() { h.conn.Do(func() { h.tellGone(rest, err) }) }) {
+			return
+		}
+		x.Gone(err)
+	}
 }
 
 // Drain lets the client end the connection: what it has asked for is served, and what it asked before it knew.

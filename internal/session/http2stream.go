@@ -154,7 +154,7 @@ func (s *stream) SayContinue() {
 
 // Respond writes the head of an answer.
 func (s *stream) Respond(r *head.Response) {
-	if s.responded || s.state.Closed() {
+	if s.responded || s.answered || s.state.Closed() {
 		return
 	}
 	h := s.session
@@ -324,6 +324,6 @@ func (s *stream) giveUp(err error) {
 // drop forgets what a stream holds. Nothing is sent any more.
 func (s *stream) drop() {
 	s.exchange, s.answered = nil, true
-	s.ahead, s.queue, s.taken = nil, nil, 0
+	s.ahead, s.queue, s.taken, s.owed, s.paused = nil, nil, 0, 0, false
 	s.share.Set(s.session.worker.Memory, 0)
 }
