@@ -238,7 +238,7 @@ func TestRelayEndsAWriteThatStallsForLong(t *testing.T) {
 	})
 	f := start(t, oneSite(relayTo(b.address)))
 	relayed(t, f, "")
-	awaitStall(t)
+	awaitStall(t, f)
 	f.server.Skip(25 * time.Second)
 	if n := f.server.TunnelCount(); n != 1 {
 		t.Errorf("%d relays", n)
