@@ -30,8 +30,20 @@ type client struct {
 	body []byte           // the last one read
 }
 
-// connect dials the proxy and, for a secure job, insists on the handshake that all proxies are measured with.
+// connect dials the proxy, to fetch something or to upgrade.
 func (l *load) connect() (*client, error) {
+	conn, err := l.dial()
+	if err != nil {
+		return nil, err
+	}
+	if l.HTTP2 {
+		return overHTTP2(conn)
+	}
+	return &client{conn: conn, br: bufio.NewReaderSize(conn, 1024)}, nil
+}
+
+// dial dials the proxy and, for a secure job, insists on the handshake that all proxies are measured with.
+func (l *load) dial() (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp4", l.Address, tripTimeout)
 	if err != nil {
 		return nil, err
@@ -51,18 +63,16 @@ func (l *load) connect() (*client, error) {
 			conn.Close()
 			return nil, fmt.Errorf("tls with %s: %w", l.Address, err)
 		}
+		if got := secure.ConnectionState().NegotiatedProtocol; l.HTTP2 && got != overH2 {
+			conn.Close()
+			return nil, fmt.Errorf("HTTP/2 was offered, and %q agreed on", got)
+		}
 		conn = secure
 	}
-	if l.HTTP2 {
-		return overHTTP2(conn.(*tls.Conn))
-	}
-	return &client{conn: conn, br: bufio.NewReaderSize(conn, 1024)}, nil
+	return conn, nil
 }
 
-func overHTTP2(conn *tls.Conn) (*client, error) {
-	if got := conn.ConnectionState().NegotiatedProtocol; got != overH2 {
-		return nil, fmt.Errorf("HTTP/2 was offered, and %q agreed on", got)
-	}
+func overHTTP2(conn net.Conn) (*client, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	transport := &http.Transport{
@@ -85,6 +95,15 @@ func handshake(conn *tls.Conn) error {
 		return fmt.Errorf("agreed on %s, %s, resumed %t", tls.CipherSuiteName(state.CipherSuite), state.CurveID, state.DidResume)
 	}
 	return conn.SetDeadline(time.Time{})
+}
+
+// comeAndGo is a whole stay of a client that wants nothing but a TLS handshake. No connection is kept.
+func (l *load) comeAndGo(*client) error {
+	c, err := l.connect()
+	if err != nil {
+		return err
+	}
+	return c.conn.Close()
 }
 
 // tunnel connects and upgrades.

@@ -26,13 +26,15 @@ type job struct {
 	Connections int           // closed loops, or tunnels being opened, at a time
 	Size        int           // bytes of a message or body
 	Duration    time.Duration // of a slice of closed loops
-	Tunnels     int           // to open in a slice, and hold
+	Tunnels     int           // or connections, to open in a slice, and hold
 }
 
 const (
-	jobOpen = "open" // opens tunnels and holds them
-	jobEcho = "echo" // sends messages and waits for their echoes
-	jobGet  = "get"  // fetches a path again and again
+	jobOpen      = "open"      // opens tunnels and holds them
+	jobHold      = "hold"      // opens connections, fetches a path once over each, and holds them
+	jobEcho      = "echo"      // sends messages and waits for their echoes
+	jobGet       = "get"       // fetches a path again and again
+	jobHandshake = "handshake" // connects, and leaves after the handshake, again and again
 )
 
 func (j job) tunnels(n int) job {
@@ -111,32 +113,36 @@ func newLoad(j job) *load {
 
 func (l *load) step(name string) (tally, error) {
 	trip := l.echo
-	if l.Kind == jobGet {
+	switch l.Kind {
+	case jobGet, jobHold:
 		trip = l.get
+	case jobHandshake:
+		trip = l.comeAndGo
 	}
+	holds := l.Kind == jobOpen || l.Kind == jobHold
 	switch {
 	case name == stepCheck:
-		return l.checkAll()
-	case name == stepRun && l.Kind == jobOpen:
+		return l.checkAll(trip)
+	case name == stepRun && holds:
 		return l.openMore()
 	case name == stepRun:
 		return l.loop(l.Duration, trip)
-	case l.Kind == jobOpen:
-		return l.openOneByOne()
+	case holds:
+		return l.openOneByOne(trip)
 	default:
 		return l.connectAndLoop(trip)
 	}
 }
 
-// openOneByOne brings the proxy's code into memory: tunnels that are opened, used and closed again.
-func (l *load) openOneByOne() (tally, error) {
+// openOneByOne brings the proxy's code into memory: tunnels, or connections, that are opened, used and closed again.
+func (l *load) openOneByOne(trip func(*client) error) (tally, error) {
 	const tunnels = 100
 	for range tunnels {
-		c, err := l.tunnel()
+		c, err := l.open()
 		if err != nil {
 			return tally{}, err
 		}
-		err = l.echo(c)
+		err = trip(c)
 		c.conn.Close()
 		if err != nil {
 			return tally{}, err
@@ -145,14 +151,42 @@ func (l *load) openOneByOne() (tally, error) {
 	return tally{Count: tunnels}, nil
 }
 
+// open opens what the job holds: a tunnel, or a connection that has fetched something.
+func (l *load) open() (*client, error) {
+	switch {
+	case l.Kind == jobHold:
+		c, err := l.connect()
+		if err == nil {
+			err = l.get(c)
+		}
+		return c, err
+	case l.HTTP2:
+		carrier, err := l.connectCarrier()
+		if err != nil {
+			return nil, err
+		}
+		return carrier.tunnel(l.Path)
+	}
+	return l.tunnel()
+}
+
 // openMore opens the job's tunnels, several at a time, besides those that are open already.
 func (l *load) openMore() (tally, error) {
 	opened := make([]*client, l.Tunnels)
-	var next atomic.Int64
 	start := time.Now()
-	err := parallel(l.Connections, func(int) error {
-		for i := next.Add(1) - 1; i < int64(l.Tunnels); i = next.Add(1) - 1 {
-			c, err := l.tunnel()
+	err := l.openAll(opened)
+	l.clients = append(l.clients, opened...)
+	return tally{Count: l.Tunnels, Seconds: time.Since(start).Seconds()}, err
+}
+
+func (l *load) openAll(opened []*client) error {
+	if l.HTTP2 && l.Kind == jobOpen {
+		return l.openCarried(opened)
+	}
+	var next atomic.Int64
+	return parallel(l.Connections, func(int) error {
+		for i := next.Add(1) - 1; i < int64(len(opened)); i = next.Add(1) - 1 {
+			c, err := l.open()
 			if err != nil {
 				return fmt.Errorf("tunnel %d: %w", i+1, err)
 			}
@@ -160,14 +194,12 @@ func (l *load) openMore() (tally, error) {
 		}
 		return nil
 	})
-	l.clients = append(l.clients, opened...)
-	return tally{Count: l.Tunnels, Seconds: time.Since(start).Seconds()}, err
 }
 
 // checkAll shows that each of the tunnels still works.
-func (l *load) checkAll() (tally, error) {
+func (l *load) checkAll(trip func(*client) error) (tally, error) {
 	for i, c := range l.clients {
-		if err := l.echo(c); err != nil {
+		if err := trip(c); err != nil {
 			return tally{}, fmt.Errorf("tunnel %d after its idle time: %w", i+1, err)
 		}
 	}
@@ -179,9 +211,10 @@ func (l *load) connectAndLoop(trip func(*client) error) (tally, error) {
 	const warmup = 200 * time.Millisecond
 	l.clients = make([]*client, l.Connections)
 	err := parallel(l.Connections, func(i int) (err error) {
-		if l.Kind == jobEcho {
+		switch l.Kind {
+		case jobEcho:
 			l.clients[i], err = l.tunnel()
-		} else {
+		case jobGet:
 			l.clients[i], err = l.connect()
 		}
 		return err

@@ -84,7 +84,7 @@ func parse(args []string) (options, error) {
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&opts.rounds, "rounds", 5, "rounds over all works and proxies")
-	flags.IntVar(&opts.idle, "idle", 5000, "idle ws tunnels; of wss tunnels two fifths")
+	flags.IntVar(&opts.idle, "idle", 5000, "idle ws tunnels and http connections; of wss and https two fifths")
 	flags.BoolVar(&opts.quick, "quick", false, "one short round: figures to try things out, not to quote")
 	flags.StringVar(&opts.wstunnel, "wstunnel", "bin/wstunnel", "wstunnel's binary")
 	flags.StringVar(&opts.out, "out", "bench/results", "directory for results.json and results.svg")

@@ -224,7 +224,7 @@ func ask(ctx context.Context, r *role, step string) (tally, error) {
 	return done, nil
 }
 
-// measureMemory is the memory that a tunnel adds to a fresh process of a proxy, in KB.
+// measureMemory is the memory that a tunnel, or a connection, adds to a fresh process of a proxy, in KB.
 func (m *meter) measureMemory(ctx context.Context, p int, w work) (kb float64, err error) {
 	i, err := m.start(ctx, p, w.job.Tunnels)
 	if err != nil {

@@ -23,12 +23,13 @@ var peerFiles embed.FS
 
 // proxy is a program under measurement.
 type proxy struct {
-	Name     string
-	binary   string // looked up in PATH and where Debian puts servers
-	config   string // in peers/
-	args     []string
-	version  []string
-	noStatic bool // it serves no files
+	Name      string
+	binary    string // looked up in PATH and where Debian puts servers
+	config    string // in peers/
+	args      []string
+	version   []string
+	noStatic  bool // it serves no files
+	noConnect bool // it offers no extended CONNECT (RFC 8441) over HTTP/2 as it is configured here
 }
 
 const configArg = "CONFIG" // stands in args for the configuration's file
@@ -44,7 +45,7 @@ func proxies(opts options) []proxy {
 		},
 		{
 			Name: "nginx", binary: "nginx", config: "nginx.conf",
-			args: []string{"-e", "stderr", "-c", configArg}, version: []string{"-v"},
+			args: []string{"-e", "stderr", "-c", configArg}, version: []string{"-v"}, noConnect: true,
 		},
 		{
 			Name: "HAProxy", binary: "haproxy", config: "haproxy.cfg",
@@ -52,11 +53,11 @@ func proxies(opts options) []proxy {
 		},
 		{
 			Name: "Caddy", binary: "caddy", config: "Caddyfile",
-			args: []string{"run", "--adapter", "caddyfile", "--config", configArg}, version: []string{"version"},
+			args: []string{"run", "--adapter", "caddyfile", "--config", configArg}, version: []string{"version"}, noConnect: true,
 		},
 		{
 			Name: "Apache", binary: "apache2", config: "apache.conf",
-			args: []string{"-DFOREGROUND", "-f", configArg}, version: []string{"-v"},
+			args: []string{"-DFOREGROUND", "-f", configArg}, version: []string{"-v"}, noConnect: true,
 		},
 	}
 }

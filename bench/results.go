@@ -92,7 +92,7 @@ func newResults(opts options, works []work, proxies []proxy) *results {
 	for _, w := range works {
 		line := &row{Work: w.Name, Unit: w.Unit, Bar: w.Bar}
 		for _, p := range proxies {
-			line.Cells = append(line.Cells, &cell{Proxy: p.Name, Unsupported: w.static && p.noStatic})
+			line.Cells = append(line.Cells, &cell{Proxy: p.Name, Unsupported: w.static && p.noStatic || w.connect && p.noConnect})
 		}
 		r.Rows = append(r.Rows, line)
 	}

@@ -4,13 +4,15 @@ package main
 
 // work is one row of the table: the same load for every proxy, and what is counted.
 type work struct {
-	Name   string
-	Unit   string
-	memory bool    // memory of idle tunnels; otherwise CPU time
-	static bool    // files from the proxy's own directory
-	factor float64 // from CPU seconds per unit of load to Unit
-	job    job
-	Bar    *bar
+	Name    string
+	Unit    string
+	memory  bool    // memory of idle tunnels or connections; otherwise CPU time
+	static  bool    // files from the proxy's own directory
+	connect bool    // WebSocket over HTTP/2 (RFC 8441)
+	beside  *job    // goes on meanwhile; what counts is how long 99 of 100 trips take
+	factor  float64 // from CPU seconds per unit of load to Unit
+	job     job
+	Bar     *bar
 }
 
 // turnsPerRound is the number of pieces that a proxy's work in a round is cut into. The proxies take turns after each.
@@ -30,6 +32,8 @@ const (
 	smallLoops  = 100                 // tunnels or connections with small payloads at a time
 	largeLoops  = 8                   // with large ones
 	openAtATime = 32
+	fewLoops    = 50 // tunnels beside clients that do handshakes
+	newcomers   = 64 // such clients
 )
 
 // works lists the rows: WebSocket, WebSocket over TLS, HTTP.
@@ -40,6 +44,9 @@ func works(opts options) []work {
 	get := func(path string, connections, size int) job {
 		return job{Kind: jobGet, Path: path, Connections: connections, Size: size, Duration: opts.measure / turnsPerRound}
 	}
+	idle := job{Kind: jobHold, Path: "/api/small", Connections: openAtATime, Size: smallBody, Tunnels: opts.idle}
+	beside := job{Kind: jobEcho, Path: "/ws", Connections: fewLoops, Size: 64, Duration: opts.measure / 2}
+	handshakes := job{Kind: jobHandshake, TLS: true, Connections: newcomers, Duration: opts.measure/2 + 2*headStart}
 	return []work{
 		{Name: "idle tunnel, ws", Unit: "KB", memory: true, job: open.tunnels(opts.idle), Bar: &bar{Ratio: 0.35, Value: 1.5}},
 		{Name: "open a tunnel, ws", Unit: "us", factor: micros, job: open.tunnels(opts.open / turnsPerRound), Bar: &bar{Ratio: 1.05}},
@@ -51,6 +58,12 @@ func works(opts options) []work {
 		{Name: "64 B round trip, wss", Unit: "us", factor: micros, job: echo.secure(), Bar: &bar{Ratio: 0.85}},
 		{Name: "1 MB messages, wss", Unit: "ms/GB", factor: gbTwoWays, job: echoLarge.secure(), Bar: &bar{Ratio: 0.9}},
 
+		{Name: "idle tunnel, h2", Unit: "KB", memory: true, connect: true, job: open.tunnels(opts.idle).overHTTP2(), Bar: &bar{Ratio: 1, Value: 2}},
+		{Name: "99% of 64 B round trips, ws, beside handshakes", Unit: "us", factor: 1, beside: &handshakes, job: beside, Bar: &bar{Ratio: 1}},
+
+		{Name: "idle connection, http", Unit: "KB", memory: true, job: idle, Bar: &bar{Ratio: 1, Value: 0.8}},
+		{Name: "idle connection, https", Unit: "KB", memory: true, job: idle.tunnels(opts.idleTLS).secure(), Bar: &bar{Ratio: 1, Value: 7}},
+		{Name: "idle connection, h2", Unit: "KB", memory: true, job: idle.tunnels(opts.idleTLS).overHTTP2(), Bar: &bar{Ratio: 1, Value: 9}},
 		{Name: "small proxied GET", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody), Bar: &bar{Ratio: 0.95}},
 		{Name: "small proxied GET, https", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody).secure(), Bar: &bar{Ratio: 0.95}},
 		{Name: "small proxied GET, h2", Unit: "us", factor: micros, job: get("/api/small", smallLoops, smallBody).overHTTP2(), Bar: &bar{Ratio: 1.15}},
