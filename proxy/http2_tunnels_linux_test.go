@@ -164,14 +164,30 @@ func TestManyTunnelsShareAConnection(t *testing.T) {
 	if n := f.server.TunnelCount(); n != 21 {
 		t.Errorf("%d tunnels, want 21", n)
 	}
-	if n := f.server.Counts(); n.Clients != 1 || n.Backends != 21 {
-		t.Errorf("%+v, want 1 client and 21 backends", n)
+	if n := f.server.Counts(); n.Clients != 1 || n.Backends != 0 {
+		t.Errorf("%+v, want 1 client and no backend beside those of tunnels", n)
 	}
 	c.conn.Close()
 	await(t, "nothing left", func() bool {
 		n := f.server.Counts()
 		return n.Clients == 0 && n.Backends == 0 && n.Live == 0
 	})
+}
+
+// TestTunnelsOverHTTP2TakeOneDescriptorEach: as many may be open as connections to backends.
+func TestTunnelsOverHTTP2TakeOneDescriptorEach(t *testing.T) {
+	const capacity = 4
+	f := startTLS(t, secureSite(both(startSwitching(t, echoing).address)))
+	f.server.SetCapacity(capacity)
+	c, _ := f.dialH2()
+	for i := range uint32(capacity) {
+		c.opened(2*i + 1)
+	}
+	c.connect(2*capacity+1, connectTo("/ws"))
+	await(t, "a refusal", func() bool { return strings.Contains(f.log.String(), `"status":503`) })
+	if n := f.server.TunnelCount(); n != capacity {
+		t.Errorf("%d tunnels, want %d", n, capacity)
+	}
 }
 
 func TestExtendedConnectThatOpensNoTunnel(t *testing.T) {

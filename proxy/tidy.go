@@ -24,7 +24,7 @@ type tidier struct {
 	last    int64        // changes when they were last looked at; belongs to the timer
 }
 
-// note counts a connection that came or went.
+// note counts a connection, or a tunnel over HTTP/2, that came or went.
 func (t *tidier) note() {
 	if t.changes.Add(1) == tidyAfter {
 		t.clock.AfterFunc(tidyPause, t.check)

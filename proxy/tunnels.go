@@ -37,14 +37,14 @@ type holder struct {
 	remote   netip.AddrPort
 	secure   bool // over TLS
 	counted  bool // as its client's
-	// shared: the tunnel is one stream of a connection, which counts for itself. The connection to the backend counts as one.
+	// shared: the tunnel is one stream of a connection, which counts for itself.
 	shared bool
 }
 
 // leave counts the tunnel out.
 func (h *holder) leave() {
 	if h.shared {
-		h.listener.server.pools.Count(-1)
+		h.listener.server.admission.tidier.note()
 	} else {
 		h.listener.server.admission.leave(h.remote.Addr(), h.counted)
 	}

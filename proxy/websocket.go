@@ -83,7 +83,7 @@ func (x *forward) switched(r *head.Response) {
 // takeClient takes the client's end out of its session, with what came of it.
 func (x *forward) takeClient() (client reactor.Endpoint, early []byte) {
 	if x.extended {
-		x.server.pools.Count(1)
+		x.server.admission.tidier.note()
 		return session.Switch(x.client), x.upload.held
 	}
 	conn, early := x.conn.client.Take()
