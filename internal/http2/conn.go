@@ -96,6 +96,14 @@ func NewConn(budget *Budget, extended bool, out []byte) *Conn {
 // Streams returns those that are open, in the order in which they were opened. The slice is not to be kept.
 func (c *Conn) Streams() []*Stream { return c.streams }
 
+// Rest lets go of what the last event was about.
+func (c *Conn) Rest() {
+	c.Stream, c.Data, c.Trailers, c.Cause = nil, nil, nil, nil
+	if !c.inData {
+		c.body = nil
+	}
+}
+
 // Partial reports whether a frame or a header block has begun and not ended, or the connection not yet.
 func (c *Conn) Partial() bool { return !c.settled || len(c.kept) > 0 || c.opening != 0 }
 

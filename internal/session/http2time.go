@@ -42,6 +42,8 @@ func (h *HTTP2) notePartial() {
 // rest begins the time for which a connection may be without a stream.
 func (h *HTTP2) rest() {
 	h.busy, h.idleSince = false, h.conn.Loop().Now()
+	h.proto.Rest()
+	h.touched = nil
 	_, keepAlive := h.server.Timeouts()
 	h.await(h.idleSince + keepAlive)
 }
