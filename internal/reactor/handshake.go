@@ -229,7 +229,10 @@ func (h *handshaking) finish(t *Transport, err error, done func(tls.ConnectionSt
 	h.feed.send()
 	f := h.feed
 	f.mu.Lock()
-	t.left, t.leftErr = f.in, f.err
+	if len(f.in) > 0 {
+		t.left = f.in
+	}
+	t.leftErr = f.err
 	expired := f.expired
 	f.mu.Unlock()
 	t.feed.Store(nil)
@@ -241,5 +244,6 @@ func (h *handshaking) finish(t *Transport, err error, done func(tls.ConnectionSt
 		return
 	}
 	t.conn, c.tls = c, t
+	t.local, t.remote = nil, nil
 	c.Do(func() { done(t.secure.ConnectionState(), nil) })
 }

@@ -22,7 +22,7 @@ type Transport struct {
 	left     []byte               // of the handshake: ciphertext to be read first
 	leftErr  error                // and the end behind it
 	secure   *tls.Conn
-	local    net.Addr
+	local    net.Addr // nil on a loop
 	remote   net.Addr
 }
 
@@ -93,10 +93,23 @@ func (t *Transport) Close() error {
 var errOnLoop = errors.New("connection belongs to an event loop")
 
 // LocalAddr returns the local address.
-func (t *Transport) LocalAddr() net.Addr { return t.local }
+func (t *Transport) LocalAddr() net.Addr {
+	local, _ := t.addresses()
+	return local
+}
 
 // RemoteAddr returns the peer's address.
-func (t *Transport) RemoteAddr() net.Addr { return t.remote }
+func (t *Transport) RemoteAddr() net.Addr {
+	_, remote := t.addresses()
+	return remote
+}
+
+func (t *Transport) addresses() (local, remote net.Addr) {
+	if t.local == nil && t.conn != nil && !t.conn.closed {
+		return t.conn.Addresses()
+	}
+	return t.local, t.remote
+}
 
 // CloseWrite ends the stream to the peer.
 func (t *Transport) CloseWrite() error {
