@@ -80,9 +80,9 @@ type Client struct {
 	server   Server
 	exchange Exchange
 	request  *head.Request
-	decoder  http1.RequestDecoder
-	ahead    []byte // read, and not yet decoded
-	rest     []byte // of what is being decoded
+	decoder  *http1.RequestDecoder // nil while nothing has come of a request
+	ahead    []byte                // read, and not yet decoded
+	rest     []byte                // of what is being decoded
 	timer    reactor.Timer
 	phase    phase
 
@@ -166,6 +166,7 @@ func (c *Client) feed(p []byte) {
 	c.decoding = true
 	c.decode(p)
 	c.decoding, c.rest = false, nil
+	c.dropDecoder()
 	c.worker.FlushAsk()
 	if c.phase == serving && c.answered && c.closing {
 		c.beginLingering()
@@ -173,6 +174,9 @@ func (c *Client) feed(p []byte) {
 }
 
 func (c *Client) decode(p []byte) {
+	if c.decoder == nil {
+		c.decoder = c.worker.decoder()
+	}
 	own := len(c.ahead) > 0
 	if own {
 		p = append(c.ahead, p...)
@@ -214,6 +218,14 @@ func (c *Client) decode(p []byte) {
 			c.conn.Resume()
 			return
 		}
+	}
+}
+
+// dropDecoder gives the decoder back while nothing has come of a request.
+func (c *Client) dropDecoder() {
+	if c.phase == idle && c.decoder != nil && c.decoder.Idle() {
+		c.worker.putDecoder(c.decoder)
+		c.decoder = nil
 	}
 }
 

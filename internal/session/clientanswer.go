@@ -187,6 +187,9 @@ func (c *Client) afterAnswer() {
 
 func (c *Client) next() {
 	c.phase, c.served, c.request, c.decoder.Request = idle, true, nil, nil
+	if !c.decoding {
+		c.dropDecoder()
+	}
 	c.pending = c.Pending() + 1
 	_, keepAlive := c.server.Timeouts()
 	c.conn.Loop().Set(&c.timer, keepAlive)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/http1"
 	"wstunnel/internal/reactor"
 )
 
@@ -25,6 +26,8 @@ type Worker struct {
 
 	places [][]byte // for frames of HTTP/2, between two turns
 	piece  []byte   // see Piece
+
+	decoders []*http1.RequestDecoder // that no client has
 
 	date   string
 	dateAt int64 // in seconds
@@ -70,6 +73,26 @@ func (w *Worker) now() string {
 		w.dateAt, w.date = at, now.UTC().Format(http.TimeFormat)
 	}
 	return w.date
+}
+
+// maxDecoders is how many decoders are kept for clients that are about to ask for something.
+const maxDecoders = 128
+
+func (w *Worker) decoder() *http1.RequestDecoder {
+	n := len(w.decoders)
+	if n == 0 {
+		return new(http1.RequestDecoder)
+	}
+	d := w.decoders[n-1]
+	w.decoders = w.decoders[:n-1]
+	return d
+}
+
+func (w *Worker) putDecoder(d *http1.RequestDecoder) {
+	if len(w.decoders) < maxDecoders {
+		*d = http1.RequestDecoder{}
+		w.decoders = append(w.decoders, d)
+	}
 }
 
 // Piece returns room for n bytes, 64 KiB at most, to be read into and written at once.
