@@ -13,6 +13,7 @@ import (
 // arrival is a connection over TLS from its accept to the end of its handshake.
 type arrival struct {
 	*doors
+	place
 	conn  *reactor.Conn
 	from  origin
 	timer reactor.Timer

@@ -13,6 +13,7 @@ import (
 // served is a client's connection over either protocol, as far as they are alike.
 type served struct {
 	*doors
+	place
 	from origin
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -29,7 +30,7 @@ type doors struct {
 type room struct {
 	worker  *session.Worker
 	recent  *static.Recent
-	conns   map[closable]struct{}
+	conns   []closable
 	emptied chan struct{} // closed when the last has gone after the closing has begun; nil before
 }
 
@@ -37,6 +38,35 @@ type room struct {
 type closable interface {
 	// close ends it, behind the answer that is given now if there is one.
 	close()
+	// at is its place among those of its loop.
+	at() *place
+}
+
+// place is a connection's place among those of its loop, counted from 1; 0 for none.
+type place int32
+
+func (p *place) at() *place { return p }
+
+// note takes a connection in.
+func (r *room) note(c closable) {
+	r.conns = append(r.conns, c)
+	*c.at() = place(len(r.conns))
+}
+
+// drop takes it out again; it may be called more than once.
+func (r *room) drop(c closable) {
+	i := *c.at()
+	if i == 0 {
+		return
+	}
+	*c.at() = 0
+	n := len(r.conns) - 1
+	if last := r.conns[n]; last != c {
+		r.conns[i-1] = last
+		*last.at() = i
+	}
+	r.conns[n] = nil
+	r.conns = r.conns[:n]
 }
 
 func newDoors(s *Server) (*doors, error) {
@@ -49,7 +79,7 @@ func newDoors(s *Server) (*doors, error) {
 	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
 	for _, loop := range loops.Loops {
 		d.rooms[loop] = &room{
-			worker: session.NewWorker(loop, &s.slow), conns: map[closable]struct{}{},
+			worker: session.NewWorker(loop, &s.slow),
 			recent: static.NewRecent(loop, s.spare.recentFiles),
 		}
 	}
@@ -89,15 +119,15 @@ func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
 	}
 	room := d.rooms[c.Loop()]
 	if !handshake {
-		conn := &connection{served: served{d, from}}
-		room.conns[conn] = struct{}{}
+		conn := &connection{served: served{doors: d, from: from}}
+		room.note(conn)
 		conn.client = session.Serve(c, room.worker, conn)
 		return
 	}
 	a := &arrival{doors: d, conn: c, from: from}
 	a.timer.On = a
 	c.Handle(a)
-	room.conns[a] = struct{}{}
+	room.note(a)
 	c.Loop().Set(&a.timer, d.server.gen.Load().cfg.Timeouts.RequestHead)
 	c.Resume()
 }
@@ -105,7 +135,7 @@ func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
 // forget takes a connection out of its loop's room.
 func (d *doors) forget(loop *reactor.Loop, c closable) {
 	room := d.rooms[loop]
-	delete(room.conns, c)
+	room.drop(c)
 	if room.emptied != nil && len(room.conns) == 0 {
 		close(room.emptied)
 		room.emptied = nil
@@ -124,7 +154,7 @@ func (d *doors) shutdown(ctx context.Context) error {
 				return
 			}
 			room.emptied = emptied
-			for c := range room.conns {
+			for _, c := range slices.Clone(room.conns) {
 				c.close()
 			}
 		})

@@ -29,8 +29,8 @@ func (d *doors) openHTTP2(c *reactor.Conn, from origin) {
 		return
 	}
 	room := d.rooms[c.Loop()]
-	conn := &multiplexed{served: served{d, from}}
-	room.conns[conn] = struct{}{}
+	conn := &multiplexed{served: served{doors: d, from: from}}
+	room.note(conn)
 	conn.client = session.ServeHTTP2(c, room.worker, conn, d.uploads)
 }
 

@@ -11,6 +11,7 @@ import (
 // introduction is a connection of a trusted proxy until its PROXY header has come, which says who the client is.
 type introduction struct {
 	*doors
+	place
 	conn  *reactor.Conn
 	from  origin
 	timer reactor.Timer
@@ -22,7 +23,7 @@ func (d *doors) awaitIntroduction(c *reactor.Conn, from origin) {
 	i := &introduction{doors: d, conn: c, from: from}
 	i.timer.On = i
 	c.Handle(i)
-	d.rooms[c.Loop()].conns[i] = struct{}{}
+	d.rooms[c.Loop()].note(i)
 	c.Loop().Set(&i.timer, d.server.gen.Load().cfg.Timeouts.RequestHead)
 	c.Resume()
 }
