@@ -165,7 +165,7 @@ func (c *Conn) ReadUpTo(n int) ([]byte, error) {
 	if c.tls != nil {
 		return c.readTLS(buf)
 	}
-	n, err := read(c.fd, buf)
+	n, err := receive(c.fd, buf)
 	switch {
 	case err == unix.EAGAIN:
 		return nil, nil
@@ -192,7 +192,7 @@ func (c *Conn) Write(p []byte) error {
 // send writes to the descriptor behind what waits already.
 func (c *Conn) send(p []byte) error {
 	if c.out == nil {
-		n, err := write(c.fd, p)
+		n, err := send(c.fd, p)
 		if err != nil {
 			return os.NewSyscallError("write", err)
 		}
@@ -229,7 +229,7 @@ func (c *Conn) Taken() (taken, onTheWay uint64, known bool) {
 // writable sends what was kept; it reports whether the connection lives on.
 func (c *Conn) writable() bool {
 	if c.out != nil {
-		n, err := write(c.fd, c.out.buf[c.out.sent:])
+		n, err := send(c.fd, c.out.buf[c.out.sent:])
 		if err != nil {
 			c.handler.Failed(c, os.NewSyscallError("write", err))
 			return false

@@ -170,7 +170,7 @@ type handshaking struct {
 
 // Readable feeds the handshake.
 func (h *handshaking) Readable(c *Conn) {
-	n, err := read(c.fd, c.loop.buf)
+	n, err := receive(c.fd, c.loop.buf)
 	f := h.feed
 	switch {
 	case n > 0 && err == nil:

@@ -34,6 +34,11 @@ func write(fd int32, p []byte) (int, error) {
 	}
 }
 
+// receive is a read from a socket, and send a write to one.
+func receive(fd int32, p []byte) (int, error) { return read(fd, p) }
+
+func send(fd int32, p []byte) (int, error) { return write(fd, p) }
+
 // newSocket makes a stream socket that does not block and is closed on exec.
 func newSocket(family int) (int, error) {
 	return private(func() (int, error) { return unix.Socket(family, unix.SOCK_STREAM, 0) })

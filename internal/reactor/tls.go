@@ -155,7 +155,7 @@ func (c *Conn) readCiphertext(p []byte) (int, error) {
 	if c.dry {
 		return 0, errWouldBlock
 	}
-	n, err := read(c.fd, p)
+	n, err := receive(c.fd, p)
 	switch {
 	case err == unix.EAGAIN:
 		c.dry = true
