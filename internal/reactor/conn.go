@@ -110,6 +110,9 @@ func (c *Conn) Pause() {
 	c.update()
 }
 
+// PauseBriefly is a Pause of which the poller is told only if there is something to read before the next Resume.
+func (c *Conn) PauseBriefly() { c.reading = false }
+
 // Resume starts Readable events.
 func (c *Conn) Resume() {
 	if c.reading || c.closed {

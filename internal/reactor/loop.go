@@ -121,6 +121,8 @@ func (l *Loop) deliver(c *Conn, events uint32) {
 		c.handler.Failed(c, err)
 	case events&unix.POLLHUP != 0:
 		c.mute()
+	default:
+		c.update() // it was paused briefly
 	}
 }
 

@@ -209,7 +209,7 @@ func (b *Backend) Close() {
 func (b *Backend) Take() (conn *reactor.Conn, early []byte) {
 	b.closed, b.asker = true, nil
 	b.conn.Loop().Stop(&b.timer)
-	b.conn.Pause()
+	b.conn.PauseBriefly()
 	return b.conn, bytes.Clone(b.rest)
 }
 

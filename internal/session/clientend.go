@@ -9,7 +9,7 @@ import (
 func (c *Client) Take() (conn *reactor.Conn, ahead []byte) {
 	c.Flush()
 	c.leave()
-	c.conn.Pause()
+	c.conn.PauseBriefly()
 	ahead, c.ahead = append(c.ahead, c.rest...), nil
 	return c.conn, ahead
 }
