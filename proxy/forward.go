@@ -100,18 +100,23 @@ func (x *forward) Unreachable(err error) { x.fail(err) }
 // makeRequest makes the head that a server is sent, with its fields in dst.
 func (x *forward) makeRequest(dst head.Fields) {
 	if x.protocol != "" {
-		x.out = x.upgradeRequest()
-		return
-	}
-	target := x.upstream.Target
-	x.out = rewriteRequest(dst, &x.in, x.location, target, "")
-	if x.out.Length = x.upload.knownLength(); x.out.Length == head.Unknown {
-		x.out.Fields = announce(x.out.Fields, x.in.request.Fields)
+		x.out = x.upgradeRequest(dst)
+	} else {
+		x.out = x.plainRequest(dst)
 	}
 	if dst != nil {
 		x.client.Worker().Fields = x.out.Fields[:0]
 	}
-	x.out.Close = x.in.request.HasBody() && !http1.BodyExpected(x.in.request.Method) || target.KeepAlive == 0
+}
+
+func (x *forward) plainRequest(dst head.Fields) head.Request {
+	target := x.upstream.Target
+	out := rewriteRequest(dst, &x.in, x.location, target, "")
+	if out.Length = x.upload.knownLength(); out.Length == head.Unknown {
+		out.Fields = announce(out.Fields, x.in.request.Fields)
+	}
+	out.Close = x.in.request.HasBody() && !http1.BodyExpected(x.in.request.Method) || target.KeepAlive == 0
+	return out
 }
 
 // leave lets go of the server and of all that leads there.

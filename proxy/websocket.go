@@ -25,9 +25,9 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-// upgradeRequest makes the head that a backend is sent.
-func (x *forward) upgradeRequest() head.Request {
-	out := rewriteRequest(nil, &x.in, x.location, x.location.websocket.Target, x.in.request.Protocol)
+// upgradeRequest makes the head that a backend is sent, with its fields in dst.
+func (x *forward) upgradeRequest(dst head.Fields) head.Request {
+	out := rewriteRequest(dst, &x.in, x.location, x.location.websocket.Target, x.in.request.Protocol)
 	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
 		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
 	}
@@ -69,7 +69,11 @@ func (x *forward) switched(r *head.Response) {
 			return
 		}
 	}
-	fields := rewriteResponse(nil, r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
+	var dst head.Fields
+	if !relayed { // which keeps them
+		dst = x.client.Worker().Fields[:0]
+	}
+	fields := rewriteResponse(dst, r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
 	backend, backendEarly := x.backend.Take()
 	x.backend = nil
 	client, early := x.takeClient()
@@ -101,7 +105,7 @@ func (x *forward) join(client, backend reactor.Endpoint, early, backendEarly []b
 		}
 		x.finish()
 	}()
-	answer := http1.AppendStatus(make([]byte, 0, 512), http.StatusSwitchingProtocols)
+	answer := http1.AppendStatus(x.client.Worker().Piece(512)[:0], http.StatusSwitchingProtocols)
 	answer = append(answer, "Upgrade: websocket\r\nConnection: Upgrade\r\n"...)
 	answer = append(http1.AppendFields(answer, fields, false), "\r\n"...)
 	if err := client.Write(answer); err != nil {

@@ -20,6 +20,10 @@ func (c *Client) leave() {
 	c.dropPipe()
 	c.share.Set(c.worker.Memory, 0)
 	c.phase, c.exchange = gone, nil
+	if c.decoder != nil {
+		c.worker.putDecoder(c.decoder)
+		c.decoder = nil
+	}
 }
 
 // beginLingering ends the stream to the client, and takes what it is still sending where it may be doing so: closing over that would be a reset,
