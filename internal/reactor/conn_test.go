@@ -131,6 +131,41 @@ func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
 	on(t, c.loop, func() { c.Close() })
 }
 
+// TestBrieflyPausedConnIsNotWatchedForLong: the poller is told of the pause by the first bytes that come.
+func TestBrieflyPausedConnIsNotWatchedForLong(t *testing.T) {
+	g, _ := startGroup(t)
+	ours, peer := pair(t, "tcp")
+	read := make(chan string, 1)
+	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+		if p, _ := c.Read(); len(p) > 0 {
+			read <- string(p)
+		}
+	}})
+	for range 20 {
+		on(t, c.loop, func() {
+			c.PauseBriefly()
+			if c.armed == 0 {
+				t.Error("the poller was told at once")
+			}
+		})
+		peer.Write([]byte("meanwhile"))
+		eventually(t, "the poller is told", func() (told bool) {
+			on(t, c.loop, func() { told = c.armed == 0 })
+			return told
+		})
+		on(t, c.loop, func() {
+			if len(read) > 0 {
+				t.Error("a paused connection was read")
+			}
+			c.Resume()
+		})
+		if got := await(t, read); got != "meanwhile" {
+			t.Errorf("read %q", got)
+		}
+	}
+	on(t, c.loop, func() { c.Close() })
+}
+
 func TestHungUpConnDoesNotSpin(t *testing.T) {
 	g, _ := startGroup(t)
 	ours, peer := pair(t, "tcp")
