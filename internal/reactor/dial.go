@@ -98,9 +98,9 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 		return os.NewSyscallError("socket", err)
 	}
 	if family != unix.AF_UNIX {
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		noDelay(fd)
 	}
-	if err := unix.Connect(fd, address); err != nil && err != unix.EINPROGRESS {
+	if err := connect(fd, address); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		if err == unix.EAGAIN {
 			return err

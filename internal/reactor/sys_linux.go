@@ -97,6 +97,37 @@ func acknowledged(fd int32) (taken, queued uint64, known bool) {
 	return info.Bytes_acked, queued, true
 }
 
+// noDelay sets TCP_NODELAY.
+func noDelay(fd int) {
+	on := int32(1)
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+}
+
+// connect begins to connect a socket that does not block.
+func connect(fd int, address unix.Sockaddr) error {
+	var errno unix.Errno
+	switch to := address.(type) {
+	case *unix.SockaddrInet4:
+		raw := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(to.Port), Addr: to.Addr}
+		_, _, errno = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&raw)), unsafe.Sizeof(raw))
+	case *unix.SockaddrInet6:
+		raw := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port), Addr: to.Addr, Scope_id: to.ZoneId}
+		_, _, errno = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&raw)), unsafe.Sizeof(raw))
+	default:
+		return unix.Connect(fd, address)
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// networkOrder returns a port as it stands in an address.
+func networkOrder(port int) (raw uint16) {
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&raw))[:], uint16(port))
+	return raw
+}
+
 // connected reports whether a socket is connected. To this machine itself it often is as soon as connect returns.
 func connected(fd int32) bool {
 	var raw unix.RawSockaddrAny

@@ -80,6 +80,12 @@ func private(make func() (int, error)) (fd int, err error) {
 // acknowledged is not known.
 func acknowledged(int32) (taken, queued uint64, known bool) { return 0, 0, false }
 
+// noDelay sets TCP_NODELAY.
+func noDelay(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
+
+// connect begins to connect a socket that does not block.
+func connect(fd int, address unix.Sockaddr) error { return unix.Connect(fd, address) }
+
 // connected reports whether a socket is connected. To this machine itself it often is as soon as connect returns.
 func connected(fd int32) bool {
 	_, err := unix.Getpeername(int(fd))
