@@ -177,8 +177,10 @@ func TestManyTunnelsShareAConnection(t *testing.T) {
 // TestTunnelsOverHTTP2TakeOneDescriptorEach: as many may be open as connections to backends.
 func TestTunnelsOverHTTP2TakeOneDescriptorEach(t *testing.T) {
 	const capacity = 4
-	f := startTLS(t, secureSite(both(startSwitching(t, echoing).address)))
+	config := bothListeners + "tls: {storage: " + t.TempDir() + "}\n" + secureSite(both(startSwitching(t, echoing).address))
+	f := startWith(t, config)
 	f.server.SetCapacity(capacity)
+	f.apply(t, config)
 	c, _ := f.dialH2()
 	for i := range uint32(capacity) {
 		c.opened(2*i + 1)
