@@ -187,15 +187,15 @@ func newPipe() (*Pipe, error) {
 // splice returns -1 where it would block.
 func splice(from, to, n int) (int, error) {
 	for {
-		moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		switch err {
-		case nil:
+		moved, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		switch errno {
+		case 0:
 			return int(moved), nil
 		case unix.EAGAIN:
 			return -1, nil
 		case unix.EINTR:
 		default:
-			return 0, os.NewSyscallError("splice", err)
+			return 0, os.NewSyscallError("splice", errno)
 		}
 	}
 }
