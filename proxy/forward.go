@@ -56,11 +56,11 @@ func (x *forward) start() {
 	}
 }
 
-// goToServer asks for a connection. One that is to be a tunnel's is counted as that.
+// goToServer asks for a connection.
 func (x *forward) goToServer() {
 	x.way.Begin(x.upstream, x, x.client.Conn(), x.client.Worker(), upstream.Needs{
 		MaxIdle: x.maxIdle(), Connect: x.location.Timeouts.Connect,
-		Upgrade: x.protocol != "", Uncounted: x.protocol != "",
+		Upgrade: x.protocol != "",
 	})
 }
 

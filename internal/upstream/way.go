@@ -30,9 +30,7 @@ type Needs struct {
 	MaxIdle time.Duration
 	// Connect bounds the making of a new one, its TLS handshake included.
 	Connect time.Duration
-	// Uncounted: it is not counted, since it stands for a connection that is.
-	Uncounted bool
-	// Upgrade: it is to become a tunnel's, and its slot stays with the way.
+	// Upgrade: it is to become a tunnel's. It is counted as that, and its slot stays with the way.
 	Upgrade bool
 }
 
@@ -201,7 +199,7 @@ func (w *Way) connected(b *Conn) {
 
 // count counts a connection in or out.
 func (w *Way) count(n int64) {
-	if !w.needs.Uncounted {
+	if !w.needs.Upgrade {
 		w.pool.among.Count(n)
 	}
 }
@@ -263,7 +261,7 @@ func (w *Way) dialled(c *reactor.Conn, err error) {
 // made is a connection that was just made.
 func (w *Way) made(c *reactor.Conn) *Conn {
 	b := newConn(c, w.worker, w.pool, w.wait)
-	b.counted = !w.needs.Uncounted
+	b.counted = !w.needs.Upgrade
 	return b
 }
 
