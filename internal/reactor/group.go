@@ -16,7 +16,7 @@ type Group struct {
 	clock     *Clock
 	log       *slog.Logger
 	listeners atomic.Int32 // that there have been
-	// handshakes holds those that compute now.
+	// handshakes holds those that compute now: one fewer than there are processors, or loops would wait for theirs behind them.
 	handshakes chan struct{}
 	watcher    atomic.Pointer[func(held time.Duration)]
 	offloads   offloads
@@ -53,7 +53,7 @@ func (g *Group) watch(f func()) {
 
 // NewGroup starts the loops, which go by the clock. What goes wrong inside callbacks is logged to log.
 func NewGroup(log *slog.Logger, clock *Clock) (*Group, error) {
-	g := &Group{log: log, clock: clock, handshakes: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	g := &Group{log: log, clock: clock, handshakes: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
 	g.pipes.Store(maxPipes)
 	g.offloads.most = maxOffloads
 	for range runtime.GOMAXPROCS(0) {

@@ -40,8 +40,8 @@ type feed struct {
 	expired bool
 }
 
-// Handshake does the TLS handshake of a plain connection: secure makes a *tls.Conn of the transport that it is given, by tls.Server or tls.Client. As many
-// handshakes compute at a time as Go may use processors; the others wait their turn. The context is that of the handshake, and timeout bounds it. done is
+// Handshake does the TLS handshake of a plain connection: secure makes a *tls.Conn of the transport that it is given, by tls.Server or tls.Client. One
+// handshake fewer computes at a time than Go may use processors, but one at least; the others wait their turn. The context is that of the handshake, and timeout bounds it. done is
 // called once, on the loop, with the connection paused and its handler still to be replaced: it reads and writes plaintext from then on, or
 // err says why not; then it is still open, and plain. It is not called if the connection was closed or its loop has ended.
 func (c *Conn) Handshake(ctx context.Context, secure func(net.Conn) *tls.Conn, timeout time.Duration, done func(tls.ConnectionState, error)) {
