@@ -107,18 +107,23 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.relays.Clock = relayClock{s.clock}
 	s.relays.Limit = func() int64 { return s.gen.Load().cfg.Limits.RelayMemory }
 	s.slow.Limit = func() int64 { return s.gen.Load().cfg.Limits.BufferMemory }
-	s.spools.Dir, s.spools.MaxFiles = tempDir(), s.admission.capacity/2
+	s.spools.Dir, s.spools.TooMany = tempDir(), s.filesTooMany
 	s.spools.Limit = func() int64 { return s.gen.Load().cfg.Limits.SpoolSpace }
 	s.spools.Complain = func(err error) { logger.Warn("backends wait for slow clients", "error", err) }
 	s.relays.Patience = relayPatience
 	return s
 }
 
-// backendsFull reports whether so many connections to backends are too many: with tunnels, and with temporary files, of which there may be half as many, they get
-// as many descriptors together as clients do.
+// backendsFull reports whether so many connections to backends are too many: with tunnels and temporary files they get as many descriptors together as clients do.
 func (s *Server) backendsFull(open int64) bool {
 	_, files := s.spools.Used()
 	return int64(s.tunnels.count())+open+files > s.admission.capacity
+}
+
+// filesTooMany reports whether so many temporary files are too many: they get half of those descriptors, as long as a quarter of them is free.
+func (s *Server) filesTooMany(files int64) bool {
+	capacity := s.admission.capacity
+	return files > capacity/2 || int64(s.tunnels.count())+s.pools.Open()+files > capacity*3/4
 }
 
 // tempDir returns where temporary files are to be, which may be large: /tmp may be memory.

@@ -18,8 +18,8 @@ type Place struct {
 	Dir string
 	// Limit returns how many bytes all files may hold together.
 	Limit func() int64
-	// MaxFiles is how many there may be at a time.
-	MaxFiles int64
+	// TooMany reports whether so many files are too many.
+	TooMany func(files int64) bool
 	// Complain is told why nothing can be written, once a minute at most.
 	Complain func(err error)
 
@@ -50,7 +50,7 @@ var errTooManyFiles = errors.New("too many temporary files are open")
 // write writes behind what was written before. It may wait for a disk.
 func (t *temporary) write(p []byte) (err error) {
 	if t.file == nil {
-		if t.place.files.Add(1) > t.place.MaxFiles {
+		if t.place.TooMany(t.place.files.Add(1)) {
 			err = errTooManyFiles
 		} else {
 			t.file, err = reactor.TempFile(t.place.Dir)
