@@ -16,7 +16,7 @@ const patienceWithClient = 200 * time.Millisecond
 // backlog is what a client has yet to take of a server's answer. It is kept, so that the server can go on to others: in memory, and in a temporary file from
 // there on.
 type backlog struct {
-	x       *forward
+	x       *reply
 	timer   reactor.Timer
 	keeping bool         // more than a read brings
 	later   bool         // more is sent when this turn has ended
@@ -75,7 +75,6 @@ func (b *backlog) moved() {
 func (b *backlog) end(trailers head.Fields, err error) {
 	b.ended, b.trailers, b.err = true, trailers, err
 	b.x.leaveServer()
-	b.x.upload.drop()
 	b.goOn()
 }
 

@@ -14,8 +14,9 @@
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	answer.go      answers of this front end's own
-//	forward.go     the way to a server and back; upload.go has the request's body, backlog.go what a slow client has yet to take
-//	websocket.go   what is particular about an upgrade; its tunnel is of internal/tunnel, or by relay.go of internal/relay
+//	reply.go       a server, and its answer to the client; backlog.go has what a slow client has yet to take
+//	forward.go     a request for a server; upload.go has its body
+//	upgrade.go     a request for a WebSocket; its tunnel is of internal/tunnel, or by relay.go of internal/relay
 //	static.go      a file below a directory on its way to a client
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst

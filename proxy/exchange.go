@@ -77,9 +77,9 @@ func (x *exchange) begin() {
 	x.tell(d)
 	switch d.action {
 	case forwardHTTP:
-		x.responder = &forward{exchange: x, upstream: x.location.http}
+		x.responder = &forward{reply: reply{exchange: x, upstream: x.location.http}}
 	case openTunnel:
-		x.responder = &forward{exchange: x, upstream: x.location.websocket, protocol: x.in.request.Protocol}
+		x.responder = &upgrade{reply: reply{exchange: x, upstream: x.location.websocket}}
 	case serveStatic:
 		x.responder = &download{x: x}
 	default:

@@ -18,7 +18,7 @@ const (
 
 // relay joins both ends message by message. answer are the fields of the 101 that the client is sent. The exchange is the relay's until
 // finished is called, on a goroutine: when it has become one of the live connections, or when the client could not be answered.
-func (x *forward) relay(client, backend relay.Conn, answer head.Fields, finished func()) {
+func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, finished func()) {
 	session := relay.New(client, backend, relay.Options{
 		Memory: &x.server.relays, MaxMessage: uint64(x.location.MaxMessage),
 		IdleTimeout: x.location.Timeouts.TunnelIdle, StallTimeout: relayStall, CloseTimeout: closeTimeout,

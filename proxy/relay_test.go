@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -331,7 +333,12 @@ func compressible(size int) []byte {
 	return b.Bytes()[:size]
 }
 
+// collected is when a test had the garbage collected last, in which loops have to help.
+var collected atomic.Int64
+
 func heap() uint64 {
+	collected.Store(math.MaxInt64)
+	defer func() { collected.Store(time.Now().UnixNano()) }()
 	runtime.GC()
 	runtime.GC() // what a sync.Pool held is gone after the second
 	var m runtime.MemStats

@@ -17,8 +17,8 @@ const ratePeriod = 30 * time.Second
 // maxHeld bounds what is held of a body while there is no backend to take it.
 const maxHeld = 64 << 10
 
-// upload is what a client sends, on its way to a server: a request's body, or what is said behind an upgrade. That a slow client holds no server, a body is
-// collected before one is asked if it is short or may be spooled; of a longer one the client has to send something all the time.
+// upload is a request's body on its way to a server. That a slow client holds no server, it is collected before one is asked if it is short or may be
+// spooled; of a longer one the client has to send something all the time.
 type upload struct {
 	x          *forward
 	collecting bool          // the body is to come whole first
@@ -90,10 +90,10 @@ func (u *upload) data(p []byte) {
 	u.received += int64(len(p))
 	u.length += int64(len(p))
 	switch {
-	case x.answer.ended: // nobody wants it any more
+	case x.backlog.ended: // nobody wants it any more
 	case u.spool != nil:
 		u.keep(p)
-	case x.backend == nil || x.protocol != "":
+	case x.backend == nil:
 		u.hold(p)
 	default:
 		x.backend.Write(p)
@@ -103,7 +103,7 @@ func (u *upload) data(p []byte) {
 	}
 }
 
-// hold keeps a piece in memory until there is a server to take it, or a tunnel.
+// hold keeps a piece in memory until there is a server to take it.
 func (u *upload) hold(p []byte) {
 	x, memory := u.x, u.x.client.Worker().Memory
 	if u.collecting && u.spools() && (int64(len(u.held)+len(p)) > x.location.Buffer.Request || memory.Full()) {
@@ -157,7 +157,7 @@ func (u *upload) whole(trailers head.Fields) {
 	x := u.x
 	u.complete, u.trailers = true, rewriteTrailers(trailers, x.in.request.Fields)
 	switch {
-	case x.answer.ended:
+	case x.backlog.ended:
 	case u.collecting:
 		x.start()
 	case x.backend != nil && u.spool == nil:
@@ -297,8 +297,10 @@ func (u *upload) resume() {
 
 // drop forgets what is kept, and lets the rest come, since nobody wants it any more.
 func (u *upload) drop() {
-	u.forget()
-	u.resume()
+	if !u.x.over {
+		u.forget()
+		u.resume()
+	}
 }
 
 // leave lets go of what is kept.

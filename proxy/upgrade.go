@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"wstunnel/internal/relay"
 	"wstunnel/internal/session"
 	"wstunnel/internal/tunnel"
+	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
 )
 
@@ -25,17 +27,123 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-// upgradeRequest makes the head that a backend is sent, with its fields in dst.
-func (x *forward) upgradeRequest(dst head.Fields) head.Request {
-	out := rewriteRequest(dst, &x.in, x.location, x.location.websocket.Target, x.in.request.Protocol)
+// upgrade carries a request for a WebSocket to a server of an upstream, and joins both ends behind its 101.
+type upgrade struct {
+	reply
+	early []byte        // what the client said behind its request
+	share session.Share // what that is of the memory for slow clients
+}
+
+// serve begins.
+func (x *upgrade) serve() {
+	x.backlog.x = &x.reply
+	x.server.tunnels.hold()
+	x.ask(x.client.Worker().Fields[:0])
+}
+
+// ask asks a server, with a head whose fields are made in dst.
+func (x *upgrade) ask(dst head.Fields) {
+	x.send(x.request(dst), dst, x, upstream.Needs{Upgrade: true})
+}
+
+// request makes the head that a server is sent.
+func (x *upgrade) request(dst head.Fields) head.Request {
+	out := rewriteRequest(dst, &x.in, x.location, x.upstream.Target, x.in.request.Protocol)
 	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
 		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
 	}
 	return out
 }
 
+// Connected sends the request.
+func (x *upgrade) Connected(b *upstream.Conn) {
+	x.backend = b
+	b.Limit(x.client.Room())
+	b.Ask(x, &x.out, nil)
+	if x.backend == b { // it did not break
+		b.Await(x.location.Timeouts.Handshake)
+	}
+}
+
+// data takes what the client says behind its request, which is for the tunnel.
+func (x *upgrade) data(p []byte) {
+	if x.backlog.ended {
+		return
+	}
+	x.early = append(x.early, p...)
+	x.share.Set(x.client.Worker().Memory, len(x.early))
+	if len(x.early) >= maxHeld {
+		x.client.Pause()
+	}
+}
+
+// whole is of no interest: the request had no body.
+func (x *upgrade) whole(head.Fields) {}
+
+// Took is of no interest: no more is sent.
+func (x *upgrade) Took() {}
+
+// Answered takes a head of the answer.
+func (x *upgrade) Answered(r *head.Response) {
+	x.backend.NoteAnswer(r.Fields)
+	switch {
+	case r.Status == http.StatusSwitchingProtocols:
+		x.switched(r)
+	case x.extended && r.Status >= 200 && r.Status < 300: // which would say that the tunnel is open
+		x.fail(x.failed(fmt.Errorf("the backend answered %d, not 101", r.Status)))
+	default:
+		x.pass(r)
+	}
+}
+
+// Done ends the exchange with an answer that is no 101.
+func (x *upgrade) Done(trailers head.Fields) {
+	x.backend.Close()
+	x.backend = nil
+	x.end(trailers)
+	x.drop()
+}
+
+// Broke deals with a server that broke off.
+func (x *upgrade) Broke(err error) {
+	backend := x.backend
+	x.backend = nil
+	backend.Close()
+	switch {
+	case x.client.Responded():
+		x.breakOff(err)
+		x.drop()
+	case !backend.Began():
+		x.out = x.request(nil)
+		x.way.Refused(x.failed(err))
+	default:
+		x.fail(x.failed(err))
+	}
+}
+
+// failed says what an error was about.
+func (x *upgrade) failed(err error) error {
+	return fmt.Errorf("handshake with %s: %w", x.way.Server(), err)
+}
+
+// drop forgets what came early, and lets the rest come, since nobody wants it any more.
+func (x *upgrade) drop() {
+	x.early = nil
+	x.share.Set(x.client.Worker().Memory, 0)
+	if !x.over {
+		x.client.Resume()
+	}
+}
+
+// leave lets go of the server, and of what came early.
+func (x *upgrade) leave() {
+	x.reply.leave()
+	x.share.Set(x.client.Worker().Memory, 0)
+	x.server.tunnels.release()
+}
+
 // checkSwitching checks a backend's 101.
-func (x *forward) checkSwitching(answer head.Fields) error {
+func (x *upgrade) checkSwitching(answer head.Fields) error {
 	request := x.in.request.Fields
 	switching := ws.Switching{Upgrade: answer.Values(head.Upgrade), Connection: answer.Values(head.Connection), Accept: answer.Values(head.SecWebSocketAccept)}
 	if err := switching.Check(request.Values(head.SecWebSocketKey)); err != nil || x.location.Mode != config.ModeRelay {
@@ -45,7 +153,7 @@ func (x *forward) checkSwitching(answer head.Fields) error {
 }
 
 // tunnelOptions are those of a tunnel whose handshake ended with the given header.
-func (x *forward) tunnelOptions(fields head.Fields) tunnel.Options {
+func (x *upgrade) tunnelOptions(fields head.Fields) tunnel.Options {
 	return tunnel.Options{
 		Extensions:       fields.Has(head.SecWebSocketExtensions),
 		IdleTimeout:      x.location.Timeouts.TunnelIdle,
@@ -56,9 +164,9 @@ func (x *forward) tunnelOptions(fields head.Fields) tunnel.Options {
 }
 
 // switched checks a 101 and joins both ends.
-func (x *forward) switched(r *head.Response) {
+func (x *upgrade) switched(r *head.Response) {
 	if err := x.checkSwitching(r.Fields); err != nil {
-		x.fail(x.wrapHandshake(err))
+		x.fail(x.failed(err))
 		return
 	}
 	relayed := x.location.Mode == config.ModeRelay
@@ -85,18 +193,18 @@ func (x *forward) switched(r *head.Response) {
 }
 
 // takeClient takes the client's end out of its session, with what came of it.
-func (x *forward) takeClient() (client reactor.Endpoint, early []byte) {
+func (x *upgrade) takeClient() (client reactor.Endpoint, early []byte) {
 	if x.extended {
 		x.server.admission.tidier.note()
-		return session.Switch(x.client), x.upload.held
+		return session.Switch(x.client), x.early
 	}
 	conn, early := x.conn.client.Take()
 	x.conn.forget(conn.Loop(), x.conn)
-	return conn, append(x.upload.held, early...)
+	return conn, append(x.early, early...)
 }
 
 // join answers the client and makes a tunnel of both ends.
-func (x *forward) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
+func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
 	defer func() {
 		if !x.tunnelled {
 			backend.Close()
@@ -123,7 +231,7 @@ func (x *forward) join(client, backend reactor.Endpoint, early, backendEarly []b
 const maxKept = 256
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open. It keeps nothing of the heads themselves.
-func (x *forward) tunnelInfo(fields head.Fields) tunnelInfo {
+func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
 	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
 		holder: *x.holder(), slot: x.way.Slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
