@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,7 +28,10 @@ import (
 	"wstunnel/tls"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // as the binary has it while little lives: a loop that makes garbage has to help collect it
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds whatever a test waits for.
 const patience = 10 * time.Second

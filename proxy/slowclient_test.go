@@ -134,7 +134,7 @@ func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
 	}{
 		{"of one", "buffer: {response: 2MiB}\n", 1, 2<<20 + 256<<10},
 		{"off", "buffer: {response: off}\n", 4, 4 * 256 << 10},
-		{"of all", "buffer: {response: 32MiB}\nlimits: {buffer_memory: 8MiB}\n", 10, 8<<20 + 10*256<<10},
+		{"of all", "buffer: {response: 16MiB}\nlimits: {buffer_memory: 8MiB}\n", 10, 8<<20 + 10*256<<10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := startTLS(t, "spool_max: off\n"+tt.settings+secureSite(httpTo(b.address)))

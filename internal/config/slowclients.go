@@ -29,7 +29,7 @@ type Buffer struct {
 
 const (
 	maxRequestBuffer    = 16 << 20
-	maxResponseBuffer   = 64 << 20
+	maxResponseBuffer   = 16 << 20
 	defaultBufferMemory = 256 << 20
 	minBufferMemory     = 8 << 20
 	maxSpool            = 1 << 40

@@ -42,12 +42,6 @@ type Conn struct {
 	closed    bool
 }
 
-// outgoing is what the peer has not taken yet.
-type outgoing struct {
-	buf  []byte
-	sent int
-}
-
 // Add puts c on the loop, paused. handler may be replaced later. The loop owns c from here on, even if Add fails.
 func (l *Loop) Add(c *Conn, handler Handler) error {
 	c.handler = handler
@@ -203,13 +197,9 @@ func (c *Conn) send(p []byte) error {
 			return nil
 		}
 		p = p[n:]
-		c.out = &outgoing{buf: c.loop.spare()}
+		c.out = &outgoing{}
 	}
-	if c.out.sent > len(c.out.buf)/2 { // what has left is not kept
-		c.out.buf = c.out.buf[:copy(c.out.buf, c.out.buf[c.out.sent:])]
-		c.out.sent = 0
-	}
-	c.out.buf = append(c.out.buf, p...)
+	c.out.add(c.loop, p)
 	c.WaitWritable()
 	return nil
 }
@@ -219,7 +209,7 @@ func (c *Conn) Pending() int {
 	if c.out == nil {
 		return 0
 	}
-	return len(c.out.buf) - c.out.sent
+	return c.out.bytes
 }
 
 // Taken returns how much of all that was written to a TCP peer its system has acknowledged, and how much is on its way; of a TLS end
@@ -232,12 +222,11 @@ func (c *Conn) Taken() (taken, onTheWay uint64, known bool) {
 // writable sends what was kept; it reports whether the connection lives on.
 func (c *Conn) writable() bool {
 	if c.out != nil {
-		n, err := send(c.fd, c.out.buf[c.out.sent:])
-		if err != nil {
+		if err := c.out.leave(c.loop, c.fd); err != nil {
 			c.handler.Failed(c, os.NewSyscallError("write", err))
 			return false
 		}
-		if c.out.sent += n; c.Pending() > 0 {
+		if c.Pending() > 0 {
 			return true
 		}
 		c.dropPending()
@@ -253,7 +242,7 @@ func (c *Conn) writable() bool {
 
 func (c *Conn) dropPending() {
 	if c.out != nil {
-		c.loop.putSpare(c.out.buf)
+		c.out.drop(c.loop)
 		c.out = nil
 	}
 }

@@ -140,6 +140,9 @@ func TestListenerRestsWhenDescriptorsRunOut(t *testing.T) {
 	defer unix.Close(raw)
 	var limit unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	runtime.GC() // what other tests have left open is closed now, and not in the middle of this one
+	runtime.GC()
+	time.Sleep(10 * time.Millisecond)
 	lowest, _ := unix.Dup(raw)
 	unix.Close(lowest)
 	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest), Max: limit.Max})

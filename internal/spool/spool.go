@@ -3,7 +3,6 @@
 package spool
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -94,6 +93,7 @@ type Spool struct {
 	read, next int64  // offsets in the file: of what is to be taken next, and of what is to be written
 	in         []byte // that was added, and not yet given to a goroutine
 	out        []byte // that a goroutine writes, or could not write
+	room       []byte // for in, when that is nil
 	piece      []byte // that a goroutine has read, or nil
 	share      session.Share
 	writing    bool
@@ -113,6 +113,9 @@ func New(place *Place, conn *reactor.Conn, memory *session.Memory, most int64, m
 
 // Add keeps a copy of p behind what was added before.
 func (s *Spool) Add(p []byte) {
+	if s.in == nil {
+		s.in, s.room = s.room, nil
+	}
 	s.in = append(s.in, p...)
 	s.count()
 	s.write()
@@ -174,7 +177,7 @@ func (s *Spool) Close() {
 
 // count counts what is in memory.
 func (s *Spool) count() {
-	n := len(s.in) + len(s.out) + len(s.piece)
+	n := len(s.in) + len(s.out) + len(s.piece) + cap(s.room)
 	if s.closed {
 		n = 0
 	}
@@ -192,7 +195,8 @@ func (s *Spool) write() {
 		s.fail(fmt.Errorf("temporary files hold all that limits.spool_space allows (%d bytes)", s.place.Limit()))
 		return
 	}
-	s.out, s.in, s.writing = s.in[:n], bytes.Clone(s.in[n:]), true
+	s.out, s.in, s.writing = s.in[:n], append(s.room, s.in[n:]...), true
+	s.room = nil
 	p, err := s.out, error(nil)
 	s.offload(func() { err = s.temporary.write(p) }, func() {
 		s.writing = false
@@ -200,7 +204,7 @@ func (s *Spool) write() {
 			s.fail(err)
 		} else {
 			s.next += n
-			s.out = nil
+			s.room, s.out = s.out[:0], nil
 		}
 		s.write()
 	})
