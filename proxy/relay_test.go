@@ -13,6 +13,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -336,14 +337,15 @@ func compressible(size int) []byte {
 // collected is when a test had the garbage collected last, in which loops have to help.
 var collected atomic.Int64
 
+// heap returns how many bytes live.
 func heap() uint64 {
 	collected.Store(math.MaxInt64)
 	defer func() { collected.Store(time.Now().UnixNano()) }()
 	runtime.GC()
 	runtime.GC() // what a sync.Pool held is gone after the second
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	return live[0].Value.Uint64()
 }
 
 func TestRelayRefusesAMessageThatInflatesTooFar(t *testing.T) {

@@ -41,6 +41,7 @@ func (o *outgoing) leave(l *Loop, fd int32) error {
 			return nil
 		}
 		l.putSpare(first)
+		o.parts[0] = nil
 		o.parts, o.sent = o.parts[1:], 0
 	}
 	return nil

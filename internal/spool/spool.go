@@ -5,6 +5,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,6 +82,15 @@ func (t *temporary) leave() {
 // Of what is to be written, so much is collected first, unless memory is scarce; twice as much waits at most before its sender is to stop.
 const pieceSize = 64 << 10
 
+// rooms are for what is to be written, where that comes in large pieces: a loop that made garbage of each would have to help collect it.
+var rooms = sync.Pool{New: func() any { return new([2 * pieceSize]byte) }}
+
+func giveBack(p []byte) {
+	if cap(p) == 2*pieceSize {
+		rooms.Put((*[2 * pieceSize]byte)(p[:cap(p)]))
+	}
+}
+
 // Spool is what is kept of one body. It belongs to its connection's loop.
 type Spool struct {
 	place  *Place
@@ -93,7 +103,6 @@ type Spool struct {
 	read, next int64  // offsets in the file: of what is to be taken next, and of what is to be written
 	in         []byte // that was added, and not yet given to a goroutine
 	out        []byte // that a goroutine writes, or could not write
-	room       []byte // for in, when that is nil
 	piece      []byte // that a goroutine has read, or nil
 	share      session.Share
 	writing    bool
@@ -113,8 +122,8 @@ func New(place *Place, conn *reactor.Conn, memory *session.Memory, most int64, m
 
 // Add keeps a copy of p behind what was added before.
 func (s *Spool) Add(p []byte) {
-	if s.in == nil {
-		s.in, s.room = s.room, nil
+	if s.in == nil && len(p) >= pieceSize/2 {
+		s.in = rooms.Get().(*[2 * pieceSize]byte)[:0]
 	}
 	s.in = append(s.in, p...)
 	s.count()
@@ -177,7 +186,7 @@ func (s *Spool) Close() {
 
 // count counts what is in memory.
 func (s *Spool) count() {
-	n := len(s.in) + len(s.out) + len(s.piece) + cap(s.room)
+	n := len(s.in) + len(s.out) + len(s.piece)
 	if s.closed {
 		n = 0
 	}
@@ -195,8 +204,7 @@ func (s *Spool) write() {
 		s.fail(fmt.Errorf("temporary files hold all that limits.spool_space allows (%d bytes)", s.place.Limit()))
 		return
 	}
-	s.out, s.in, s.writing = s.in[:n], append(s.room, s.in[n:]...), true
-	s.room = nil
+	s.out, s.in, s.writing = s.in[:n], append([]byte(nil), s.in[n:]...), true
 	p, err := s.out, error(nil)
 	s.offload(func() { err = s.temporary.write(p) }, func() {
 		s.writing = false
@@ -204,7 +212,8 @@ func (s *Spool) write() {
 			s.fail(err)
 		} else {
 			s.next += n
-			s.room, s.out = s.out[:0], nil
+			giveBack(s.out)
+			s.out = nil
 		}
 		s.write()
 	})
