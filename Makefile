@@ -22,9 +22,11 @@ install: build
 	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/wstunnel/LICENSE
 	if [ -z "$(DESTDIR)" ]; then systemd-sysusers && systemd-tmpfiles --create wstunnel.conf && systemctl daemon-reload; fi
 
-# Everything, and then once more what runs on event loops, on the goroutines that take their place on other systems.
+# Everything; then once more what runs on event loops, without the race detector, since loops are watched for how long they are held; and on the
+# goroutines that take their place on other systems.
 test: tools check
 	go test -race -shuffle=on -timeout 15m ./...
+	go test -shuffle=on -timeout 15m ./proxy
 	go test -race -shuffle=on -timeout 15m -tags portable ./internal/reactor ./internal/session ./internal/tunnel ./proxy ./cmd/wstunnel
 
 check:
