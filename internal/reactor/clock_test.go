@@ -59,10 +59,10 @@ func TestAlarmThatIsLeftKeepsItsTime(t *testing.T) {
 // TestSkipComesBehindWhatWasSent before it, and timers that were set for it are told.
 func TestSkipComesBehindWhatWasSent(t *testing.T) {
 	g, _ := startGroup(t)
-	l := g.Pick()
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
+	l := c.loop
 	var bytes, at atomic.Int64
-	adopt(t, l, ours, &script{readable: func(c *Conn) {
+	start(t, c, &script{readable: func(c *Conn) {
 		p, err := c.Read()
 		if err != nil {
 			c.Close()

@@ -26,7 +26,7 @@ type Handler interface {
 type Conn struct {
 	loop    *Loop
 	handler Handler
-	tls     *Transport // nil for a plain end
+	tls     *transport // nil for a plain end
 	out     *outgoing  // nil while the peer takes all
 	polled
 	fd        int32
@@ -42,14 +42,9 @@ type Conn struct {
 	closed    bool
 }
 
-// Add puts c on the loop, paused. handler may be replaced later. The loop owns c from here on, even if Add fails.
-func (l *Loop) Add(c *Conn, handler Handler) error {
-	c.handler = handler
-	return l.add(c, 0)
-}
-
-func (l *Loop) add(c *Conn, events uint32) error {
-	c.loop = l
+// add puts c on the loop, which owns c from here on, even if add fails.
+func (l *Loop) add(c *Conn, handler Handler, events uint32) error {
+	c.loop, c.handler = l, handler
 	for int(c.fd) >= len(l.table) {
 		l.table = append(l.table, nil)
 	}
@@ -266,7 +261,7 @@ func (c *Conn) Close() error {
 	if c.closed {
 		return nil
 	}
-	if c.loop == nil { // adopted, and never added
+	if c.loop == nil { // of a listener that has not begun, or accepted for a loop that has ended
 		c.closed = true
 		return c.shut()
 	}
@@ -315,7 +310,7 @@ func (c *Conn) Move(to *Loop, then func()) {
 	c.forget()
 	c.closed = false
 	posted := to.Post(func() {
-		if err := to.add(c, 0); err == nil {
+		if err := to.add(c, c.handler, 0); err == nil {
 			then()
 		}
 	})

@@ -16,7 +16,7 @@ func TestEventsOfAClosedDescriptorAreDropped(t *testing.T) {
 	var conns [2]*Conn
 	var peers [2]net.Conn
 	told := 0
-	third, _ := pair(t, "tcp")
+	third, _ := dial(t, l, "tcp")
 	reborn := make(chan *Conn, 1)
 	handler := &script{}
 	handler.readable = func(c *Conn) {
@@ -35,18 +35,16 @@ func TestEventsOfAClosedDescriptorAreDropped(t *testing.T) {
 			t.Errorf("descriptor %d is taken, got %d, %v", fd, taken, err)
 		}
 		unix.Close(taken)
-		raw, _ := third.(*net.TCPConn).SyscallConn()
-		raw.Control(func(from uintptr) { unix.Dup3(int(from), int(fd), unix.O_CLOEXEC) })
+		unix.Dup3(int(third.fd), int(fd), unix.O_CLOEXEC)
 		newcomer := &Conn{fd: fd}
-		l.Add(newcomer, &script{readable: func(*Conn) { t.Error("a new connection was told of an old one's bytes") }})
+		l.add(newcomer, &script{readable: func(*Conn) { t.Error("a new connection was told of an old one's bytes") }}, 0)
 		newcomer.Resume()
 		c.Close()
 		reborn <- newcomer
 	}
 	for i := range conns {
-		var ours net.Conn
-		ours, peers[i] = pair(t, "tcp")
-		conns[i] = adopt(t, l, ours, handler)
+		conns[i], peers[i] = dial(t, l, "tcp")
+		start(t, conns[i], handler)
 	}
 	on(t, l, func() { // both have something to say before epoll is asked
 		peers[0].Write([]byte("x"))

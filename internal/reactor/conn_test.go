@@ -14,9 +14,9 @@ import (
 func TestConnEchoesWithBackPressure(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		g, _ := startGroup(t)
-		ours, peer := pair(t, network)
+		c, peer := accept(t, g, network)
 		ended := make(chan error, 1)
-		adopt(t, g.Pick(), ours, echoing(ended))
+		start(t, c, echoing(ended))
 		want := make([]byte, 8<<20)
 		rand.NewChaCha8([32]byte{}).Read(want)
 		go func() {
@@ -35,9 +35,9 @@ func TestConnEchoesWithBackPressure(t *testing.T) {
 
 func TestConnKeepsWhatThePeerDoesNotTake(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	drained := make(chan int, 1)
-	c := adopt(t, g.Pick(), ours, &script{drained: func(c *Conn) { drained <- c.Pending() }})
+	start(t, c, &script{drained: func(c *Conn) { drained <- c.Pending() }})
 	const size = 32 << 20
 	on(t, c.loop, func() {
 		c.Write(make([]byte, size))
@@ -56,9 +56,9 @@ func TestConnKeepsWhatThePeerDoesNotTake(t *testing.T) {
 
 func TestPausedConnStillLearnsOfAReset(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	failed := make(chan error, 1)
-	c := adopt(t, g.Pick(), ours, &script{failed: func(_ *Conn, err error) { failed <- err }})
+	start(t, c, &script{failed: func(_ *Conn, err error) { failed <- err }})
 	on(t, c.loop, c.Pause)
 	peer.(*net.TCPConn).SetLinger(0)
 	peer.Close()
@@ -70,9 +70,9 @@ func TestPausedConnStillLearnsOfAReset(t *testing.T) {
 // TestWhatIsLeftIsToldAgain reads a byte at a time, with pauses: nothing more comes that would wake anybody.
 func TestWhatIsLeftIsToldAgain(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	read := make(chan byte, 100)
-	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+	start(t, c, &script{readable: func(c *Conn) {
 		p, err := c.ReadUpTo(1)
 		if err != nil || len(p) == 0 {
 			t.Errorf("read %q, %v", p, err)
@@ -112,9 +112,9 @@ func TestWhatIsLeftIsToldAgain(t *testing.T) {
 // TestResumedConnIsToldOfWhatCameMeanwhile: bytes come while the connection is paused, and none afterwards.
 func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	read := make(chan string, 1)
-	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+	start(t, c, &script{readable: func(c *Conn) {
 		if p, _ := c.Read(); len(p) > 0 {
 			read <- string(p)
 		}
@@ -134,9 +134,9 @@ func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
 // TestBrieflyPausedConnIsNotWatchedForLong: the poller is told of the pause by the first bytes that come.
 func TestBrieflyPausedConnIsNotWatchedForLong(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	read := make(chan string, 1)
-	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+	start(t, c, &script{readable: func(c *Conn) {
 		if p, _ := c.Read(); len(p) > 0 {
 			read <- string(p)
 		}
@@ -168,9 +168,9 @@ func TestBrieflyPausedConnIsNotWatchedForLong(t *testing.T) {
 
 func TestHungUpConnDoesNotSpin(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	ended := make(chan struct{})
-	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+	start(t, c, &script{readable: func(c *Conn) {
 		if _, err := c.Read(); err != nil {
 			c.Pause()
 			c.CloseWrite() // both directions are at their end: epoll reports a hang-up for ever
@@ -189,8 +189,8 @@ func TestHungUpConnDoesNotSpin(t *testing.T) {
 
 func TestResetReachesThePeer(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
-	c := adopt(t, g.Pick(), ours, &script{})
+	c, peer := accept(t, g, "tcp")
+	start(t, c, &script{})
 	on(t, c.loop, c.Reset)
 	if _, err := peer.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 		t.Error(err)
@@ -207,16 +207,16 @@ func TestResetReachesThePeer(t *testing.T) {
 
 func TestPanicEndsOneConnection(t *testing.T) {
 	g, log := startGroup(t)
-	l := g.Pick()
-	bad, badPeer := pair(t, "tcp")
-	good, goodPeer := pair(t, "tcp")
+	bad, badPeer := accept(t, g, "tcp")
+	l := bad.loop
+	good, goodPeer := dial(t, l, "tcp")
 	failed := make(chan error, 1)
-	adopt(t, l, bad, &script{
+	start(t, bad, &script{
 		readable: func(*Conn) { panic("trouble") },
 		failed:   func(_ *Conn, err error) { failed <- err; panic("more trouble") },
 	})
 	ended := make(chan error, 1)
-	adopt(t, l, good, echoing(ended))
+	start(t, good, echoing(ended))
 	badPeer.Write([]byte("x"))
 	if err := await(t, failed); !errors.Is(err, ErrPanic) {
 		t.Error(err)
@@ -225,9 +225,9 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		t.Error("the connection whose callback panicked is still open")
 	}
 	l.Post(func() { panic("posted trouble") })
-	third, _ := pair(t, "tcp")
-	c := adopt(t, l, third, &script{failed: func(_ *Conn, err error) { failed <- err }})
-	l.Post(func() { c.Do(func() { panic("trouble of its own") }) })
+	third, _ := dial(t, l, "tcp")
+	start(t, third, &script{failed: func(_ *Conn, err error) { failed <- err }})
+	l.Post(func() { third.Do(func() { panic("trouble of its own") }) })
 	if err := await(t, failed); !errors.Is(err, ErrPanic) {
 		t.Error(err)
 	}
@@ -246,9 +246,9 @@ func TestPanicEndsOneConnection(t *testing.T) {
 
 func TestClosedGroupTellsItsConnections(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	failed := make(chan error, 1)
-	c := adopt(t, g.Pick(), ours, &script{failed: func(_ *Conn, err error) { failed <- err }})
+	start(t, c, &script{failed: func(_ *Conn, err error) { failed <- err }})
 	g.Close()
 	if err := await(t, failed); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)

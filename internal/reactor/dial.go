@@ -108,7 +108,7 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 		return os.NewSyscallError("connect", err)
 	}
 	c := &Conn{fd: int32(fd), near: isNear(address)}
-	if err := d.loop.Add(c, d); err != nil {
+	if err := d.loop.add(c, d, 0); err != nil {
 		return err
 	}
 	if c.near && connected(c.fd) {

@@ -15,10 +15,10 @@ func userTimeout(ms int) int { return ms }
 
 func TestSpliceMovesExactlyWhatItIsTold(t *testing.T) {
 	g, _ := startGroup(t)
-	l := g.Pick()
-	from, sender := pair(t, "tcp")
-	to, receiver := pair(t, "tcp")
-	dst := adopt(t, l, to, &script{})
+	ours, sender := accept(t, g, "tcp")
+	l := ours.loop
+	dst, receiver := dial(t, l, "tcp")
+	start(t, dst, &script{})
 	want := make([]byte, 16<<20)
 	rand.NewChaCha8([32]byte{1}).Read(want)
 	const odd = 12<<20 + 77 // moved by the kernel; the rest is read
@@ -52,7 +52,7 @@ func TestSpliceMovesExactlyWhatItIsTold(t *testing.T) {
 		}
 		l.PutPipe(pipe)
 	}
-	ours := adopt(t, l, from, src)
+	start(t, ours, src)
 	on(t, l, func() {
 		dst.Handle(&script{drained: func(d *Conn) {
 			if pipe.Held() > 0 {

@@ -101,7 +101,7 @@ func longFile(t *testing.T, size int) (*File, []byte) {
 
 func TestSendFileSendsWhatThePeerTakes(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	file, content := longFile(t, 16<<20)
 	sent := 0
 	before := []byte("head")
@@ -121,7 +121,7 @@ func TestSendFileSendsWhatThePeerTakes(t *testing.T) {
 		}
 		c.Close()
 	}
-	c := adopt(t, g.Pick(), ours, &script{drained: send})
+	start(t, c, &script{drained: send})
 	on(t, c.loop, func() { send(c) })
 	if got, err := io.ReadAll(peer); err != nil || !bytes.Equal(got, append([]byte("head"), content...)) {
 		t.Errorf("%d bytes came, or others; %v", len(got), err)

@@ -28,7 +28,8 @@ var ErrHandshakeTimeout = fmt.Errorf("TLS handshake: %w", os.ErrDeadlineExceeded
 
 // feed is what a handshake reads from and writes to while it runs on a goroutine of its own.
 type feed struct {
-	conn *Conn
+	conn          *Conn
+	local, remote net.Addr // while the handshake runs, the descriptor may be closed
 
 	mu      sync.Mutex
 	come    sync.Cond // that something has come, or the end
@@ -45,9 +46,9 @@ type feed struct {
 // called once, on the loop, with the connection paused and its handler still to be replaced: it reads and writes plaintext from then on, or
 // err says why not; then it is still open, and plain. It is not called if the connection was closed or its loop has ended.
 func (c *Conn) Handshake(ctx context.Context, secure func(net.Conn) *tls.Conn, timeout time.Duration, done func(tls.ConnectionState, error)) {
-	t := &Transport{}
-	t.local, t.remote = addresses(c.fd)
+	t := &transport{conn: c}
 	f := &feed{conn: c}
+	f.local, f.remote = addresses(c.fd)
 	f.come.L = &f.mu
 	t.feed.Store(f)
 	t.secure = secure(t)
@@ -219,7 +220,7 @@ func (f *feed) expire(err error) {
 }
 
 // finish hands the connection on.
-func (h *handshaking) finish(t *Transport, err error, done func(tls.ConnectionState, error)) {
+func (h *handshaking) finish(t *transport, err error, done func(tls.ConnectionState, error)) {
 	c := h.conn
 	c.loop.Stop(&h.timer)
 	if c.closed {
@@ -243,7 +244,6 @@ func (h *handshaking) finish(t *Transport, err error, done func(tls.ConnectionSt
 		c.Do(func() { done(tls.ConnectionState{}, err) })
 		return
 	}
-	t.conn, c.tls = c, t
-	t.local, t.remote = nil, nil
+	c.tls = t
 	c.Do(func() { done(t.secure.ConnectionState(), nil) })
 }

@@ -12,18 +12,10 @@ import (
 // TestHandshakeThatIsCancelledAsItEnds: crypto/tls closes its connection then, on a goroutine of its own.
 func TestHandshakeThatIsCancelledAsItEnds(t *testing.T) {
 	g, _ := startGroup(t)
-	l := g.Pick()
 	for range 50 {
-		ours, peer := pair(t, "tcp")
-		c, err := Adopt(ours)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c, peer := accept(t, g, "tcp")
 		begun, failed := make(chan net.Conn, 1), make(chan error, 1)
-		on(t, l, func() {
-			if err := l.Add(c, &script{}); err != nil {
-				t.Error(err)
-			}
+		on(t, c.loop, func() {
 			c.Handshake(context.Background(), func(transport net.Conn) *tls.Conn {
 				begun <- transport
 				return tls.Server(transport, &tls.Config{})
@@ -52,7 +44,6 @@ func TestHandshakeThatIsCancelledAsItEnds(t *testing.T) {
 // TestHandshakeEndsInTime, be it the peer who does not go on or the source of the certificate.
 func TestHandshakeEndsInTime(t *testing.T) {
 	g, _ := startGroup(t)
-	l := g.Pick()
 	waited := make(chan error, 1)
 	for _, test := range []struct {
 		name     string
@@ -68,16 +59,9 @@ func TestHandshakeEndsInTime(t *testing.T) {
 		}}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ours, peer := pair(t, "tcp")
-			c, err := Adopt(ours)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c, peer := accept(t, g, "tcp")
 			result := make(chan error, 1)
-			on(t, l, func() {
-				if err := l.Add(c, &script{}); err != nil {
-					t.Error(err)
-				}
+			on(t, c.loop, func() {
 				c.Handshake(t.Context(), func(transport net.Conn) *tls.Conn {
 					return tls.Server(transport, test.settings)
 				}, time.Minute, func(_ tls.ConnectionState, err error) {

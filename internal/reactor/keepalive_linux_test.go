@@ -13,8 +13,8 @@ import (
 
 func TestKeepAliveIsSet(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, _ := pair(t, "tcp")
-	c := adopt(t, g.Pick(), ours, &script{})
+	c, _ := accept(t, g, "tcp")
+	start(t, c, &script{})
 	on(t, c.loop, func() {
 		c.SetKeepAlive(KeepAlive{time.Minute, time.Second, 3})
 		if ms, _ := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms != userTimeout(63_000) {
@@ -27,9 +27,9 @@ func TestKeepAliveIsSet(t *testing.T) {
 // TestVanishedPeerIsGoneWhenTheProbesSaySo: the peer's socket takes no segment any more, as if its machine had lost its power.
 func TestVanishedPeerIsGoneWhenTheProbesSaySo(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer := pair(t, "tcp")
+	c, peer := accept(t, g, "tcp")
 	failed := make(chan error, 1)
-	c := adopt(t, g.Pick(), ours, &script{failed: func(_ *Conn, err error) { failed <- err }})
+	start(t, c, &script{failed: func(_ *Conn, err error) { failed <- err }})
 	raw, err := peer.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,23 @@ func (g *Group) Listen(l syscall.Conn, keepAlive KeepAlive, accept func(c *Conn,
 	return ln, nil
 }
 
+// duplicate returns another descriptor of conn's. File and Fd would make it blocking.
+func duplicate(conn syscall.Conn) (int32, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var dup int
+	var dupErr error
+	err = raw.Control(func(fd uintptr) {
+		dup, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return int32(dup), os.NewSyscallError("dup", dupErr)
+}
+
 // Start begins to accept. It returns at once and is called once.
 func (ln *Listener) Start() {
 	if !ln.loop.Post(ln.open) {
@@ -80,8 +97,7 @@ func (ln *Listener) open() {
 	if ln.stopped.Load() {
 		return
 	}
-	ln.conn.handler = ln
-	if err := ln.loop.add(ln.conn, unix.POLLIN); err != nil {
+	if err := ln.loop.add(ln.conn, ln, unix.POLLIN); err != nil {
 		ln.group.log.Error("listening failed", "error", err)
 		return
 	}
@@ -131,7 +147,7 @@ func (ln *Listener) place(c *Conn, peer netip.AddrPort) {
 }
 
 func (ln *Listener) hand(l *Loop, c *Conn, peer netip.AddrPort) {
-	if err := l.Add(c, refusal{}); err != nil {
+	if err := l.add(c, refusal{}, 0); err != nil {
 		return
 	}
 	l.call(func() { ln.accept(c, peer) })

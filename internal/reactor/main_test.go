@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,26 +79,79 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// pair makes two connected sockets.
-func pair(t *testing.T, network string) (ours, peers net.Conn) {
+// accept makes a connection that a listener of the group accepts: our end, paused, and the peer's.
+func accept(t *testing.T, g *Group, network string) (ours *Conn, peer net.Conn) {
 	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
-	}
-	l, err := net.Listen(network, address)
+	l := listenOn(t, network)
+	came := acceptOn(t, g, l)
+	peer, err := net.Dial(network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	if peers, err = net.Dial(network, l.Addr().String()); err != nil {
+	t.Cleanup(func() { peer.Close() })
+	return await(t, came), peer
+}
+
+// acceptOn has the group accept the connection that comes to l.
+func acceptOn(t *testing.T, g *Group, l net.Listener) <-chan *Conn {
+	t.Helper()
+	came := make(chan *Conn, 1)
+	ln, err := g.Listen(l.(syscall.Conn), KeepAlive{}, func(c *Conn, _ netip.AddrPort) {
+		c.Handle(&script{})
+		came <- c
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if ours, err = l.Accept(); err != nil {
+	ln.Start()
+	t.Cleanup(ln.Stop)
+	return came
+}
+
+// dial makes a connection that the loop dials: our end, paused, and the peer's.
+func dial(t *testing.T, l *Loop, network string) (ours *Conn, peer net.Conn) {
+	t.Helper()
+	ln := listenOn(t, network)
+	ours = dialTo(t, l, ln.Addr())
+	peer, err := ln.Accept()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { peers.Close(); ours.Close() })
-	return ours, peers
+	t.Cleanup(func() { peer.Close() })
+	return ours, peer
+}
+
+func dialTo(t *testing.T, l *Loop, to net.Addr) *Conn {
+	t.Helper()
+	var address unix.Sockaddr = &unix.SockaddrUnix{Name: to.String()}
+	if tcp, ok := to.(*net.TCPAddr); ok {
+		address = Sockaddr(tcp.AddrPort())
+	}
+	made := make(chan *Conn, 1)
+	l.Post(func() {
+		l.Dial([]unix.Sockaddr{address}, patience, func(c *Conn, err error) {
+			if err != nil {
+				t.Error(err)
+				close(made)
+				return
+			}
+			c.Handle(&script{})
+			made <- c
+		})
+	})
+	c := await(t, made)
+	if c == nil {
+		t.FailNow()
+	}
+	return c
+}
+
+func listenOn(t *testing.T, network string) net.Listener {
+	t.Helper()
+	if network == "unix" {
+		return listen(t, network, filepath.Join(t.TempDir(), "s"))
+	}
+	return listen(t, network, "127.0.0.1:0")
 }
 
 func listen(t *testing.T, network, address string) net.Listener {
@@ -171,18 +227,11 @@ func echoing(ended chan<- error) *script {
 	}
 }
 
-// adopt puts conn on a loop and lets it read.
-func adopt(t *testing.T, l *Loop, conn net.Conn, h Handler) *Conn {
+// start gives a connection its handler and lets it read.
+func start(t *testing.T, c *Conn, h Handler) {
 	t.Helper()
-	c, err := Adopt(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	on(t, l, func() {
-		if err := l.Add(c, h); err != nil {
-			t.Error(err)
-		}
+	on(t, c.loop, func() {
+		c.Handle(h)
 		c.Resume()
 	})
-	return c
 }

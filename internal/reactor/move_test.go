@@ -11,11 +11,14 @@ func TestMovedConnIsToldOfOnItsNewLoopOnly(t *testing.T) {
 	if len(g.Loops) < 2 {
 		t.Skip("one loop")
 	}
-	from, to := g.Loops[0], g.Loops[1]
 	for range 20 {
-		ours, peer, _ := securePair(t, true, tls.VersionTLS13)
+		c, peer, _ := securePair(t, g, true, tls.VersionTLS13)
+		from, to := c.loop, g.Loops[0]
+		if from == to {
+			to = g.Loops[1]
+		}
 		read := make(chan string, 10)
-		c := adopt(t, from, ours, &script{readable: func(c *Conn) {
+		start(t, c, &script{readable: func(c *Conn) {
 			p, err := c.Read()
 			if err != nil {
 				c.Close()

@@ -12,23 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transport carries a TLS connection, first over a blocking net.Conn and later over a loop's descriptor. It is to be
-// put under tls.Server or tls.Client before the handshake; the handshake is done in a goroutine. Then [Adopt] takes
-// the *tls.Conn.
-type Transport struct {
-	blocking net.Conn             // nil while on a loop
-	conn     *Conn                // nil while blocking
-	feed     atomic.Pointer[feed] // while it does its handshake
-	left     []byte               // of the handshake: ciphertext to be read first
-	leftErr  error                // and the end behind it
-	secure   *tls.Conn
-	local    net.Addr // nil on a loop
-	remote   net.Addr
-}
-
-// NewTransport makes a Transport over a TCP connection or a Unix socket, and owns it from then on.
-func NewTransport(conn net.Conn) *Transport {
-	return &Transport{blocking: conn, local: conn.LocalAddr(), remote: conn.RemoteAddr()}
+// transport is what a *tls.Conn reads from and writes to: its feed during the handshake, and the descriptor afterwards, on the loop only.
+type transport struct {
+	conn    *Conn
+	feed    atomic.Pointer[feed] // nil after the handshake
+	left    []byte               // of the handshake: ciphertext to be read first
+	leftErr error                // and the end behind it
+	secure  *tls.Conn
 }
 
 // wouldBlock is what crypto/tls takes for passing: it keeps temporary errors out of its state, and goes on where it was.
@@ -40,8 +30,8 @@ func (wouldBlock) Temporary() bool { return true }
 
 var errWouldBlock net.Error = wouldBlock{}
 
-// Read reads ciphertext. On a loop it never blocks, and makes no call to learn what the last one told.
-func (t *Transport) Read(p []byte) (int, error) {
+// Read reads ciphertext. On the loop it never blocks, and makes no call to learn what the last one told.
+func (t *transport) Read(p []byte) (int, error) {
 	feed := t.feed.Load()
 	switch {
 	case feed != nil:
@@ -54,102 +44,56 @@ func (t *Transport) Read(p []byte) (int, error) {
 		return n, nil
 	case t.leftErr != nil:
 		return 0, t.leftErr
-	case t.conn == nil:
-		return t.blocking.Read(p)
 	}
 	return t.conn.readCiphertext(p)
 }
 
-// Write writes ciphertext. On a loop the records of one call of crypto/tls are collected and leave together.
-func (t *Transport) Write(p []byte) (int, error) {
-	feed := t.feed.Load()
-	switch {
-	case feed != nil:
+// Write writes ciphertext. On the loop the records of one call of crypto/tls are collected and leave together.
+func (t *transport) Write(p []byte) (int, error) {
+	if feed := t.feed.Load(); feed != nil {
 		return feed.write(p)
-	case t.conn == nil:
-		return t.blocking.Write(p)
 	}
 	l := t.conn.loop
-	if l == nil {
-		return 0, errOnLoop // adopted, and never added
-	}
 	l.sealed = append(l.sealed, p...)
 	return len(p), nil
 }
 
-// Close closes the connection. Of a handshake that is cancelled just as it ends, crypto/tls may call it late, when a loop has the
-// connection again.
-func (t *Transport) Close() error {
+// Close makes the handshake fail; the descriptor is the loop's to close. Of a handshake that is cancelled just as it ends, crypto/tls may
+// call it late: then it does nothing.
+func (t *transport) Close() error {
 	if feed := t.feed.Load(); feed != nil {
 		feed.expire(net.ErrClosed)
-		return nil
 	}
-	if t.blocking != nil {
-		return t.blocking.Close()
-	}
-	return errOnLoop
+	return nil
 }
 
-var errOnLoop = errors.New("connection belongs to an event loop")
-
-// LocalAddr returns the local address.
-func (t *Transport) LocalAddr() net.Addr {
+// LocalAddr returns the local address, which certificates may be chosen by.
+func (t *transport) LocalAddr() net.Addr {
 	local, _ := t.addresses()
 	return local
 }
 
-// RemoteAddr returns the peer's address.
-func (t *Transport) RemoteAddr() net.Addr {
+// RemoteAddr returns the peer's address. On the loop crypto/tls asks for it when a session's ticket comes from a server that it has no name of.
+func (t *transport) RemoteAddr() net.Addr {
 	_, remote := t.addresses()
 	return remote
 }
 
-func (t *Transport) addresses() (local, remote net.Addr) {
-	if t.local == nil && t.conn != nil && !t.conn.closed {
-		return t.conn.Addresses()
+func (t *transport) addresses() (local, remote net.Addr) {
+	if feed := t.feed.Load(); feed != nil {
+		return feed.local, feed.remote
 	}
-	return t.local, t.remote
+	return t.conn.Addresses()
 }
 
-// CloseWrite ends the stream to the peer.
-func (t *Transport) CloseWrite() error {
-	if half, ok := t.blocking.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errOnLoop
-}
+// SetDeadline does nothing: what waits for a connection of a loop has a timer.
+func (t *transport) SetDeadline(time.Time) error { return nil }
 
-// SetLinger sets what Close does with bytes that the peer has yet to take, where the blocking connection is a TCP one.
-func (t *Transport) SetLinger(seconds int) error {
-	if tcp, ok := t.blocking.(*net.TCPConn); ok {
-		return tcp.SetLinger(seconds)
-	}
-	return nil
-}
+// SetReadDeadline does nothing.
+func (t *transport) SetReadDeadline(time.Time) error { return nil }
 
-// SetDeadline sets the deadlines of the blocking connection; a loop has none.
-func (t *Transport) SetDeadline(at time.Time) error {
-	if t.blocking != nil {
-		return t.blocking.SetDeadline(at)
-	}
-	return nil
-}
-
-// SetReadDeadline sets the deadline for reads of the blocking connection.
-func (t *Transport) SetReadDeadline(at time.Time) error {
-	if t.blocking != nil {
-		return t.blocking.SetReadDeadline(at)
-	}
-	return nil
-}
-
-// SetWriteDeadline sets the deadline for writes of the blocking connection.
-func (t *Transport) SetWriteDeadline(at time.Time) error {
-	if t.blocking != nil {
-		return t.blocking.SetWriteDeadline(at)
-	}
-	return nil
-}
+// SetWriteDeadline does nothing. crypto/tls calls it around a close_notify, and no write waits.
+func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
 func (c *Conn) readCiphertext(p []byte) (int, error) {
 	if c.dry {
@@ -216,16 +160,7 @@ func (c *Conn) flush() error {
 	return err
 }
 
-func (t *Transport) closeNotify() {
+func (t *transport) closeNotify() {
 	t.secure.CloseWrite()
 	t.conn.flush()
 }
-
-// toLoop switches the transport to c's descriptor.
-func (t *Transport) toLoop(c *Conn, secure *tls.Conn) {
-	t.blocking, t.conn, t.secure = nil, c, secure
-	c.tls = t
-}
-
-// NetConn returns the blocking connection, or nil on a loop.
-func (t *Transport) NetConn() net.Conn { return t.blocking }

@@ -3,6 +3,7 @@ package reactor
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	crand "crypto/rand"
@@ -50,27 +51,48 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// securePair makes a TLS connection: our end, over a Transport, is the server's or the client's.
-func securePair(t *testing.T, server bool, version uint16) (ours, peers *tls.Conn, raw *recorder) {
+// securePair makes a TLS connection: our end is the server's and accepted, or the client's and dialled.
+func securePair(t *testing.T, g *Group, server bool, version uint16) (ours *Conn, peers *tls.Conn, raw *recorder) {
 	t.Helper()
-	a, b := pair(t, "tcp")
-	raw = &recorder{Conn: b}
-	serving := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, MaxVersion: version}
-	dialling := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1), ServerName: "x"}
-	if server {
-		ours, peers = tls.Server(NewTransport(a), serving), tls.Client(raw, dialling)
-	} else {
-		ours, peers = tls.Client(NewTransport(a), dialling), tls.Server(raw, serving)
+	settings := &tls.Config{
+		Certificates: []tls.Certificate{certificate(t)}, MaxVersion: version,
+		InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1), ServerName: "x",
 	}
-	done := make(chan error, 1)
-	go func() { done <- ours.Handshake() }()
+	var peer net.Conn
+	our, their := tls.Server, tls.Client
+	if server {
+		ours, peer = accept(t, g, "tcp")
+	} else {
+		ours, peer = dial(t, g.Pick(), "tcp")
+		our, their = their, our
+	}
+	raw = &recorder{Conn: peer}
+	peers = their(raw, settings)
+	shaken := shake(t, ours, our, settings)
 	if err := peers.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil {
+	if err := await(t, shaken); err != nil {
 		t.Fatal(err)
 	}
 	return ours, peers, raw
+}
+
+// shake begins a handshake, as [tls.Server] or [tls.Client] does it, and hands over what comes of it.
+func shake(t *testing.T, c *Conn, as func(net.Conn, *tls.Config) *tls.Conn, settings *tls.Config) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	on(t, c.loop, func() {
+		secure := func(transport net.Conn) *tls.Conn { return as(transport, settings) }
+		c.Handshake(t.Context(), secure, patience, func(_ tls.ConnectionState, err error) {
+			c.Handle(&script{})
+			if err != nil {
+				c.Close() // which the peer waits for
+			}
+			done <- err
+		})
+	})
+	return done
 }
 
 // eachTLS runs a test for both roles and versions.
@@ -85,9 +107,9 @@ func eachTLS(t *testing.T, test func(t *testing.T, server bool, version uint16))
 func TestTLSEchoesWithBackPressure(t *testing.T) {
 	eachTLS(t, func(t *testing.T, server bool, version uint16) {
 		g, _ := startGroup(t)
-		ours, peer, _ := securePair(t, server, version)
+		c, peer, _ := securePair(t, g, server, version)
 		ended := make(chan error, 1)
-		adopt(t, g.Pick(), ours, echoing(ended))
+		start(t, c, echoing(ended))
 		want := make([]byte, 4<<20)
 		rand.NewChaCha8([32]byte{}).Read(want)
 		go func() {
@@ -107,9 +129,9 @@ func TestTLSEchoesWithBackPressure(t *testing.T) {
 func TestTLSRecordsMayBeCutAnywhere(t *testing.T) {
 	eachTLS(t, func(t *testing.T, server bool, version uint16) {
 		g, _ := startGroup(t)
-		ours, peer, raw := securePair(t, server, version)
+		c, peer, raw := securePair(t, g, server, version)
 		ended := make(chan error, 1)
-		adopt(t, g.Pick(), ours, echoing(ended))
+		start(t, c, echoing(ended))
 		for cut := 0; ; cut++ {
 			raw.recording = true
 			peer.Write([]byte("one record, "))
@@ -157,10 +179,10 @@ func TestTLSTellsACloseNotifyFromABareFIN(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			eachTLS(t, func(t *testing.T, server bool, version uint16) {
 				g, _ := startGroup(t)
-				ours, peer, raw := securePair(t, server, version)
+				c, peer, raw := securePair(t, g, server, version)
 				var text []byte
 				ended := make(chan error, 1)
-				c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+				start(t, c, &script{readable: func(c *Conn) {
 					p, err := c.Read()
 					text = append(text, p...)
 					if err != nil {
@@ -191,9 +213,9 @@ func TestTLSTellsACloseNotifyFromABareFIN(t *testing.T) {
 
 func TestTLSAlertsReachThePeer(t *testing.T) {
 	g, _ := startGroup(t)
-	ours, peer, raw := securePair(t, true, tls.VersionTLS13)
+	c, peer, raw := securePair(t, g, true, tls.VersionTLS13)
 	failed := make(chan error, 1)
-	c := adopt(t, g.Pick(), ours, &script{readable: func(c *Conn) {
+	start(t, c, &script{readable: func(c *Conn) {
 		if _, err := c.Read(); err != nil {
 			c.Pause()
 			failed <- err
@@ -209,28 +231,35 @@ func TestTLSAlertsReachThePeer(t *testing.T) {
 	on(t, c.loop, func() { c.Close() })
 }
 
-// TestTLSTakesSessionTicketsMidStream: a Go server sends them behind the handshake, where the client's loop reads them.
+// TestTLSTakesSessionTicketsMidStream: a Go server sends them behind the handshake, where the client's loop reads them. They are kept by
+// the server's name or else by its address.
 func TestTLSTakesSessionTicketsMidStream(t *testing.T) {
-	g, _ := startGroup(t)
-	a, b := pair(t, "tcp")
-	cache := tls.NewLRUClientSessionCache(1)
-	client := tls.Client(NewTransport(a), &tls.Config{InsecureSkipVerify: true, ClientSessionCache: cache, ServerName: "x"})
-	server := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
-	done := make(chan error, 1)
-	go func() { done <- server.Handshake() }()
-	if err := client.Handshake(); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"x", ""} {
+		g, _ := startGroup(t)
+		cache := tls.NewLRUClientSessionCache(1)
+		c, peer := dial(t, g.Pick(), "tcp")
+		shaken := shake(t, c, tls.Client, &tls.Config{InsecureSkipVerify: true, ClientSessionCache: cache, ServerName: name})
+		server := tls.Server(peer, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+		if err := server.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(t, shaken); err != nil {
+			t.Fatal(err)
+		}
+		key := cmp.Or(name, peer.LocalAddr().String())
+		if _, ok := cache.Get(key); ok {
+			t.Errorf("%s: a session was kept before the ticket was read", key)
+		}
+		ended := make(chan error, 1)
+		start(t, c, echoing(ended))
+		server.Write([]byte("x"))
+		io.ReadFull(server, make([]byte, 1))
+		if session, ok := cache.Get(key); !ok || session == nil {
+			t.Errorf("%s: no session was kept", key)
+		}
+		server.CloseWrite()
+		await(t, ended)
 	}
-	await(t, done)
-	ended := make(chan error, 1)
-	adopt(t, g.Pick(), client, echoing(ended))
-	server.Write([]byte("x"))
-	io.ReadFull(server, make([]byte, 1))
-	if session, ok := cache.Get("x"); !ok || session == nil {
-		t.Error("no session was kept")
-	}
-	server.CloseWrite()
-	await(t, ended)
 }
 
 // program runs openssl, whose lines come from stdout as they are printed, and which writes the protocol's messages to a file.
@@ -287,17 +316,14 @@ func talk(t *testing.T, in io.Writer, lines *bufio.Scanner, messages string) {
 func TestTLSServerFollowsKeyUpdates(t *testing.T) {
 	g, _ := startGroup(t)
 	l := listen(t, "tcp", "127.0.0.1:0")
+	came := acceptOn(t, g, l)
 	in, lines, messages := program(t, "s_client", "-connect", l.Addr().String())
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure := tls.Server(NewTransport(conn), &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
-	if err := secure.Handshake(); err != nil {
+	c := await(t, came)
+	if err := await(t, shake(t, c, tls.Server, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	adopt(t, g.Pick(), secure, echoing(ended))
+	start(t, c, echoing(ended))
 	talk(t, in, lines, messages)
 }
 
@@ -312,19 +338,14 @@ func TestTLSClientFollowsKeyUpdates(t *testing.T) {
 	os.WriteFile(file, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), 0o600)
 	free := listen(t, "tcp", "127.0.0.1:0")
-	address := free.Addr().String()
 	free.Close()
-	in, lines, messages := program(t, "s_server", "-accept", address, "-cert", file, "-key", file)
+	in, lines, messages := program(t, "s_server", "-accept", free.Addr().String(), "-cert", file, "-key", file)
 	expectLine(t, lines, "ACCEPT")
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure := tls.Client(NewTransport(conn), &tls.Config{InsecureSkipVerify: true})
-	if err := secure.Handshake(); err != nil {
+	c := dialTo(t, g.Pick(), free.Addr())
+	if err := await(t, shake(t, c, tls.Client, &tls.Config{InsecureSkipVerify: true})); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	adopt(t, g.Pick(), secure, echoing(ended))
+	start(t, c, echoing(ended))
 	talk(t, in, lines, messages)
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 
 	"wstunnel/internal/reactor"
 )
@@ -39,26 +41,48 @@ func startLoops(t *testing.T) *reactor.Group {
 	return g
 }
 
-// sockets makes a TCP connection.
-func sockets(t *testing.T) (ours, peers net.Conn) {
+// accepted makes a TCP connection that a listener of the group accepts: our end, paused, and the peer's.
+func accepted(t *testing.T, g *reactor.Group) (ours *reactor.Conn, peer net.Conn) {
+	t.Helper()
+	l, came := listen(t, g)
+	peer, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	return <-came, peer
+}
+
+// listen has the group accept a connection.
+func listen(t *testing.T, g *reactor.Group) (net.Listener, <-chan *reactor.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	if peers, err = net.Dial("tcp", l.Addr().String()); err != nil {
+	t.Cleanup(func() { l.Close() })
+	came := make(chan *reactor.Conn, 1)
+	listener, err := g.Listen(l.(syscall.Conn), reactor.KeepAlive{}, func(c *reactor.Conn, _ netip.AddrPort) {
+		c.Handle(waiting{})
+		came <- c
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if ours, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { peers.Close(); ours.Close() })
-	return ours, peers
+	listener.Start()
+	t.Cleanup(listener.Stop)
+	return l, came
 }
 
+// waiting handles a connection that waits for its bridge.
+type waiting struct{}
+
+func (waiting) Readable(*reactor.Conn)      {}
+func (waiting) Drained(*reactor.Conn)       {}
+func (waiting) Failed(*reactor.Conn, error) {}
+
 // secured does a TLS handshake over a connection, of which ours is the server's end.
-func secured(t *testing.T, ours, peers net.Conn) (server, client *tls.Conn) {
+func secured(t *testing.T, ours *reactor.Conn, peer net.Conn) (client *tls.Conn) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -69,34 +93,33 @@ func secured(t *testing.T, ours, peers net.Conn) (server, client *tls.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server = tls.Server(reactor.NewTransport(ours), &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	client = tls.Client(peers, &tls.Config{InsecureSkipVerify: true})
+	settings := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	done := make(chan error, 1)
-	go func() { done <- server.Handshake() }()
+	ours.Loop().Post(func() {
+		ours.Handshake(t.Context(), func(conn net.Conn) *tls.Conn { return tls.Server(conn, settings) }, patience,
+			func(_ tls.ConnectionState, err error) {
+				ours.Handle(waiting{})
+				if err != nil {
+					ours.Close() // which the peer waits for
+				}
+				done <- err
+			})
+	})
+	client = tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
 	if err := client.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	return server, client
+	return client
 }
 
-// bridge puts a connection on a loop and makes a bridge to it.
-func bridge(t *testing.T, g *reactor.Group, conn net.Conn, early string) *Bridge {
+// bridge makes a bridge to a connection.
+func bridge(t *testing.T, c *reactor.Conn, early string) *Bridge {
 	t.Helper()
-	c, err := reactor.Adopt(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
 	made := make(chan *Bridge)
-	loop := g.Pick()
-	loop.Post(func() {
-		if err := loop.Add(c, nil); err != nil {
-			t.Error(err)
-		}
-		made <- NewBridge(c, []byte(early))
-	})
+	c.Loop().Post(func() { made <- NewBridge(c, []byte(early)) })
 	b := <-made
 	t.Cleanup(func() { b.Close() })
 	return b
@@ -105,13 +128,13 @@ func bridge(t *testing.T, g *reactor.Group, conn net.Conn, early string) *Bridge
 // eachBridge runs a test with a bridge over TCP and with one over TLS, and the peer's end.
 func eachBridge(t *testing.T, early string, test func(t *testing.T, b *Bridge, peer net.Conn)) {
 	t.Run("plain", func(t *testing.T) {
-		ours, peer := sockets(t)
-		test(t, bridge(t, startLoops(t), ours, early), peer)
+		c, peer := accepted(t, startLoops(t))
+		test(t, bridge(t, c, early), peer)
 	})
 	t.Run("tls", func(t *testing.T) {
-		plain, plainPeer := sockets(t)
-		ours, peer := secured(t, plain, plainPeer)
-		test(t, bridge(t, startLoops(t), ours, early), peer)
+		c, plainPeer := accepted(t, startLoops(t))
+		peer := secured(t, c, plainPeer)
+		test(t, bridge(t, c, early), peer)
 	})
 }
 
@@ -128,8 +151,23 @@ func eventually(t *testing.T, what string, holds func() bool) {
 func TestBridgeIsANetConn(t *testing.T) {
 	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
 		g := startLoops(t)
-		a, z := sockets(t)
-		one, other := bridge(t, g, a, ""), bridge(t, g, z, "")
+		l, came := listen(t, g)
+		var dialled *reactor.Conn
+		made, loop := make(chan error, 1), g.Pick()
+		loop.Post(func() {
+			address := reactor.Sockaddr(l.Addr().(*net.TCPAddr).AddrPort())
+			loop.Dial([]unix.Sockaddr{address}, patience, func(c *reactor.Conn, err error) {
+				if err == nil {
+					c.Handle(waiting{})
+				}
+				dialled = c
+				made <- err
+			})
+		})
+		if err := <-made; err != nil {
+			return nil, nil, nil, err
+		}
+		one, other := bridge(t, dialled, ""), bridge(t, <-came, "")
 		return one, other, func() { one.Close(); other.Close() }, nil
 	})
 }
@@ -223,8 +261,8 @@ func TestBridgeReadsWhatCameBeforeTheEnd(t *testing.T) {
 }
 
 func TestBridgeSeesAResetBehindUnreadBytes(t *testing.T) {
-	ours, peer := sockets(t)
-	b := bridge(t, startLoops(t), ours, "")
+	c, peer := accepted(t, startLoops(t))
+	b := bridge(t, c, "")
 	io.WriteString(peer, "last words")
 	buf := make([]byte, 4)
 	if _, err := io.ReadFull(b, buf); err != nil {
@@ -281,8 +319,8 @@ func TestBridgeCloseWakesWhoReadsAndWhoWrites(t *testing.T) {
 
 func TestBridgeEndsWithItsLoop(t *testing.T) {
 	g := startLoops(t)
-	ours, _ := sockets(t)
-	b := bridge(t, g, ours, "")
+	c, _ := accepted(t, g)
+	b := bridge(t, c, "")
 	errs := make(chan error, 1)
 	go func() { errs <- second(b.Read(make([]byte, 1))) }()
 	g.Close()

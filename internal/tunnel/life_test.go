@@ -102,11 +102,8 @@ func TestStalledTunnelHarmsNoOther(t *testing.T) {
 func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 	keeper := newRig(t, plainTCP, plainTCP, Options{}, testFrame(Client, ws.OpText, "begun"), nil)
 	expect(t, "backend", keeper.backend, testFrame(Client, ws.OpText, "begun"))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
+	front, back := plainTCP.listen(t), plainTCP.listen(t)
+	came := acceptOn(t, front)
 	awaitFlat(func() uint64 { return uint64(runtime.NumGoroutine() + openDescriptors()) })
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	var ended sync.WaitGroup
@@ -122,10 +119,14 @@ func TestThousandsOfTunnelsLeaveNothing(t *testing.T) {
 	for wave := range waves {
 		for i := range size {
 			random := rand.New(rand.NewPCG(uint64(wave), uint64(i)))
-			ourClient, client := dialled(t, listener)
-			ourBackend, backend := dialled(t, listener)
+			client, err := net.Dial("tcp", front.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ourClient := <-came
+			ourBackend, backend := dialTo(t, ourClient.Loop(), back)
 			ended.Add(1)
-			tunnel := join(t, ourClient, ourBackend, nil, nil, Options{
+			tunnel := join(ourClient, ourBackend, nil, nil, Options{
 				HalfCloseTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 				CloseTimeout: 10 * time.Second, Ping: time.Duration(random.IntN(2)) * 30 * time.Second,
 			}, func(r Result) {
@@ -185,18 +186,6 @@ func openDescriptors() (n int) {
 		}
 	}
 	return n
-}
-
-func dialled(t *testing.T, l net.Listener) (ours, peers net.Conn) {
-	t.Helper()
-	peers, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ours, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	return ours, peers
 }
 
 // misbehave plays a peer that talks, stalls, and leaves in any way.

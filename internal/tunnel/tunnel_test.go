@@ -14,12 +14,15 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/ws"
@@ -45,42 +48,62 @@ func (m looped) Run() int {
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(looped{m}) }
 
-// transport makes a connected pair: the tunnel's end and the peer's.
-type transport func(t *testing.T) (ours, peers net.Conn)
+// transport is a way to be connected. The tunnel accepts a client's connection, over TLS as the server, and dials a backend's, as the client.
+type transport struct {
+	network string
+	secure  bool
+}
 
-func pair(t *testing.T, network, address string) (ours, peers net.Conn) {
+var (
+	plainTCP   = transport{network: "tcp"}
+	overTLS    = transport{network: "tcp", secure: true}
+	unixSocket = transport{network: "unix"}
+)
+
+// accept makes a client's connection.
+func (tr transport) accept(t *testing.T) (ours *reactor.Conn, peer net.Conn) {
 	t.Helper()
-	l, err := net.Listen(network, address)
+	l := tr.listen(t)
+	came := acceptOn(t, l)
+	peer, err := net.Dial(tr.network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	peers, err = net.Dial(network, l.Addr().String())
+	t.Cleanup(func() { peer.Close() })
+	return tr.shake(t, <-came, peer, tls.Server, tls.Client)
+}
+
+// dial makes a backend's connection.
+func (tr transport) dial(t *testing.T, loop *reactor.Loop) (ours *reactor.Conn, peer net.Conn) {
+	t.Helper()
+	ours, peer = dialTo(t, loop, tr.listen(t))
+	t.Cleanup(func() { peer.Close() })
+	return tr.shake(t, ours, peer, tls.Client, tls.Server)
+}
+
+func (tr transport) listen(t *testing.T) net.Listener {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if tr.network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := net.Listen(tr.network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err = l.Accept()
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// role is what an end of a TLS connection is.
+type role func(net.Conn, *tls.Config) *tls.Conn
+
+// shake does the handshake, where there is one.
+func (tr transport) shake(t *testing.T, ours *reactor.Conn, peer net.Conn, our, their role) (*reactor.Conn, net.Conn) {
+	t.Helper()
+	if !tr.secure {
+		return ours, peer
 	}
-	t.Cleanup(func() { peers.Close(); ours.Close() })
-	return ours, peers
-}
-
-func plainTCP(t *testing.T) (net.Conn, net.Conn) { return pair(t, "tcp", "127.0.0.1:0") }
-
-func unixSocket(t *testing.T) (net.Conn, net.Conn) {
-	return pair(t, "unix", filepath.Join(t.TempDir(), "s"))
-}
-
-func overTLS(t *testing.T) (net.Conn, net.Conn) {
-	t.Helper()
-	ours, peers := plainTCP(t)
-	return secure(t, reactor.NewTransport(ours), peers)
-}
-
-func secure(t *testing.T, ours, peers net.Conn) (net.Conn, net.Conn) {
-	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -90,17 +113,69 @@ func secure(t *testing.T, ours, peers net.Conn) (net.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := tls.Server(ours, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	client := tls.Client(peers, &tls.Config{InsecureSkipVerify: true})
+	settings := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, InsecureSkipVerify: true}
 	done := make(chan error, 1)
-	go func() { done <- server.Handshake() }()
-	if err := client.Handshake(); err != nil {
+	ours.Loop().Post(func() {
+		ours.Handshake(t.Context(), func(conn net.Conn) *tls.Conn { return our(conn, settings) }, time.Minute,
+			func(_ tls.ConnectionState, err error) {
+				ours.Handle(idle{})
+				if err != nil {
+					ours.Close() // which the peer waits for
+				}
+				done <- err
+			})
+	})
+	theirs := their(peer, settings)
+	if err := theirs.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	return server, client
+	return ours, theirs
+}
+
+// acceptOn has the group accept what comes to l, one connection after the other.
+func acceptOn(t *testing.T, l net.Listener) <-chan *reactor.Conn {
+	t.Helper()
+	came := make(chan *reactor.Conn, 1)
+	listener, err := group.Listen(l.(syscall.Conn), KeepAlive, func(c *reactor.Conn, _ netip.AddrPort) {
+		c.Handle(idle{})
+		came <- c
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Start()
+	t.Cleanup(listener.Stop)
+	return came
+}
+
+// dialTo has a loop connect to l, from which nobody else accepts.
+func dialTo(t *testing.T, loop *reactor.Loop, l net.Listener) (ours *reactor.Conn, peer net.Conn) {
+	t.Helper()
+	var address unix.Sockaddr = &unix.SockaddrUnix{Name: l.Addr().String()}
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok {
+		address = reactor.Sockaddr(tcp.AddrPort())
+	}
+	made := make(chan error, 1)
+	loop.Post(func() {
+		loop.Dial([]unix.Sockaddr{address}, time.Minute, func(c *reactor.Conn, err error) {
+			if err == nil {
+				c.Handle(idle{})
+			}
+			ours = c
+			made <- err
+		})
+	})
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ours, peer
 }
 
 // rig is a tunnel with a peer at each end.
@@ -112,33 +187,17 @@ type rig struct {
 
 func newRig(t *testing.T, client, backend transport, opts Options, earlyClient, earlyBackend []byte) *rig {
 	t.Helper()
-	ourClient, peerClient := client(t)
-	ourBackend, peerBackend := backend(t)
+	ourClient, peerClient := client.accept(t)
+	ourBackend, peerBackend := backend.dial(t, ourClient.Loop())
 	r := &rig{client: peerClient, backend: peerBackend, result: make(chan Result, 1)}
-	r.Tunnel = join(t, ourClient, ourBackend, earlyClient, earlyBackend, opts, func(res Result) { r.result <- res })
+	r.Tunnel = join(ourClient, ourBackend, earlyClient, earlyBackend, opts, func(res Result) { r.result <- res })
 	return r
 }
 
-// join puts both connections on a loop and makes a tunnel of them.
-func join(t *testing.T, client, backend net.Conn, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
-	t.Helper()
-	loop := group.Pick()
+// join makes a tunnel of two connections of a loop.
+func join(client, backend *reactor.Conn, clientEarly, backendEarly []byte, opts Options, done func(Result)) *Tunnel {
 	made := make(chan *Tunnel)
-	var conns [2]*reactor.Conn
-	for i, conn := range []net.Conn{client, backend} {
-		var err error
-		if conns[i], err = reactor.Adopt(conn); err != nil {
-			t.Fatal(err)
-		}
-	}
-	loop.Post(func() {
-		for _, c := range conns {
-			if err := loop.Add(c, idle{}); err != nil {
-				t.Error(err)
-			}
-		}
-		made <- Join(conns[0], conns[1], clientEarly, backendEarly, opts, done)
-	})
+	client.Loop().Post(func() { made <- Join(client, backend, clientEarly, backendEarly, opts, done) })
 	return <-made
 }
 
@@ -319,15 +378,15 @@ func receive(conn net.Conn, random *rand.Rand) ([]byte, error) {
 
 func TestTunnelIsByteExact(t *testing.T) {
 	transports := []struct {
-		name string
-		make transport
+		name      string
+		transport transport
 	}{{"tcp", plainTCP}, {"tls", overTLS}, {"unix", unixSocket}}
 	for _, client := range transports {
 		for _, backend := range transports {
 			t.Run(client.name+" to "+backend.name, func(t *testing.T) {
 				t.Parallel()
 				for seed := range uint64(6) {
-					checkByteExact(t, client.make, backend.make, seed)
+					checkByteExact(t, client.transport, backend.transport, seed)
 				}
 			})
 		}
@@ -562,14 +621,14 @@ func TestTunnelCloseIsBoundedWhenThePeerIsStalled(t *testing.T) {
 // pieces of 32 KiB at most.
 func TestTunnelHoldsLittleOfWhatAPeerDoesNotTake(t *testing.T) {
 	const most, mostSpliced = 64 << 10, 16 * 32 << 10
-	for _, transport := range []struct {
-		name     string
-		make     transport
-		overhead int // of the records of TLS
+	for _, test := range []struct {
+		name      string
+		transport transport
+		overhead  int // of the records of TLS
 	}{{"tcp", plainTCP, 0}, {"tls", overTLS, 5 * 40}} {
 		for _, size := range []int{100, 20_000, 60_000, 64 << 20} {
-			t.Run(fmt.Sprintf("%s, frames of %d bytes", transport.name, size), func(t *testing.T) {
-				r := newRig(t, transport.make, transport.make, Options{}, nil, nil)
+			t.Run(fmt.Sprintf("%s, frames of %d bytes", test.name, size), func(t *testing.T) {
+				r := newRig(t, test.transport, test.transport, Options{}, nil, nil)
 				var senders sync.WaitGroup
 				for _, end := range []struct {
 					conn net.Conn
@@ -586,7 +645,7 @@ func TestTunnelHoldsLittleOfWhatAPeerDoesNotTake(t *testing.T) {
 				}
 				check := func() {
 					toClient, toBackend, spliced := r.pending()
-					if max(toClient, toBackend) > most+transport.overhead || spliced > mostSpliced {
+					if max(toClient, toBackend) > most+test.overhead || spliced > mostSpliced {
 						t.Fatalf("%d bytes for the client and %d for the backend are pending, and %d in a pipe", toClient, toBackend, spliced)
 					}
 				}
