@@ -43,6 +43,7 @@ func (t *transport) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	case t.leftErr != nil:
+		t.conn.truncated = t.leftErr == io.EOF // after a close_notify nobody would have asked
 		return 0, t.leftErr
 	}
 	return t.conn.readCiphertext(p)

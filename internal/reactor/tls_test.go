@@ -211,6 +211,54 @@ func TestTLSTellsACloseNotifyFromABareFIN(t *testing.T) {
 	}
 }
 
+// TestTLSTellsABareFINThatCameInTheHandshake, behind what was sent before it: the handshake ends when all has come.
+func TestTLSTellsABareFINThatCameInTheHandshake(t *testing.T) {
+	for name, notified := range map[string]bool{"close_notify and FIN": true, "bare FIN": false} {
+		t.Run(name, func(t *testing.T) {
+			g, _ := startGroup(t)
+			c, raw := accept(t, g, "tcp")
+			goOn := make(chan bool)
+			shaken := shake(t, c, tls.Server, &tls.Config{
+				Certificates:     []tls.Certificate{certificate(t)},
+				VerifyConnection: func(tls.ConnectionState) error { <-goOn; return nil },
+			})
+			peer := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+			peer.Write([]byte("words"))
+			if notified {
+				peer.CloseWrite()
+			}
+			raw.(*net.TCPConn).CloseWrite()
+			eventually(t, "come", func() (come bool) {
+				on(t, c.loop, func() { come = !c.Reading() })
+				return come
+			})
+			close(goOn)
+			if err := await(t, shaken); err != nil {
+				t.Fatal(err)
+			}
+			var text []byte
+			ended := make(chan error, 1)
+			start(t, c, &script{readable: func(c *Conn) {
+				p, err := c.Read()
+				text = append(text, p...)
+				if err != nil {
+					c.Pause()
+					ended <- err
+				}
+			}})
+			if err := await(t, ended); err != io.EOF || string(text) != "words" {
+				t.Errorf("read %q, %v", text, err)
+			}
+			on(t, c.loop, func() {
+				if c.Truncated() == notified {
+					t.Errorf("truncated: %v", c.Truncated())
+				}
+				c.Close()
+			})
+		})
+	}
+}
+
 func TestTLSAlertsReachThePeer(t *testing.T) {
 	g, _ := startGroup(t)
 	c, peer, raw := securePair(t, g, true, tls.VersionTLS13)
