@@ -38,6 +38,8 @@ func TestBackendConnectionIsNotReused(t *testing.T) {
 		{"GET with a body", "GET / HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\nx", ok},
 		{"early response", "POST / HTTP/1.1\r\n" + host + "Content-Length: 100\r\n\r\nhalf", "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"},
 		{"surplus", get, ok + "surplus"},
+		{"204 with a length", get, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"},
+		{"204 in chunks", get, "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

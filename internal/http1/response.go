@@ -203,6 +203,8 @@ func (d *ResponseDecoder) frame(r *head.Response) error {
 	switch {
 	case r.Status < 200, d.toHead, r.Status == http.StatusNoContent, r.Status == http.StatusNotModified:
 		r.Length = 0
+		// A body that may not be there, and is announced, may well come.
+		r.Close = r.Close || r.Status == http.StatusNoContent && (codings > 0 || length > 0)
 	case codings > 0:
 		r.Length, r.Chunked = head.Unknown, true
 	default:
