@@ -2,10 +2,7 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
@@ -40,12 +37,12 @@ func refusal(status int, reason string) decision {
 	return decision{action: refuseRequest, status: status, reason: reason}
 }
 
-// decide finds out what becomes of a request: it checks the head, and finds the site, the path and the location, which
-// it leaves in the exchange. It does no I/O.
+// decide finds out what becomes of a request, whose head its decoder has checked: it finds the site, the path and the location, which it leaves in the
+// exchange. It does no I/O.
 func (x *exchange) decide() decision {
 	r := x.in.request
-	if err := checkHead(r); err != nil {
-		return refusal(err.Status, err.Reason)
+	if d, refused := checkMethod(r); refused {
+		return d
 	}
 	if x.extended && r.Protocol != "websocket" {
 		return refusal(http.StatusNotImplemented, ":protocol "+head.Quoted(r.Protocol)+" is not served")
@@ -88,40 +85,12 @@ func (x *exchange) decide() decision {
 	return location.decide(r)
 }
 
-// checkHead refuses what no site is to see.
-func checkHead(r *head.Request) *head.Error {
-	if r.Major > 1 {
-		if err := checkPseudoHeaders(r); err != nil {
-			return err
-		}
-		if len(r.Fields) > head.MaxFields {
-			return errManyFields
-		}
+// checkMethod refuses what no site is to see.
+func checkMethod(r *head.Request) (d decision, refused bool) {
+	if r.Method != http.MethodConnect && r.Method != http.MethodTrace {
+		return decision{}, false
 	}
-	switch {
-	case !host.Valid(r.Host) && (r.Host != "" || r.AtLeast11()):
-		return head.Bad("Host is no host name or address")
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		return &head.Error{Status: http.StatusMethodNotAllowed, Reason: r.Method + " is not served"}
-	case r.Target == "*" && r.Method != http.MethodOptions:
-		return head.Bad("request target * is for OPTIONS only")
-	case r.HasBody() && r.Protocol != "":
-		return head.Bad("an upgrade request with a body")
-	}
-	return nil
-}
-
-var errManyFields = &head.Error{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: fmt.Sprintf("more than %d header fields", head.MaxFields)}
-
-// checkPseudoHeaders checks what an HTTP/2 request line will be made of (RFC 9113, section 8.3.1).
-func checkPseudoHeaders(r *head.Request) *head.Error {
-	if other := r.Fields.Get(head.Host); other != "" && !strings.EqualFold(other, r.Host) {
-		return head.Bad("Host contradicts :authority")
-	}
-	if r.Method != http.MethodConnect && r.Target != "*" && !strings.HasPrefix(r.Target, "/") {
-		return head.Bad(":path %s does not begin with a slash", head.Quoted(r.Target))
-	}
-	return checkTarget(r.Method, r.Target)
+	return refusal(http.StatusMethodNotAllowed, r.Method+" is not served"), true
 }
 
 // caPath is where a self-signed site offers the certificate of the local CA, for browsers to trust.
@@ -191,33 +160,4 @@ func onlyTunnel(d decision) decision {
 	refused := refusal(http.StatusNotImplemented, "no WebSocket is served here")
 	refused.hint = d.hint
 	return refused
-}
-
-// checkTarget checks the method and the form of the request target (RFC 9112, section 3.2). CONNECT is left to the handler.
-func checkTarget(method, target string) *head.Error {
-	if !head.IsToken(method) {
-		return head.Bad("method is no token")
-	}
-	for i := range len(target) {
-		if c := target[i]; c <= ' ' || c == 0x7F || c == '#' {
-			return head.Bad("byte 0x%02x in the request target", c)
-		}
-	}
-	switch {
-	case method == http.MethodConnect, target[:min(1, len(target))] == "/":
-		return nil
-	case target == "*":
-		if method != http.MethodOptions {
-			return head.Bad("request target * is for OPTIONS only")
-		}
-		return nil
-	}
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return head.Bad("request target is neither a path nor an http URL")
-	}
-	if u.User != nil {
-		return head.Bad("user name in the request target")
-	}
-	return nil
 }

@@ -197,6 +197,30 @@ func TestHTTP2HeadersThatHTTP1CannotCarry(t *testing.T) {
 	}
 }
 
+// TestHostOverHTTP2MayBeWrittenInAnotherForm: it is the same as :authority then, as it is as an absolute target over HTTP/1.1.
+func TestHostOverHTTP2MayBeWrittenInAnotherForm(t *testing.T) {
+	b := startHeads(t, always(ok))
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for name, status := range map[string]int{
+		"example.com": 200, "EXAMPLE.com": 200, "example.com:443": 200, "example.com.": 200, "example.com:80": 400, "other.example": 400, "": 400,
+	} {
+		before := len(b.seen())
+		c, _ := f.dialH2()
+		c.request(1, append(getPath("/"), "host", name)...)
+		if got := c.status(1); got != strconv.Itoa(status) {
+			t.Errorf("Host %q beside :authority: %s, want %d", name, got, status)
+		}
+		h1 := f.dialSecure()
+		h1.send("GET https://example.com/ HTTP/1.1\r\nHost: " + name + "\r\n\r\n")
+		h1.expect(status)
+		for _, head := range b.seen()[before:] {
+			if hosts := field(head, "Host"); len(hosts) != 1 || hosts[0] != "example.com" {
+				t.Errorf("the backend was sent the hosts %q", hosts)
+			}
+		}
+	}
+}
+
 func TestHTTP2RequestBecomesHTTP1(t *testing.T) {
 	b := startEcho(t)
 	c, _ := startTLS(t, secureSite(httpTo(b.address))).dialH2()
