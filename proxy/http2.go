@@ -10,6 +10,7 @@ import (
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
+	"wstunnel/internal/ws"
 )
 
 // uploadWindows is how many bytes the windows of all streams over HTTP/2 may grow by, while they carry uploads.
@@ -47,7 +48,7 @@ func (m *multiplexed) Requested(stream session.Stream, r *head.Request) session.
 }
 
 // upgradeOf returns an extended CONNECT (RFC 8441, section 4) as the request for an upgrade that a client over HTTP/1.1 would have sent, with a key of our
-// own.
+// own. Firefox may leave the version out.
 func upgradeOf(connect *head.Request) *head.Request {
 	r := *connect
 	r.Method, r.Protocol, r.Length, r.Expect = http.MethodGet, strings.ToLower(r.Protocol), 0, false
@@ -55,6 +56,9 @@ func upgradeOf(connect *head.Request) *head.Request {
 	var key [16]byte
 	rand.Read(key[:])
 	r.Fields.Add(head.SecWebSocketKey, base64.StdEncoding.EncodeToString(key[:]))
+	if !r.Fields.Has(head.SecWebSocketVersion) {
+		r.Fields.Add(head.SecWebSocketVersion, ws.Version)
+	}
 	return &r
 }
 

@@ -134,6 +134,28 @@ func TestExtendedConnectOpensATunnel(t *testing.T) {
 	}
 }
 
+// TestVersionOfAHandshakeOverHTTP2 goes on as it came; where the client says none, it means the one there is.
+func TestVersionOfAHandshakeOverHTTP2(t *testing.T) {
+	b := startSwitching(t, echoing)
+	f := startTLS(t, secureSite(both(b.address)))
+	named := connectTo("/ws")
+	bare := named[:len(named)-2]
+	for _, tt := range []struct {
+		pairs []string
+		want  string
+	}{{bare, "13"}, {named, "13"}, {append(bare[:len(bare):len(bare)], "sec-websocket-version", "8"), "8"}} {
+		before := len(b.seen())
+		c, _ := f.dialH2()
+		c.connect(1, tt.pairs)
+		if got := c.status(1); got != "200" {
+			t.Fatalf("%q: answered with %s", tt.pairs, got)
+		}
+		if versions := field(b.seen()[before], "Sec-WebSocket-Version"); len(versions) != 1 || versions[0] != tt.want {
+			t.Errorf("%q: the backend was sent the versions %q, want %s", tt.pairs, versions, tt.want)
+		}
+	}
+}
+
 // TestManyTunnelsShareAConnection: one that does not take what it is sent stops no other.
 func TestManyTunnelsShareAConnection(t *testing.T) {
 	b := startSwitching(t, func(conn net.Conn, br *bufio.Reader) {
