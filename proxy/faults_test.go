@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // closedPort is an address that refuses connections.
@@ -221,6 +223,43 @@ func TestBodyThatBreaksOffNeverLooksWhole(t *testing.T) {
 			c.rest()
 			await(t, "a line in the log", func() bool { return strings.Contains(f.log.String(), `"error":`) })
 		})
+	}
+}
+
+// TestResetIsNoEndOfABody: of one that ends with its connection, a reset is no more an end than anything else.
+func TestResetIsNoEndOfABody(t *testing.T) {
+	taken := make(chan bool)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\nhello")
+		pass(taken)
+		conn.(*net.TCPConn).SetLinger(0)
+	})
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	for _, version := range []string{"1.0", "1.1"} {
+		for _, c := range []*client{f.dial(), f.dialSecure()} {
+			c.send("GET / HTTP/" + version + "\r\n" + host + "\r\n")
+			resp, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.ReadFull(resp.Body, make([]byte, len("hello")))
+			taken <- true
+			if rest, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("HTTP/%s: %q and a clean end", version, rest)
+			}
+		}
+	}
+	c, _ := f.dialH2()
+	c.request(1, getPath("/")...)
+	for {
+		if _, ok := c.next().(*http2.DataFrame); ok {
+			break
+		}
+	}
+	taken <- true
+	if got := c.whole(1); got != "INTERNAL_ERROR" {
+		t.Errorf("HTTP/2: %s", got)
 	}
 }
 

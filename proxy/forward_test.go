@@ -206,6 +206,24 @@ func TestContinueIsSentOnlyWhenTheBodyIsWanted(t *testing.T) {
 	}
 }
 
+// TestContinueIsSaidOnce, however often the backend says it too.
+func TestContinueIsSaidOnce(t *testing.T) {
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		rawHead(br)
+		io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+		io.ReadFull(br, make([]byte, len("hello")))
+		io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n"+ok)
+	})
+	c := start(t, oneSite(httpTo(b.address))).dial()
+	c.send("POST / HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 100 ") {
+		t.Fatalf("answered %q", head)
+	}
+	c.send("hello")
+	c.expect(200)
+}
+
 func TestEarlyHintsArePassedOn(t *testing.T) {
 	b := startHeads(t, always("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"+
 		strings.Replace(ok, "\r\n\r\n", "\r\nX-Final: 1\r\n\r\n", 1)))
@@ -254,13 +272,17 @@ func TestResponseFraming(t *testing.T) {
 		{"chunked to HTTP/1.1", "GET", "1.1", chunked, "ok", "", "Content-Length"},
 		{"HEAD with Content-Length", "HEAD", "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n", "", "Content-Length: 1234", "Transfer-Encoding"},
 		{"HEAD without", "HEAD", "1.1", "HTTP/1.1 200 OK\r\n\r\n", "", "", "Content-Length"},
+		{"HEAD in chunks", "HEAD", "1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "", "", "Transfer-Encoding"},
 		{"204", "GET", "1.1", "HTTP/1.1 204 No Content\r\n\r\n", "", "", "Content-Length"},
+		{"204 in chunks", "GET", "1.1", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", "", "", "Transfer-Encoding"},
 		{"204 with a length", "GET", "1.1", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", "", "", "Content-Length"},
 		{"304", "GET", "1.1", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", "", "ETag: \"a\"", "Transfer-Encoding"},
 		{"304 with a length", "GET", "1.1", "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", "", "", "Transfer-Encoding"},
+		{"304 in chunks", "GET", "1.1", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", "", "", "Transfer-Encoding"},
 		{"no Content-Type", "GET", "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>hi</html>", "<html>hi</html>", "", "Content-Type"},
 		{"empty", "GET", "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", "Content-Length: 0", "Content-Type"},
 		{"bare LF", "GET", "1.1", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "ok", "Content-Length: 2", ""},
+		{"folded", "GET", "1.1", "HTTP/1.1 200 OK\r\nX-Long: a\r\n\t b\r\nContent-Length: 2\r\n\r\nok", "ok", "X-Long: a b\r\n", ""},
 		{"no reason", "GET", "1.1", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "ok", "", ""},
 	}
 	for _, tt := range tests {

@@ -228,6 +228,56 @@ func TestStalledStreamStopsNoOther(t *testing.T) {
 	}
 }
 
+// TestWindowThatIsHeldShutEndsItsStream, be it opened a byte at a time, and be it the stream's or the connection's.
+func TestWindowThatIsHeldShutEndsItsStream(t *testing.T) {
+	for name, open := range map[string]func(c *h2Client){
+		"zero":                   func(*h2Client) {},
+		"a byte at a time":       func(c *h2Client) { c.WriteWindowUpdate(1, 1) },
+		"that of the connection": func(c *h2Client) { c.WriteWindowUpdate(1, 1000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startTLS(t, secureSite(httpTo(startBackend(t, endless).address)))
+			c, _ := f.dialH2()
+			if name != "that of the connection" {
+				c.WriteWindowUpdate(0, 1<<30)
+				c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			}
+			c.request(1, getPath("/")...)
+			await(t, "that something is kept", func() bool { return f.server.Counts().Kept > 0 })
+			ended := make(chan string)
+			go func() {
+				for {
+					frame, err := c.ReadFrame()
+					if err != nil {
+						ended <- err.Error()
+						return
+					}
+					if f, ok := frame.(*http2.RSTStreamFrame); ok {
+						ended <- f.ErrCode.String()
+						return
+					}
+				}
+			}()
+			for turned := 0; ; turned += 5 {
+				select {
+				case end := <-ended:
+					if end != "CANCEL" || turned < 50 || turned > 130 {
+						t.Errorf("ended after %d s: %s", turned, end)
+					}
+					await(t, "nothing kept", func() bool { n := f.server.Counts(); return n.Kept == 0 && n.Backends == 0 && n.Clients == 1 })
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+				if turned > 200 {
+					t.Fatal("it may hold its window shut for ever")
+				}
+				open(c)
+				f.server.Skip(5 * time.Second)
+			}
+		})
+	}
+}
+
 func TestStreamsShareTheConnectionFairly(t *testing.T) {
 	b := startBackend(t, endless)
 	c, _ := startTLS(t, secureSite(httpTo(b.address))).dialH2()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The tests of this file and of http2_test.go and shutdown_test.go are the traps of Go's HTTP stack for a front end.
+// The tests of this file and of http2_test.go and shutdown_test.go are traps for a front end that others have fallen into.
 
 func TestTunnelKeepsBytesThatCameWithTheHandshake(t *testing.T) {
 	hello := text("hello")
@@ -35,9 +35,9 @@ func TestTunnelKeepsBytesThatCameWithTheHandshake(t *testing.T) {
 	}
 }
 
-// TestTunnelKeepsEarlyBytesWhereNetHTTPOpensIt: for a backend that speaks TLS, on a connection that was used before, and for
+// TestTunnelKeepsEarlyBytesHoweverItIsOpened: for a backend that speaks TLS, on a connection that was used before, and for
 // a relay.
-func TestTunnelKeepsEarlyBytesWhereNetHTTPOpensIt(t *testing.T) {
+func TestTunnelKeepsEarlyBytesHoweverItIsOpened(t *testing.T) {
 	const n = 800
 	var early strings.Builder
 	for i := range n {
@@ -252,7 +252,7 @@ func TestRefusedUpgradeNeverReusesTheBackendConnection(t *testing.T) {
 func TestUpgradesThatAreNotWebSocketAreDropped(t *testing.T) {
 	b := startHeads(t, always("HTTP/1.1 200 OK\r\nUpgrade: h2,h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok"))
 	c := start(t, oneSite(httpTo(b.address))).dial()
-	for _, upgrade := range []string{"h2c", "TLS/1.2", "foo", "websocket/13"} {
+	for _, upgrade := range []string{"h2c", "TLS/1.2", "foo", "websocket/13", "h2\r\nUpgrade: c", "foo\r\nUpgrade: h2c"} {
 		c.send("GET / HTTP/1.1\r\n" + host + "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAAA\r\nUpgrade: " + upgrade + "\r\n\r\n")
 		if a := c.expect(200); a.Header.Get("Upgrade") != "" {
 			t.Errorf("the client was offered %q", a.Header.Get("Upgrade"))
@@ -265,16 +265,35 @@ func TestUpgradesThatAreNotWebSocketAreDropped(t *testing.T) {
 	}
 }
 
-// TestUpgradeThatIsNotAskedForIsDropped has the Upgrade header, but not the token in Connection.
+// TestUpgradeThatIsNotAskedForIsDropped has the Upgrade header, but not the token in Connection, or the other way round.
 func TestUpgradeThatIsNotAskedForIsDropped(t *testing.T) {
-	b := startEcho(t)
-	c := start(t, oneSite(httpTo(b.address))).dial()
-	for range 2 {
-		c.send("GET / HTTP/1.1\r\n" + host + "Upgrade: websocket\r\n\r\n")
-		c.expect(200)
+	b := startHeads(t, always(ok))
+	c := start(t, oneSite(both(b.address))).dial()
+	for _, half := range []string{"Upgrade: websocket\r\n", "Connection: Upgrade\r\n", "Upgrade: websocket\r\nConnection: X-Other\r\n"} {
+		for range 2 {
+			c.send("GET /ws HTTP/1.1\r\n" + host + half + "\r\n")
+			c.expect(200)
+			heads := b.seen()
+			if head := heads[len(heads)-1]; field(head, "Upgrade") != nil || field(head, "Connection") != nil {
+				t.Errorf("with %q the backend was sent %q", half, head)
+			}
+		}
 	}
-	c.send(get)
-	c.expect(200)
+}
+
+// TestOnlyWebSocketIsAskedFor of all that a client offers, be it in one line or in several.
+func TestOnlyWebSocketIsAskedFor(t *testing.T) {
+	for _, offer := range []string{"h2c, websocket", "websocket\r\nUpgrade: h2c", "h2c\r\nUpgrade: websocket"} {
+		b := startHeads(t, always(ok))
+		c := start(t, oneSite(socketTo(b.address))).dial()
+		c.send(strings.Replace(upgrade, "Upgrade: websocket\r\nConnection: Upgrade",
+			"Upgrade: "+offer+"\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAAA", 1))
+		c.expect(200)
+		head := b.seen()[0]
+		if got := field(head, "Upgrade"); len(got) != 1 || got[0] != "websocket" || field(head, "HTTP2-Settings") != nil {
+			t.Errorf("for %q the backend was sent %q", offer, head)
+		}
+	}
 }
 
 func TestUpgradeOnHTTP10IsPlainHTTP(t *testing.T) {
