@@ -40,7 +40,7 @@ func (a *admission) warn(maxConnections int) {
 }
 
 // admit counts a connection, which is to leave again, or refuses it.
-func (a *admission) admit(from *origin) bool {
+func (a *admission) admit(from *clientInfo) bool {
 	addr := from.remote.Addr()
 	gen := a.server.gen.Load()
 	limits := &gen.cfg.Limits
@@ -72,7 +72,7 @@ func (a *admission) admit(from *origin) bool {
 }
 
 // believes counts in a connection whose PROXY header is to say who the client is, or refuses it.
-func (a *admission) believes(from *origin) bool {
+func (a *admission) believes(from *clientInfo) bool {
 	if addr := from.remote.Addr(); !a.server.gen.Load().trusts(addr) {
 		a.refuse("proxy_protocol, and the peer is not one of trusted_proxies", addr)
 		return false
@@ -81,7 +81,7 @@ func (a *admission) believes(from *origin) bool {
 }
 
 // introduce makes a connection that was counted in as its trusted peer's one of the client's that a PROXY header names, or refuses it.
-func (a *admission) introduce(from *origin, h proxyproto.Header) bool {
+func (a *admission) introduce(from *clientInfo, h proxyproto.Header) bool {
 	if !h.Source.IsValid() {
 		return true
 	}

@@ -12,10 +12,10 @@ import (
 
 // arrival is a connection over TLS from its accept to the end of its handshake.
 type arrival struct {
-	*doors
+	*clients
 	place
 	conn  *reactor.Conn
-	from  origin
+	from  clientInfo
 	timer reactor.Timer
 	// turnedAway: the client has been told what is wrong, and is let end.
 	turnedAway bool

@@ -12,9 +12,9 @@ import (
 
 // served is a client's connection over either protocol, as far as they are alike.
 type served struct {
-	*doors
+	*clients
 	place
-	from origin
+	from clientInfo
 }
 
 // Refused logs a head that was refused, or why the connection was cut.

@@ -13,7 +13,7 @@ import (
 type exchange struct {
 	server *Server
 	gen    *generation
-	from   origin
+	from   clientInfo
 	conn   *connection // of a client over HTTP/1.x
 	client session.Stream
 	start  time.Time
@@ -50,7 +50,7 @@ type responder interface {
 	leave()
 }
 
-func (s *Server) newExchange(client session.Stream, r *head.Request, from origin) *exchange {
+func (s *Server) newExchange(client session.Stream, r *head.Request, from clientInfo) *exchange {
 	x := &exchange{server: s, gen: s.gen.Load(), from: from, client: client, start: time.Now()}
 	peer := from.remote.Addr()
 	x.in = inbound{

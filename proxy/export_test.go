@@ -46,7 +46,7 @@ func (s *Server) Counts() (c Counts) {
 }
 
 // WatchLoops has f told how long each event held its loop.
-func (s *Server) WatchLoops(f func(held time.Duration)) { s.doors.loops.Watch(f) }
+func (s *Server) WatchLoops(f func(held time.Duration)) { s.clients.loops.Watch(f) }
 
 // Skip turns the clock forward, and has all that was to happen by then begin.
 func (s *Server) Skip(d time.Duration) { s.clock.Skip(d) }

@@ -23,14 +23,14 @@ type multiplexed struct {
 }
 
 // openHTTP2 serves a connection over HTTP/2.
-func (d *doors) openHTTP2(c *reactor.Conn, from origin) {
+func (d *clients) openHTTP2(c *reactor.Conn, from clientInfo) {
 	if d.closing.Load() {
 		c.Close()
 		from.leave()
 		return
 	}
 	room := d.rooms[c.Loop()]
-	conn := &multiplexed{served: served{doors: d, from: from}}
+	conn := &multiplexed{served: served{clients: d, from: from}}
 	room.note(conn)
 	conn.client = session.ServeHTTP2(c, room.worker, conn, d.uploads)
 }

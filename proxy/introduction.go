@@ -10,17 +10,17 @@ import (
 
 // introduction is a connection of a trusted proxy until its PROXY header has come, which says who the client is.
 type introduction struct {
-	*doors
+	*clients
 	place
 	conn  *reactor.Conn
-	from  origin
+	from  clientInfo
 	timer reactor.Timer
 	read  []byte
 }
 
 // awaitIntroduction awaits the PROXY header of a connection.
-func (d *doors) awaitIntroduction(c *reactor.Conn, from origin) {
-	i := &introduction{doors: d, conn: c, from: from}
+func (d *clients) awaitIntroduction(c *reactor.Conn, from clientInfo) {
+	i := &introduction{clients: d, conn: c, from: from}
 	i.timer.On = i
 	c.Handle(i)
 	d.rooms[c.Loop()].note(i)

@@ -46,8 +46,8 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// origin is where a connection comes from.
-type origin struct {
+// clientInfo says whose connection it is, and where it came in.
+type clientInfo struct {
 	listener *listener
 	remote   netip.AddrPort // who connected, or on whose behalf a PROXY header says it was
 	public   netip.AddrPort // where to, where such a header says so
@@ -59,7 +59,7 @@ type origin struct {
 }
 
 // port is the one that the client connected to.
-func (o *origin) port() string {
+func (o *clientInfo) port() string {
 	if o.public.IsValid() {
 		return strconv.Itoa(int(o.public.Port()))
 	}
@@ -67,7 +67,7 @@ func (o *origin) port() string {
 }
 
 // leave counts the connection out when it has ended.
-func (o *origin) leave() { o.listener.server.admission.leave(o.remote.Addr(), o.counted) }
+func (o *clientInfo) leave() { o.listener.server.admission.leave(o.remote.Addr(), o.counted) }
 
 func looksLikeHTTP(begin [5]byte) bool {
 	switch string(begin[:]) {

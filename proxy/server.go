@@ -54,7 +54,7 @@ type Server struct {
 	endOpening context.CancelFunc
 
 	clock   *reactor.Clock
-	doors   *doors // nil before the first Apply
+	clients *clients // nil before the first Apply
 	gen     atomic.Pointer[generation]
 	pools   *upstream.Pools
 	tunnels tunnels
@@ -141,12 +141,12 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if s.stopped {
 		return errors.New("the server is stopping")
 	}
-	if s.doors == nil {
-		doors, err := newDoors(s)
+	if s.clients == nil {
+		clients, err := newClients(s)
 		if err != nil {
 			return err
 		}
-		s.doors = doors
+		s.clients = clients
 	}
 	opened, err := s.openListeners(cfg)
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Server) openListener(c config.Listener) (*listener, error) {
 	}
 	l := newListener(socket, s, c)
 	var err error
-	if l.acceptor, err = s.doors.listen(l); err != nil {
+	if l.acceptor, err = s.clients.listen(l); err != nil {
 		socket.Close()
 		return nil, err
 	}
@@ -336,16 +336,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	if s.doors == nil {
+	if s.clients == nil {
 		return nil
 	}
-	defer s.doors.end()
+	defer s.clients.end()
 	drained := make(chan struct{})
 	go func() {
 		s.tunnels.drainForGood(ctx)
 		close(drained)
 	}()
-	err := s.doors.shutdown(ctx)
+	err := s.clients.shutdown(ctx)
 	<-drained
 	// A handshake that was under way may have become a tunnel meanwhile.
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {

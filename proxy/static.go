@@ -63,7 +63,7 @@ func (d *download) find() {
 // findNow finds a file on the loop.
 func (d *download) findNow(v static.Variant) (*static.File, error) {
 	s := d.x.server
-	return s.files.FindNow(s.doors.rooms[d.x.client.Conn().Loop()].recent, v)
+	return s.files.FindNow(s.clients.rooms[d.x.client.Conn().Loop()].recent, v)
 }
 
 // findBy finds the file to be sent, or one beside it that is compressed already.

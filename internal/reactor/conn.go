@@ -304,7 +304,7 @@ func (c *Conn) Move(to *Loop, then func()) {
 		return
 	}
 	if c.watched {
-		c.mute()
+		c.unwatch()
 	}
 	c.loop.dropReady(c)
 	c.forget()

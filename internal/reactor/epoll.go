@@ -137,8 +137,8 @@ func (c *Conn) watch(events uint32) error {
 	return nil
 }
 
-// mute takes c out of epoll, which would tell of a hang-up for ever, until something is wanted again.
-func (c *Conn) mute() {
+// unwatch takes c out of epoll, which would tell of a hang-up for ever, until something is wanted again.
+func (c *Conn) unwatch() {
 	unix.EpollCtl(c.loop.epfd, unix.EPOLL_CTL_DEL, int(c.fd), nil)
 	c.watched, c.armed = false, 0
 }

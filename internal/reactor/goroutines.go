@@ -185,8 +185,8 @@ func (c *Conn) watch(events uint32) error {
 	return nil
 }
 
-// mute has c watched for nothing, not even a hang-up, which would be told of for ever, until something is wanted again.
-func (c *Conn) mute() {
+// unwatch has c watched for nothing, not even a hang-up, which would be told of for ever, until something is wanted again.
+func (c *Conn) unwatch() {
 	c.watcher.wanted.Store(0)
 	c.watched, c.armed = false, 0
 }
@@ -206,7 +206,7 @@ type watcher struct {
 	file   *os.File // owns the descriptor
 	raw    syscall.RawConn
 	fault  error         // why Go's poller does not take it
-	wanted atomic.Uint32 // events, broken among them; 0 while muted
+	wanted atomic.Uint32 // events, broken among them; 0 while unwatched
 
 	mu            sync.Mutex
 	loop          *Loop // that is given the hints

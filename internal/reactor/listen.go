@@ -160,7 +160,7 @@ func (ln *Listener) hand(l *Loop, c *Conn, peer netip.AddrPort) {
 func (ln *Listener) rest(err error) {
 	ln.pause = min(max(2*ln.pause, acceptPauseMin), acceptPauseMax)
 	ln.group.acceptFailed(err, ln.pause)
-	ln.conn.mute()
+	ln.conn.unwatch()
 	ln.loop.Set(&ln.timer, ln.pause)
 }
 

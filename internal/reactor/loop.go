@@ -25,18 +25,18 @@ type Loop struct {
 	poller
 	load atomic.Int32 // connections
 
-	table   []*Conn // by descriptor
-	ready   []*Conn // to be read again without waiting for the poller
-	again   []*Conn // the other half of ready, in turn
-	enders  []Ender // to be told at the end of this turn
-	told    []Ender // the other half of enders, in turn
-	buf     []byte  // what was read last
-	sealed  []byte  // ciphertext of the TLS call under way
-	spares  [][]byte
-	pipes   []*Pipe // empty ones
-	wheel   wheel
-	now     time.Duration
-	stopped bool
+	table      []*Conn // by descriptor
+	ready      []*Conn // to be read again without waiting for the poller
+	again      []*Conn // the other half of ready, in turn
+	enders     []Ender // to be told at the end of this turn
+	told       []Ender // the other half of enders, in turn
+	buf        []byte  // what was read last
+	ciphertext []byte  // ciphertext of the TLS call under way
+	spares     [][]byte
+	pipes      []*Pipe // empty ones
+	wheel      wheel
+	now        time.Duration
+	stopped    bool
 
 	pipesMade int // that are open, in use or empty
 
@@ -120,7 +120,7 @@ func (l *Loop) deliver(c *Conn, events uint32) {
 		}
 		c.handler.Failed(c, err)
 	case events&unix.POLLHUP != 0:
-		c.mute()
+		c.unwatch()
 	default:
 		c.update() // it was paused briefly
 	}
@@ -139,7 +139,7 @@ func (l *Loop) isolate(c *Conn) {
 		return
 	}
 	l.logPanic(r)
-	l.sealed = l.sealed[:0]
+	l.ciphertext = l.ciphertext[:0]
 	handler := c.handler
 	c.Reset()
 	defer l.survive()

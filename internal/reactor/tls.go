@@ -55,7 +55,7 @@ func (t *transport) Write(p []byte) (int, error) {
 		return feed.write(p)
 	}
 	l := t.conn.loop
-	l.sealed = append(l.sealed, p...)
+	l.ciphertext = append(l.ciphertext, p...)
 	return len(p), nil
 }
 
@@ -153,11 +153,11 @@ func (c *Conn) writeTLS(p []byte) error {
 // flush sends the records that the last call of crypto/tls made.
 func (c *Conn) flush() error {
 	l := c.loop
-	if len(l.sealed) == 0 {
+	if len(l.ciphertext) == 0 {
 		return nil
 	}
-	err := c.send(l.sealed)
-	l.sealed = l.sealed[:0]
+	err := c.send(l.ciphertext)
+	l.ciphertext = l.ciphertext[:0]
 	return err
 }
 

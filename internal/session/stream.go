@@ -47,6 +47,7 @@ func refuse(s Stream, bad *head.Error) {
 	body := strconv.Itoa(bad.Status) + " " + http.StatusText(bad.Status) + ": " + bad.Reason + "\n"
 	var fields head.Fields
 	fields.Add(head.ContentType, "text/plain; charset=utf-8")
+	fields = append(fields, head.Field{Name: "X-Content-Type-Options", Value: "nosniff"})
 	s.Respond(&head.Response{Status: bad.Status, Fields: fields, Length: int64(len(body))})
 	s.Write([]byte(body))
 	s.End(nil)

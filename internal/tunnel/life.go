@@ -15,7 +15,7 @@ type closeOrder struct {
 	reason   string
 	cause    Cause
 	timeout  time.Duration
-	deadline time.Duration // on the loop's clock; 0 until the loop obeys
+	deadline time.Duration // on the loop's clock; 0 until the closing has begun
 }
 
 // limits are the times of Options.
@@ -23,8 +23,8 @@ type limits struct{ idle, halfClose, close time.Duration }
 
 func (t *Tunnel) init(opts Options) {
 	t.limits = limits{opts.IdleTimeout, opts.HalfCloseTimeout, opts.CloseTimeout}
-	t.client = side{t: t, stream: newStream(Client, opts.Extensions)}
-	t.backend = side{t: t, stream: newStream(Backend, opts.Extensions)}
+	t.client = endpoint{t: t, flow: newFlow(Client, opts.Extensions)}
+	t.backend = endpoint{t: t, flow: newFlow(Backend, opts.Extensions)}
 	t.timer.On = t
 	if opts.Ping > 0 {
 		t.pings = newPings(opts.Ping)
@@ -38,7 +38,7 @@ var KeepAlive = reactor.KeepAlive{Idle: time.Minute, Interval: 15 * time.Second,
 func (t *Tunnel) begin(clientEarly, backendEarly []byte) {
 	t.touch()
 	t.pings.begin(t.now())
-	for _, s := range t.sides() {
+	for _, s := range t.endpoints() {
 		s.conn.Resume()
 	}
 	t.client.moved(clientEarly)
@@ -49,7 +49,7 @@ func (t *Tunnel) begin(clientEarly, backendEarly []byte) {
 	t.schedule()
 }
 
-func (t *Tunnel) sides() [2]*side { return [2]*side{&t.client, &t.backend} }
+func (t *Tunnel) endpoints() [2]*endpoint { return [2]*endpoint{&t.client, &t.backend} }
 
 func (t *Tunnel) now() time.Duration { return t.loop.Now() }
 
@@ -62,15 +62,15 @@ func (t *Tunnel) note(r Result) {
 	}
 }
 
-// obey starts the closing handshake that was ordered.
-func (t *Tunnel) obey() {
+// startClosing starts the closing handshake that was ordered.
+func (t *Tunnel) startClosing() {
 	order := t.order.Load()
 	if t.over() || order.deadline > 0 {
 		return
 	}
 	order.deadline = t.now() + max(order.timeout, 1)
 	t.note(Result{By: Proxy, Cause: order.cause, Code: order.code})
-	for _, s := range t.sides() {
+	for _, s := range t.endpoints() {
 		s.orderClose(order)
 	}
 	t.settle()
@@ -137,7 +137,7 @@ func (t *Tunnel) expired() {
 			return
 		}
 		t.Close(ws.CloseGoingAway, "idle timeout", CauseIdle, t.limits.close)
-		t.obey()
+		t.startClosing()
 		return
 	}
 	t.pings.check(t)
@@ -148,7 +148,7 @@ func (t *Tunnel) expired() {
 
 // lost ends the whole tunnel because the connection of one side broke. The other side sees a
 // reset too, so that it can't take what it has for everything there was.
-func (t *Tunnel) lost(s *side, err error) {
+func (t *Tunnel) lost(s *endpoint, err error) {
 	if t.over() {
 		return
 	}
@@ -169,10 +169,10 @@ func (t *Tunnel) finish() {
 	done := t.done
 	t.done = nil
 	t.loop.Stop(&t.timer)
-	for _, s := range t.sides() {
+	for _, s := range t.endpoints() {
 		s.conn.Close()
 		s.dropPipe()
-		s.extra = nil
+		s.pending = nil
 	}
 	result := Result{By: Proxy, Cause: CauseReset, Code: ws.CloseAbnormal}
 	if t.result != nil {

@@ -41,7 +41,7 @@ func (p *pings) begin(now time.Duration) {
 	}
 }
 
-func (p *pings) of(s *side) *pinged {
+func (p *pings) of(s *endpoint) *pinged {
 	if s.toBackend {
 		return &p.sides[0]
 	}
@@ -49,7 +49,7 @@ func (p *pings) of(s *side) *pinged {
 }
 
 // heard notes that something came from s.
-func (p *pings) heard(s *side) {
+func (p *pings) heard(s *endpoint) {
 	if p != nil {
 		p.of(s).heard = s.t.now()
 	}
@@ -62,7 +62,7 @@ func (p *pings) due(t *Tunnel) time.Duration {
 		return never
 	}
 	due := never
-	for _, s := range t.sides() {
+	for _, s := range t.endpoints() {
 		state := p.of(s)
 		at := t.now() + p.interval/4
 		if state.sent < state.heard {
@@ -81,7 +81,7 @@ func (p *pings) check(t *Tunnel) {
 		return
 	}
 	now := t.now()
-	for _, s := range t.sides() {
+	for _, s := range t.endpoints() {
 		state := p.of(s)
 		switch {
 		case s.ended:
@@ -91,13 +91,13 @@ func (p *pings) check(t *Tunnel) {
 			if state.overdue(s, p.interval) {
 				t.note(Result{By: s.name(), Cause: CausePing, Code: ws.CloseAbnormal})
 				t.Close(ws.CloseGoingAway, "ping timeout", CausePing, t.limits.close)
-				t.obey()
+				t.startClosing()
 				return
 			}
-		case now-state.heard >= p.interval && !s.mute() && !s.other().mute() && !s.other().ended:
+		case now-state.heard >= p.interval && !s.takesNoFrames() && !s.other().takesNoFrames() && !s.other().ended:
 			state.sent, state.progress, state.end = now, now, nowhere
 			state.taken, _, _ = s.conn.Taken()
-			s.more().pong = &p.id
+			s.queue().pong = &p.id
 			ping := newFrame(s.name(), ws.OpPing, p.id[:])
 			s.other().backlog.Add(int32(len(ping)))
 			s.other().inject(ws.OpPing, ping)
@@ -111,7 +111,7 @@ func (p *pings) check(t *Tunnel) {
 // overdue reports whether a side that was pinged is dead: for one period it has had the ping and not answered, or for two it has taken nothing
 // of what comes before the ping. One that takes little is alive; peers open their windows in steps. A ping that has no place in its stream
 // proves nothing.
-func (p *pinged) overdue(s *side, period time.Duration) bool {
+func (p *pinged) overdue(s *endpoint, period time.Duration) bool {
 	now := s.t.now()
 	taken, onTheWay, known := s.conn.Taken()
 	queued := s.other().queued()

@@ -31,7 +31,7 @@ type Options struct {
 // Tunnel is one live connection. Its exported methods, but for Expired, are safe for concurrent use; all but the atomics belongs to its loop,
 // from begin on.
 type Tunnel struct {
-	client, backend side
+	client, backend endpoint
 	loop            *reactor.Loop
 	timer           reactor.Timer
 	limits          limits
@@ -65,7 +65,7 @@ func (t *Tunnel) Close(code uint16, reason string, cause Cause, timeout time.Dur
 	if !t.order.CompareAndSwap(nil, &closeOrder{code: code, reason: reason, cause: cause, timeout: timeout}) {
 		return
 	}
-	t.loop.Post(func() { t.client.conn.Do(t.obey) })
+	t.loop.Post(func() { t.client.conn.Do(t.startClosing) })
 }
 
 // Errors of [Tunnel.Inject].

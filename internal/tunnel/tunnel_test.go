@@ -235,7 +235,7 @@ func (r *rig) acked(t *testing.T) {
 		done := make(chan struct{})
 		r.loop.Post(func() {
 			defer close(done)
-			for _, s := range r.sides() {
+			for _, s := range r.endpoints() {
 				if _, left, known := s.conn.Taken(); known && !r.over() {
 					n += left
 				}
@@ -296,7 +296,7 @@ func (r *rig) pending() (toClient, toBackend, spliced int) {
 			return
 		}
 		toClient, toBackend = r.Tunnel.client.conn.Pending(), r.Tunnel.backend.conn.Pending()
-		for _, s := range r.sides() {
+		for _, s := range r.endpoints() {
 			if s.pipe != nil {
 				spliced = max(spliced, s.pipe.Held())
 			}
@@ -307,7 +307,7 @@ func (r *rig) pending() (toClient, toBackend, spliced int) {
 }
 
 // reads reports whether the tunnel reads from a side.
-func (r *rig) reads(s *side) bool {
+func (r *rig) reads(s *endpoint) bool {
 	answer := make(chan bool)
 	r.loop.Post(func() { answer <- s.conn.Reading() })
 	return <-answer
@@ -654,7 +654,7 @@ func TestTunnelHoldsLittleOfWhatAPeerDoesNotTake(t *testing.T) {
 					s := r.Stats()
 					return s.ToClient.Bytes + s.ToBackend.Bytes
 				})
-				for name, s := range map[string]*side{"client": &r.Tunnel.client, "backend": &r.Tunnel.backend} {
+				for name, s := range map[string]*endpoint{"client": &r.Tunnel.client, "backend": &r.Tunnel.backend} {
 					if r.reads(s) {
 						t.Errorf("the %s is still read from", name)
 					}

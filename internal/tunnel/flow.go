@@ -9,21 +9,21 @@ import (
 	"wstunnel/internal/ws"
 )
 
-// stream is one direction's bytes between two ends: it knows where frames begin, puts frames of our own
+// flow is one direction's bytes between two ends: it knows where frames begin, puts frames of our own
 // between them and takes the answers to them out.
-type stream struct {
+type flow struct {
 	scan      ws.Scanner
-	extra     *extra       // nil while bytes only pass
+	pending   *injections  // nil while bytes only pass
 	backlog   atomic.Int32 // bytes of frames that wait to be put in
 	toBackend bool
-	sealed    bool // a Close frame of our own went out: nothing may follow it
+	closeSent bool // a Close frame of our own went out: nothing may follow it
 }
 
 // maxBacklog bounds the backlog that others may make.
 const maxBacklog = 1 << 20
 
-// extra is what a stream has to do beyond passing bytes.
-type extra struct {
+// injections are what a flow has to do beyond passing bytes.
+type injections struct {
 	control, data [][]byte // frames to be put in
 	closing       []byte   // a Close frame to be put in, or nil
 	pong          *pingID  // the pong to be taken out, or nil
@@ -36,39 +36,39 @@ const pongByte = 0x80 | byte(ws.OpPong)
 // pingID is the payload that our pings are known by.
 type pingID [8]byte
 
-func newStream(from Side, extensions bool) stream {
+func newFlow(from Side, extensions bool) flow {
 	role := ws.FromServer
 	if from == Client {
 		role = ws.FromClient
 	}
-	return stream{scan: ws.NewScanner(role, extensions), toBackend: from == Client}
+	return flow{scan: ws.NewScanner(role, extensions), toBackend: from == Client}
 }
 
 // pass scans p and gives what is to go out to send. It returns how many of p's bytes those are: all of them but for
 // our pongs and what follows our Close frame.
-func (s *stream) pass(p []byte, send func([]byte) error) (passed int, err error) {
-	if s.sealed {
+func (s *flow) pass(p []byte, send func([]byte) error) (passed int, err error) {
+	if s.closeSent {
 		s.scan.Scan(p)
 		return 0, nil
 	}
-	if s.extra == nil {
+	if s.pending == nil {
 		s.scan.Scan(p)
 		return len(p), send(p)
 	}
-	return s.weave(p, send)
+	return s.passFrames(p, send)
 }
 
-// weave goes through p frame by frame. What lies between two of our own frames, or around our pong, goes out in one piece.
-func (s *stream) weave(p []byte, send func([]byte) error) (passed int, err error) {
-	if held := s.extra.held; len(held) > 0 {
-		p, s.extra.held = append(held, p...), nil
+// passFrames goes through p frame by frame. What lies between two of our own frames, or around our pong, goes out in one piece.
+func (s *flow) passFrames(p []byte, send func([]byte) error) (passed int, err error) {
+	if held := s.pending.held; len(held) > 0 {
+		p, s.pending.held = append(held, p...), nil
 	}
 	counted := func(b []byte) error {
 		passed += len(b)
 		return send(b)
 	}
 	from, at := 0, 0 // p[from:at] is scanned and not sent yet
-	for at < len(p) && s.extra != nil && !s.sealed {
+	for at < len(p) && s.pending != nil && !s.closeSent {
 		if s.due() {
 			if err := flush(counted, p[from:at]); err != nil {
 				return passed, err
@@ -79,7 +79,7 @@ func (s *stream) weave(p []byte, send func([]byte) error) (passed int, err error
 			}
 			continue
 		}
-		if s.extra.pong != nil && p[at] == pongByte && s.scan.AtBoundary() {
+		if s.pending.pong != nil && p[at] == pongByte && s.scan.AtBoundary() {
 			n, whole := s.ownPong(p[at:])
 			if n > 0 {
 				if err := flush(counted, p[from:at]); err != nil {
@@ -94,7 +94,7 @@ func (s *stream) weave(p []byte, send func([]byte) error) (passed int, err error
 		at += n
 	}
 	s.scan.Scan(p[at:])
-	if s.sealed {
+	if s.closeSent {
 		return passed, nil
 	}
 	if err := flush(counted, p[from:]); err != nil {
@@ -110,23 +110,23 @@ func flush(send func([]byte) error, p []byte) error {
 	return send(p)
 }
 
-// more returns the extra, made where there is none.
-func (s *stream) more() *extra {
-	if s.extra == nil {
-		s.extra = &extra{}
+// queue returns the pending injections, made where there is none.
+func (s *flow) queue() *injections {
+	if s.pending == nil {
+		s.pending = &injections{}
 	}
-	return s.extra
+	return s.pending
 }
 
-// less forgets an extra that has nothing to do.
-func (s *stream) less() {
-	if x := s.extra; x != nil && len(x.control)+len(x.data) == 0 && x.closing == nil && x.pong == nil && len(x.held) == 0 {
-		s.extra = nil
+// forgetIdle forgets the pending injections when there are none.
+func (s *flow) forgetIdle() {
+	if x := s.pending; x != nil && len(x.control)+len(x.data) == 0 && x.closing == nil && x.pong == nil && len(x.held) == 0 {
+		s.pending = nil
 	}
 }
 
 // reserve adds a frame to the backlog, unless that is too long already. It is safe for concurrent use.
-func (s *stream) reserve(frame []byte) bool {
+func (s *flow) reserve(frame []byte) bool {
 	if len(frame) > maxBacklog {
 		return false
 	}
@@ -138,8 +138,8 @@ func (s *stream) reserve(frame []byte) bool {
 }
 
 // inject queues a frame of the backlog for the next place where it may stand.
-func (s *stream) inject(op ws.Opcode, frame []byte) {
-	x := s.more()
+func (s *flow) inject(op ws.Opcode, frame []byte) {
+	x := s.queue()
 	if op == ws.OpText || op == ws.OpBinary {
 		x.data = append(x.data, frame)
 		return
@@ -147,13 +147,13 @@ func (s *stream) inject(op ws.Opcode, frame []byte) {
 	x.control = append(x.control, frame)
 }
 
-// seal queues a Close frame, the last of the stream.
-func (s *stream) seal(code uint16, reason string) {
+// requestClose queues a Close frame, the last of the stream.
+func (s *flow) requestClose(code uint16, reason string) {
 	to := Client
 	if s.toBackend {
 		to = Backend
 	}
-	s.more().closing = ws.AppendClose(nil, code, reason, newMask(to))
+	s.queue().closing = ws.AppendClose(nil, code, reason, newMask(to))
 }
 
 // newFrame makes a frame that is to go to one side.
@@ -172,17 +172,17 @@ func newMask(to Side) *[4]byte {
 }
 
 // queued reports whether control frames wait for a place.
-func (s *stream) queued() bool { return s.extra != nil && len(s.extra.control) > 0 }
+func (s *flow) queued() bool { return s.pending != nil && len(s.pending.control) > 0 }
 
-// mute reports whether no frame can be put into the stream any more.
-func (s *stream) mute() bool {
+// takesNoFrames reports whether no frame can be put into the stream any more.
+func (s *flow) takesNoFrames() bool {
 	_, closed := s.scan.Close()
-	return s.sealed || closed || s.scan.Err() != nil
+	return s.closeSent || closed || s.scan.Err() != nil
 }
 
 // due reports whether a frame is to be put in here.
-func (s *stream) due() bool {
-	x := s.extra
+func (s *flow) due() bool {
+	x := s.pending
 	switch {
 	case x == nil || len(x.held) > 0 || !s.scan.AtBoundary():
 		return false
@@ -193,25 +193,25 @@ func (s *stream) due() bool {
 }
 
 // putIn sends the frames that may stand at this place of the stream, if it is one, in one piece.
-func (s *stream) putIn(send func([]byte) error) error {
-	if s.mute() && s.extra != nil {
+func (s *flow) putIn(send func([]byte) error) error {
+	if s.takesNoFrames() && s.pending != nil {
 		s.drop()
 	}
 	var frames []byte
 	for s.due() {
 		frames = append(frames, s.takeFrame()...)
 	}
-	s.less()
+	s.forgetIdle()
 	return flush(send, frames)
 }
 
 // takeFrame takes the frame that is due.
-func (s *stream) takeFrame() (frame []byte) {
-	switch x := s.extra; {
+func (s *flow) takeFrame() (frame []byte) {
+	switch x := s.pending; {
 	case x.closing != nil:
-		frame, s.sealed = x.closing, true
+		frame, s.closeSent = x.closing, true
 		s.drop()
-		s.extra = nil
+		s.pending = nil
 		return frame
 	case len(x.control) > 0:
 		frame, x.control = x.control[0], x.control[1:]
@@ -223,37 +223,37 @@ func (s *stream) takeFrame() (frame []byte) {
 }
 
 // drop forgets the frames that are queued.
-func (s *stream) drop() {
-	for _, frame := range slices.Concat(s.extra.control, s.extra.data) {
+func (s *flow) drop() {
+	for _, frame := range slices.Concat(s.pending.control, s.pending.data) {
 		s.backlog.Add(-int32(len(frame)))
 	}
-	s.extra.control, s.extra.data, s.extra.closing = nil, nil, nil
+	s.pending.control, s.pending.data, s.pending.closing = nil, nil, nil
 }
 
 // tookPong notes that the awaited pong was taken out, or that its beginning was.
-func (s *stream) tookPong(p []byte, whole bool) {
+func (s *flow) tookPong(p []byte, whole bool) {
 	if !whole {
-		s.extra.held = bytes.Clone(p)
+		s.pending.held = bytes.Clone(p)
 		return
 	}
-	s.extra.pong = nil
-	s.less()
+	s.pending.pong = nil
+	s.forgetIdle()
 }
 
-// letGo sends what was held back.
-func (s *stream) letGo(send func([]byte) error) error {
-	if s.extra == nil || len(s.extra.held) == 0 {
+// flushHeld sends what was held back.
+func (s *flow) flushHeld(send func([]byte) error) error {
+	if s.pending == nil || len(s.pending.held) == 0 {
 		return nil
 	}
-	held := s.extra.held
-	s.extra.held = nil
+	held := s.pending.held
+	s.pending.held = nil
 	s.scan.Scan(held)
 	return send(held)
 }
 
 // ownPong compares the bytes from a frame boundary on with the pong that is waited for. It returns how many of them belong to that, and
 // whether they are all of it: none if they are something else.
-func (s *stream) ownPong(p []byte) (n int, whole bool) {
+func (s *flow) ownPong(p []byte) (n int, whole bool) {
 	head, second := 2, byte(len(pingID{}))
 	if s.toBackend { // what the client sends is masked
 		head, second = 6, second|0x80
@@ -267,7 +267,7 @@ func (s *stream) ownPong(p []byte) (n int, whole bool) {
 		if s.toBackend {
 			b ^= p[2+(i-head)%4]
 		}
-		if b != s.extra.pong[i-head] {
+		if b != s.pending.pong[i-head] {
 			return 0, false
 		}
 	}

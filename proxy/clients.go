@@ -15,8 +15,8 @@ import (
 	"wstunnel/internal/tunnel"
 )
 
-// doors take connections in on the event loops.
-type doors struct {
+// clients take connections in on the event loops.
+type clients struct {
 	server *Server
 	loops  *reactor.Group
 	rooms  map[*reactor.Loop]*room
@@ -69,14 +69,14 @@ func (r *room) drop(c closable) {
 	r.conns = r.conns[:n]
 }
 
-func newDoors(s *Server) (*doors, error) {
+func newClients(s *Server) (*clients, error) {
 	loops, err := reactor.NewGroup(s.log, s.clock)
 	if err != nil {
 		return nil, err
 	}
 	loops.SetPipes(s.spare.loopPipes)
 	loops.SetOffloads(s.spare.openings)
-	d := &doors{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
+	d := &clients{server: s, loops: loops, rooms: map[*reactor.Loop]*room{}, uploads: http2.NewBudget(uploadWindows)}
 	for _, loop := range loops.Loops {
 		d.rooms[loop] = &room{
 			worker: session.NewWorker(loop, &s.slow),
@@ -87,18 +87,18 @@ func newDoors(s *Server) (*doors, error) {
 }
 
 // listen makes ready to accept.
-func (d *doors) listen(l *listener) (acceptor, error) {
+func (d *clients) listen(l *listener) (acceptor, error) {
 	conn, ok := l.Listener.(syscall.Conn)
 	if !ok {
 		return nil, errors.New("not a socket of the system")
 	}
 	return d.loops.Listen(conn, tunnel.KeepAlive, func(c *reactor.Conn, peer netip.AddrPort) {
-		d.enter(c, origin{listener: l, remote: peer, secure: l.secure.Load()})
+		d.enter(c, clientInfo{listener: l, remote: peer, secure: l.secure.Load()})
 	})
 }
 
 // enter takes in a connection that was just accepted, on its loop.
-func (d *doors) enter(c *reactor.Conn, from origin) {
+func (d *clients) enter(c *reactor.Conn, from clientInfo) {
 	proxied := from.listener.proxied.Load()
 	switch {
 	case d.closing.Load(), proxied && !d.server.admission.believes(&from), !proxied && !d.server.admission.admit(&from):
@@ -111,7 +111,7 @@ func (d *doors) enter(c *reactor.Conn, from origin) {
 }
 
 // open awaits a request head on a connection, or the first byte of a TLS handshake.
-func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
+func (d *clients) open(c *reactor.Conn, from clientInfo, handshake bool) {
 	if d.closing.Load() {
 		c.Close()
 		from.leave()
@@ -119,12 +119,12 @@ func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
 	}
 	room := d.rooms[c.Loop()]
 	if !handshake {
-		conn := &connection{served: served{doors: d, from: from}}
+		conn := &connection{served: served{clients: d, from: from}}
 		room.note(conn)
 		conn.client = session.Serve(c, room.worker, conn)
 		return
 	}
-	a := &arrival{doors: d, conn: c, from: from}
+	a := &arrival{clients: d, conn: c, from: from}
 	a.timer.On = a
 	c.Handle(a)
 	room.note(a)
@@ -133,7 +133,7 @@ func (d *doors) open(c *reactor.Conn, from origin, handshake bool) {
 }
 
 // forget takes a connection out of its loop's room.
-func (d *doors) forget(loop *reactor.Loop, c closable) {
+func (d *clients) forget(loop *reactor.Loop, c closable) {
 	room := d.rooms[loop]
 	room.drop(c)
 	if room.emptied != nil && len(room.conns) == 0 {
@@ -144,7 +144,7 @@ func (d *doors) forget(loop *reactor.Loop, c closable) {
 
 // shutdown closes the connections that nobody has asked for anything on, lets the others have their answers, and waits for these and for the
 // handshakes under way, until ctx is done.
-func (d *doors) shutdown(ctx context.Context) error {
+func (d *clients) shutdown(ctx context.Context) error {
 	d.closing.Store(true)
 	for loop, room := range d.rooms {
 		emptied := make(chan struct{})
@@ -174,7 +174,7 @@ func (ts *tunnels) awaitOpening(ctx context.Context) error {
 }
 
 // end stops the loops.
-func (d *doors) end() {
+func (d *clients) end() {
 	for loop, room := range d.rooms {
 		loop.Post(room.recent.End)
 	}

@@ -9,11 +9,11 @@ import (
 	"wstunnel/internal/ws"
 )
 
-// side is one end of a tunnel on a loop, with the stream that comes from it on its way to the other side.
-type side struct {
+// endpoint is one end of a tunnel on a loop, with the flow that comes from it on its way to the other side.
+type endpoint struct {
 	t    *Tunnel
 	conn reactor.Endpoint
-	stream
+	flow
 	pipe            *reactor.Pipe // payload that the other side has yet to take from the kernel, or nil
 	bytes, messages atomic.Uint64
 	opaque          atomic.Bool
@@ -22,26 +22,26 @@ type side struct {
 	ended           bool // nothing more is read from it
 }
 
-func (s *side) other() *side {
+func (s *endpoint) other() *endpoint {
 	if s == &s.t.client {
 		return &s.t.backend
 	}
 	return &s.t.client
 }
 
-func (s *side) name() Side {
+func (s *endpoint) name() Side {
 	if s.toBackend {
 		return Client
 	}
 	return Backend
 }
 
-func (s *side) traffic() Traffic {
+func (s *endpoint) traffic() Traffic {
 	return Traffic{Bytes: s.bytes.Load(), Messages: s.messages.Load(), Opaque: s.opaque.Load()}
 }
 
 // Readable moves what the side sent.
-func (s *side) Readable(*reactor.Conn) {
+func (s *endpoint) Readable(*reactor.Conn) {
 	s.t.pings.heard(s)
 	if s.canSplice() && s.splice() {
 		return
@@ -55,7 +55,7 @@ func (s *side) Readable(*reactor.Conn) {
 }
 
 // read reads little behind a spliced payload, so that the next one is not copied before its header is seen.
-func (s *side) read() ([]byte, error) {
+func (s *endpoint) read() ([]byte, error) {
 	if s.bulk {
 		s.bulk = false
 		return s.conn.ReadUpTo(bulkRead)
@@ -67,7 +67,7 @@ func (s *side) read() ([]byte, error) {
 const bulkRead = 4 << 10
 
 // moved passes on what was read, and stops reading while the other side does not take it.
-func (s *side) moved(p []byte) {
+func (s *endpoint) moved(p []byte) {
 	if len(p) == 0 || s.t.over() {
 		return
 	}
@@ -84,18 +84,18 @@ func (s *side) moved(p []byte) {
 }
 
 // afterMove looks at what the bytes that went by have changed.
-func (s *side) afterMove() {
+func (s *endpoint) afterMove() {
 	switch order := s.t.order.Load(); {
 	case s.closeSeen && order != nil && order.deadline > 0:
 		// Its answer to our Close frame, or a Close frame of its own after which ours can't stand.
 		s.end()
-	case !s.sealed && s.other().conn.Pending() > 0:
+	case !s.closeSent && s.other().conn.Pending() > 0:
 		s.conn.Pause()
 	}
 }
 
 // account counts bytes that came from the side and notes a Close frame among them.
-func (s *side) account(n uint64) {
+func (s *endpoint) account(n uint64) {
 	s.bytes.Store(s.bytes.Load() + n)
 	if m := s.scan.Messages(); m != s.messages.Load() {
 		s.messages.Store(m)
@@ -111,7 +111,7 @@ func (s *side) account(n uint64) {
 }
 
 // readFailed deals with the end of the side's stream.
-func (s *side) readFailed(err error) {
+func (s *endpoint) readFailed(err error) {
 	if !errors.Is(err, io.EOF) {
 		s.t.lost(s, err)
 		return
@@ -119,7 +119,7 @@ func (s *side) readFailed(err error) {
 	if !s.closeSeen {
 		s.t.note(Result{By: s.name(), Cause: CauseEOF, Code: ws.CloseAbnormal})
 	}
-	if err := s.letGo(s.other().conn.Write); err != nil {
+	if err := s.flushHeld(s.other().conn.Write); err != nil {
 		s.t.lost(s.other(), err)
 		return
 	}
@@ -127,7 +127,7 @@ func (s *side) readFailed(err error) {
 }
 
 // end stops reading from the side; the other side's stream ends behind what is on its way.
-func (s *side) end() {
+func (s *endpoint) end() {
 	if s.ended {
 		return
 	}
@@ -144,12 +144,12 @@ func (s *side) end() {
 }
 
 // done reports whether all that will ever go to the other side has left.
-func (s *side) done() bool {
+func (s *endpoint) done() bool {
 	return s.ended && s.pipe == nil && s.other().conn.Pending() == 0
 }
 
 // Drained says that the side takes bytes again.
-func (s *side) Drained(*reactor.Conn) {
+func (s *endpoint) Drained(*reactor.Conn) {
 	from := s.other()
 	if from.pipe != nil && !from.drain() {
 		return
@@ -166,13 +166,13 @@ func (s *side) Drained(*reactor.Conn) {
 
 // boundary puts in what waits for a place like this; it reports whether the tunnel lives on. What can wait does so until the other
 // side has taken all that is on its way.
-func (s *side) boundary() bool {
-	if s.pipe == nil && s.extra != nil && (s.extra.closing != nil || s.other().conn.Pending() == 0) {
+func (s *endpoint) boundary() bool {
+	if s.pipe == nil && s.pending != nil && (s.pending.closing != nil || s.other().conn.Pending() == 0) {
 		if err := s.putIn(s.other().conn.Write); err != nil {
 			s.t.lost(s.other(), err)
 			return false
 		}
-		if s.sealed {
+		if s.closeSent {
 			s.conn.Resume() // only for the answer to our Close frame
 		}
 	}
@@ -180,19 +180,19 @@ func (s *side) boundary() bool {
 }
 
 // orderClose has a Close frame of ours put into the stream.
-func (s *side) orderClose(order *closeOrder) {
+func (s *endpoint) orderClose(order *closeOrder) {
 	switch {
 	case s.ended || s.t.over():
-	case s.mute():
+	case s.takesNoFrames():
 		s.end() // no frame can be put into this stream any more; its end is all the news there is
 	default:
-		s.seal(order.code, order.reason)
+		s.requestClose(order.code, order.reason)
 		s.boundary()
 	}
 }
 
 // Failed ends the tunnel.
-func (s *side) Failed(_ *reactor.Conn, err error) { s.t.lost(s, err) }
+func (s *endpoint) Failed(_ *reactor.Conn, err error) { s.t.lost(s, err) }
 
 // Payloads with at least spliceMin bytes to come move inside the kernel, spliceChunk at a time so that
 // activity shows and others have their turn.
@@ -202,14 +202,14 @@ const (
 )
 
 // canSplice reports whether what comes next may move inside the kernel.
-func (s *side) canSplice() bool {
+func (s *endpoint) canSplice() bool {
 	to := s.other().conn
 	left := s.scan.Payload()
-	return (left >= spliceMin || s.bulk && left > 0) && !s.sealed && s.conn.Plain() && to.Plain() && to.Pending() == 0
+	return (left >= spliceMin || s.bulk && left > 0) && !s.closeSent && s.conn.Plain() && to.Plain() && to.Pending() == 0
 }
 
 // splice moves part of the current payload; it reports false where there is no pipe to be had.
-func (s *side) splice() bool {
+func (s *endpoint) splice() bool {
 	pipe, err := s.conn.Loop().Pipe()
 	if err != nil {
 		return false
@@ -234,7 +234,7 @@ func (s *side) splice() bool {
 }
 
 // drain moves what the pipe holds to the other side. It reports whether it is empty and given back.
-func (s *side) drain() bool {
+func (s *endpoint) drain() bool {
 	to := s.other()
 	if err := s.pipe.Drain(to.conn.(*reactor.Conn)); err != nil {
 		s.t.lost(to, err)
@@ -252,7 +252,7 @@ func (s *side) drain() bool {
 	return true
 }
 
-func (s *side) dropPipe() {
+func (s *endpoint) dropPipe() {
 	if s.pipe != nil {
 		s.conn.Loop().PutPipe(s.pipe)
 		s.pipe = nil

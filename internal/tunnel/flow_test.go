@@ -27,7 +27,7 @@ func testFrame(from Side, op ws.Opcode, text string) []byte {
 var testPing = pingID{'p', 'r', 'o', 'x', 'y', 1, 2, 3}
 
 // feed passes p in pieces that are cut at the given positions.
-func feed(t *testing.T, s *stream, out *sink, p []byte, cuts ...int) {
+func feed(t *testing.T, s *flow, out *sink, p []byte, cuts ...int) {
 	t.Helper()
 	from := 0
 	for _, cut := range append(cuts, len(p)) {
@@ -48,10 +48,10 @@ func TestOwnPongIsTakenOutWhereverItIsCut(t *testing.T) {
 		want := append(bytes.Clone(text), rest...)
 		for a := range len(all) + 1 {
 			for b := a; b <= len(all); b++ {
-				s, out := newStream(from, false), &sink{}
-				s.more().pong = &testPing
+				s, out := newFlow(from, false), &sink{}
+				s.queue().pong = &testPing
 				feed(t, &s, out, all, a, b)
-				if !bytes.Equal(out.sent, want) || s.extra != nil || s.scan.Messages() != 1 || !s.scan.AtMessageBoundary() {
+				if !bytes.Equal(out.sent, want) || s.pending != nil || s.scan.Messages() != 1 || !s.scan.AtMessageBoundary() {
 					t.Fatalf("%s, cut at %d and %d: sent %q of %q", from, a, b, out.sent, want)
 				}
 			}
@@ -67,8 +67,8 @@ func TestPongsOfOthersPassWhereverTheyAreCut(t *testing.T) {
 			pong := testFrame(from, ws.OpPong, payload)
 			all := append(bytes.Clone(pong), testFrame(from, ws.OpBinary, "data")...)
 			for cut := range len(all) + 1 {
-				s, out := newStream(from, false), &sink{}
-				s.more().pong = &testPing
+				s, out := newFlow(from, false), &sink{}
+				s.queue().pong = &testPing
 				feed(t, &s, out, all, cut)
 				if !bytes.Equal(out.sent, all) || s.scan.Messages() != 1 {
 					t.Fatalf("%s, pong %q cut at %d: sent %q of %q", from, payload, cut, out.sent, all)
@@ -81,17 +81,17 @@ func TestPongsOfOthersPassWhereverTheyAreCut(t *testing.T) {
 func TestHeldBeginningOfAPongIsLetGoAtTheEnd(t *testing.T) {
 	pong := testFrame(Client, ws.OpPong, string(testPing[:]))
 	for cut := range len(pong) {
-		s, out := newStream(Client, false), &sink{}
-		s.more().pong = &testPing
+		s, out := newFlow(Client, false), &sink{}
+		s.queue().pong = &testPing
 		feed(t, &s, out, pong[:cut])
-		if s.letGo(out.send); !bytes.Equal(out.sent, pong[:cut]) {
+		if s.flushHeld(out.send); !bytes.Equal(out.sent, pong[:cut]) {
 			t.Fatalf("%d bytes of a pong: sent %x", cut, out.sent)
 		}
 	}
 }
 
 // queue injects a frame into what goes to the client.
-func queue(s *stream, op ws.Opcode, payload string) {
+func queue(s *flow, op ws.Opcode, payload string) {
 	frame := newFrame(Client, op, []byte(payload))
 	s.reserve(frame)
 	s.inject(op, frame)
@@ -105,7 +105,7 @@ func TestFramesArePutInWhereTheyMayStand(t *testing.T) {
 	all := append(bytes.Clone(first), rest...)
 	for at := range len(all) + 1 { // the frames are queued when so many bytes have gone by
 		for cut := at; cut <= len(all); cut++ {
-			s, out := newStream(Backend, false), &sink{}
+			s, out := newFlow(Backend, false), &sink{}
 			feed(t, &s, out, all[:at])
 			queue(&s, ws.OpText, "t")
 			queue(&s, ws.OpPing, "p")
@@ -120,7 +120,7 @@ func TestFramesArePutInWhereTheyMayStand(t *testing.T) {
 			default:
 				want = bytes.Join([][]byte{first, rest, ping, text}, nil)
 			}
-			if !bytes.Equal(out.sent, want) || s.extra != nil || s.backlog.Load() != 0 {
+			if !bytes.Equal(out.sent, want) || s.pending != nil || s.backlog.Load() != 0 {
 				t.Fatalf("queued at %d, cut at %d: sent %q, want %q", at, cut, out.sent, want)
 			}
 		}
@@ -128,13 +128,13 @@ func TestFramesArePutInWhereTheyMayStand(t *testing.T) {
 }
 
 func TestNothingIsPutInBehindAClose(t *testing.T) {
-	s, out := newStream(Backend, false), &sink{}
+	s, out := newFlow(Backend, false), &sink{}
 	closing := testFrame(Backend, ws.OpClose, "")
 	feed(t, &s, out, closing)
 	queue(&s, ws.OpPing, "")
-	s.seal(1001, "")
+	s.requestClose(1001, "")
 	s.putIn(out.send)
-	if !bytes.Equal(out.sent, closing) || s.sealed || s.extra != nil || s.backlog.Load() != 0 {
+	if !bytes.Equal(out.sent, closing) || s.closeSent || s.pending != nil || s.backlog.Load() != 0 {
 		t.Errorf("sent %x", out.sent)
 	}
 }
@@ -148,7 +148,7 @@ func TestWeavingChangesNothingElse(t *testing.T) {
 		if seed%5 == 4 {
 			all, messages = payload(random, 5000), 0
 		}
-		s, out := newStream(Backend, false), &sink{}
+		s, out := newFlow(Backend, false), &sink{}
 		var want []byte
 		for rest := all; len(rest) > 0; {
 			n := min(len(rest), 1+random.IntN([]int{2, 20, 100_000}[random.IntN(3)]))
@@ -156,8 +156,8 @@ func TestWeavingChangesNothingElse(t *testing.T) {
 			if random.IntN(3) == 0 {
 				queue(&s, ws.OpPing, "injected")
 			}
-			if s.extra == nil && random.IntN(3) == 0 {
-				s.more().pong = &testPing
+			if s.pending == nil && random.IntN(3) == 0 {
+				s.queue().pong = &testPing
 			}
 			if _, err := s.pass(rest[:n], out.send); err != nil {
 				t.Fatal(err)
@@ -166,7 +166,7 @@ func TestWeavingChangesNothingElse(t *testing.T) {
 			rest = rest[n:]
 		}
 		before := len(out.sent)
-		s.letGo(out.send)
+		s.flushHeld(out.send)
 		want = append(want, out.sent[before:]...)
 		if !bytes.Equal(want, all) {
 			t.Fatalf("seed %d: the stream was changed", seed)
@@ -178,7 +178,7 @@ func TestWeavingChangesNothingElse(t *testing.T) {
 }
 
 func TestPassingAllocatesNothing(t *testing.T) {
-	s := newStream(Backend, false)
+	s := newFlow(Backend, false)
 	frame := testFrame(Backend, ws.OpText, "hello")
 	end := &countingEnd{}
 	if n := testing.AllocsPerRun(100, func() { s.pass(frame, end.write) }); n != 0 {
