@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -278,4 +279,68 @@ func TestClientThatDripsAndTakesNothingIsLeft(t *testing.T) {
 	}
 	f.awaitNoSpools(t)
 	await(t, "the connection's end", func() bool { return f.server.Counts().Clients == 0 })
+}
+
+// TestChunkedBodyIsCollectedAsLongAsItComes: a client that sends a byte a second holds no server, and one that pauses may be in a conversation.
+func TestChunkedBodyIsCollectedAsLongAsItComes(t *testing.T) {
+	b := startBodies(t)
+	f := startTLS(t, "min_rate: off\n"+secureSite(`{path: /, http: {url: "http://`+b.address+`", keepalive: off}}`))
+	chunked := "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n"
+	var slow []*client
+	for range 4 {
+		c := f.dial()
+		c.send(chunked)
+		slow = append(slow, c)
+	}
+	h2, _ := f.dialH2()
+	h2.post(1)
+	for range 5 {
+		for _, c := range slow {
+			c.send("1\r\nx\r\n")
+		}
+		h2.WriteData(1, false, []byte("x"))
+		await(t, "a byte of each", func() bool { return f.server.Counts().Kept%5 == 0 && f.server.Counts().Kept > 0 })
+		f.server.Skip(time.Second)
+	}
+	f.asked(t)
+	if n := b.accepted(); n != 1 {
+		t.Errorf("%d connections to the backend, want 1", n)
+	}
+	for _, c := range slow[1:] {
+		c.send("0\r\n\r\n")
+		if got := c.expect(200).body; got != fmt.Sprintf("-1 5 %x map[] <nil>", sha256.Sum256([]byte("xxxxx"))) {
+			t.Errorf("told %s", got)
+		}
+	}
+	f.server.Skip(900 * time.Millisecond) // 1.9 s after the last byte
+	if n := f.server.Counts().Backends; n != 0 {
+		t.Errorf("%d connections to the backend", n)
+	}
+	f.server.Skip(200 * time.Millisecond)
+	await(t, "the backend", func() bool { return f.server.Counts().Backends > 0 })
+}
+
+// TestChunkedBodyThatIsLongGoesAsItComes.
+func TestChunkedBodyThatIsLongGoesAsItComes(t *testing.T) {
+	got := make(chan string, 1)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		br := bufio.NewReader(conn)
+		head, _ := rawHead(br)
+		piece := make([]byte, 100)
+		io.ReadFull(br, piece)
+		if coding := field(head, "Transfer-Encoding"); coding != nil { // else it is asked whether it is FastCGI
+			got <- coding[0]
+		}
+	})
+	f := start(t, oneSite(httpTo(b.address)))
+	c := f.dial()
+	c.send("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n" + "10001\r\n" + strings.Repeat("x", 0x10001) + "\r\n")
+	select {
+	case coding := <-got:
+		if coding != "chunked" {
+			t.Errorf("framed by %s", coding)
+		}
+	case <-time.After(patience):
+		t.Fatal("the backend was not asked")
+	}
 }

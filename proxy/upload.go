@@ -32,13 +32,14 @@ type upload struct {
 	later      bool          // more is sent when this turn has ended
 	trailers   head.Fields
 
+	pauses pauses
+
 	timer    reactor.Timer
 	received int64 // since the period began
 	waited   bool  // the client had to, in that period
 }
 
-// begin begins with a request's body. One that waits to be asked for, or does not tell its length, since it may be one half of a conversation, goes as it
-// comes, if it is not to be spooled.
+// begin begins with a request's body. One that waits to be asked for goes as it comes, if it is not to be spooled.
 func (u *upload) begin() {
 	x := u.x
 	r, l := x.in.request, x.location
@@ -48,8 +49,33 @@ func (u *upload) begin() {
 	}
 	if u.collecting = u.spools(); u.collecting {
 		u.sayContinue()
-	} else {
-		u.collecting = r.Length > 0 && r.Length <= l.Buffer.Request && !r.Expect
+		return
+	}
+	u.collecting = r.Length <= l.Buffer.Request && l.Buffer.Request > 0 && !r.Expect
+	if u.collecting && r.Length == head.Unknown {
+		u.pauses.u, u.pauses.timer.On = u, &u.pauses
+		u.pauses.wait()
+	}
+}
+
+// conversationPause is how long a client may pause within a body of unknown length before a server is asked without the rest: it may be one half of a
+// conversation, and wait for the other.
+const conversationPause = 2 * time.Second
+
+// pauses watches a body of unknown length for such a pause, while it is collected.
+type pauses struct {
+	u     *upload
+	timer reactor.Timer
+}
+
+func (p *pauses) wait() { p.u.x.client.Conn().Loop().Set(&p.timer, conversationPause) }
+
+// Expired ends the collecting.
+func (p *pauses) Expired() { p.u.x.client.Conn().Do(p.u.stopCollecting) }
+
+func (u *upload) stopCollecting() {
+	if u.collecting && !u.x.over {
+		u.x.start()
 	}
 }
 
@@ -113,8 +139,11 @@ func (u *upload) hold(p []byte) {
 	}
 	u.held = append(u.held, p...)
 	u.share.Set(memory, len(u.held))
+	if u.collecting && u.pauses.u != nil {
+		u.pauses.wait()
+	}
 	switch {
-	case u.collecting && memory.Full():
+	case u.collecting && (memory.Full() || int64(len(u.held)) > x.location.Buffer.Request):
 		x.start() // it goes as it comes
 	case !u.collecting && len(u.held) >= maxHeld:
 		u.pause()
@@ -305,7 +334,9 @@ func (u *upload) drop() {
 
 // leave lets go of what is kept.
 func (u *upload) leave() {
-	u.x.client.Conn().Loop().Stop(&u.timer)
+	loop := u.x.client.Conn().Loop()
+	loop.Stop(&u.timer)
+	loop.Stop(&u.pauses.timer)
 	u.forget()
 }
 

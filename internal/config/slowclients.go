@@ -21,7 +21,7 @@ type SlowClients struct {
 
 // Buffer is what is kept of an exchange in memory.
 type Buffer struct {
-	// Request is the longest body, of a request that tells its length, that is taken whole before a server is asked; zero: none is. Default 64 KiB.
+	// Request is the longest body that is taken whole before a server is asked; zero: none is. Default 64 KiB.
 	Request int64
 	// Response is how much of an answer is kept that the client does not take, in bytes; zero: what a read brings. Default 1 MiB.
 	Response int64
