@@ -58,7 +58,7 @@ func (r *results) chart() []byte {
 		chartWidth, height, chartWidth, height)
 	fmt.Fprintf(&b, "<title>%s</title>\n%s", html.EscapeString(r.summary()), chartStyle)
 	fmt.Fprintf(&b, `<rect class="page" x="0.5" y="0.5" width="%d" height="%d" rx="8"/>`+"\n", chartWidth-1, height-1)
-	drawText(&b, "title", chartMargin, 36, "The same work through each proxy: its CPU time and memory")
+	drawText(&b, "title", chartMargin, 36, "The same work through each proxy: CPU time, memory, latency")
 	drawText(&b, "end", chartWidth-chartMargin, 36, "lower is better")
 	for i, line := range r.Rows {
 		x := chartMargin + i/perColumn*(columnWidth+columnGap)
@@ -107,6 +107,8 @@ func unitText(unit string) string {
 		return "KB"
 	case "us":
 		return "CPU µs"
+	case "us p99":
+		return "µs, p99"
 	default:
 		return "CPU ms per GB"
 	}

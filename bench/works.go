@@ -59,7 +59,7 @@ func works(opts options) []work {
 		{Name: "1 MB messages, wss", Unit: "ms/GB", factor: gbTwoWays, job: echoLarge.secure(), Bar: &bar{Ratio: 0.9}},
 
 		{Name: "idle tunnel, h2", Unit: "KB", memory: true, connect: true, job: open.tunnels(opts.idle).overHTTP2(), Bar: &bar{Ratio: 1, Value: 2}},
-		{Name: "99% of 64 B round trips, ws, beside handshakes", Unit: "us", factor: 1, beside: &handshakes, job: beside, Bar: &bar{Ratio: 1}},
+		{Name: "64 B, ws, beside handshakes", Unit: "us p99", factor: 1, beside: &handshakes, job: beside, Bar: &bar{Ratio: 1}},
 
 		{Name: "idle connection, http", Unit: "KB", memory: true, job: idle, Bar: &bar{Ratio: 1, Value: 0.8}},
 		{Name: "idle connection, https", Unit: "KB", memory: true, job: idle.tunnels(opts.idleTLS).secure(), Bar: &bar{Ratio: 1, Value: 7}},
