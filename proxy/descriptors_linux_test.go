@@ -1,12 +1,31 @@
 package proxy_test
 
 import (
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// awaitQuiet waits until nobody closes descriptors any more, such as the loops of the test before.
+func awaitQuiet(t *testing.T) {
+	t.Helper()
+	before, same := 0, 0
+	await(t, "descriptors to rest", func() bool {
+		runtime.GC()
+		open, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same++; len(open) != before {
+			before, same = len(open), 0
+		}
+		return same >= 10
+	})
+}
 
 // scarce lets the process have only so many descriptors more, while f runs.
 func scarce(t *testing.T, more int, f func()) {
@@ -32,6 +51,7 @@ func TestWantOfDescriptorsMakesAFile503(t *testing.T) {
 	c.send(request)
 	c.expect(200)
 	other := strings.Replace(get, "/ ", "/unknown ", 1) // which was not found a moment ago
+	awaitQuiet(t)
 	scarce(t, 0, func() {
 		c.send(other)
 		if a := c.expect(503); a.Header.Get("Retry-After") == "" {
@@ -45,6 +65,7 @@ func TestWantOfDescriptorsMakesAFile503(t *testing.T) {
 func TestFailuresToAcceptAreLoggedOnceASecond(t *testing.T) {
 	f := start(t, oneSite(`{path: /files, static: "`+t.TempDir()+`"}`))
 	var c *client
+	awaitQuiet(t)
 	scarce(t, 1, func() {
 		c = f.dial()
 		for _, step := range []struct {
