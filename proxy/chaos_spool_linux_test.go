@@ -177,9 +177,6 @@ func oneSpoolExchange(client *http.Client, url string, id uint64) error {
 // TestChaosOfSpools lets clients of all kinds send, take and leave as they like, over reloads and with a disk that is full at times: whoever stays gets what the
 // backend sent, and nothing is left over.
 func TestChaosOfSpools(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
 	dir := t.TempDir()
 	mounted := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m") == nil
 	if mounted {

@@ -4,7 +4,7 @@
 //
 //	server.go      Server: apply a configuration, stop
 //	listener.go    one address
-//	clients.go       accept, on event loops, within the limits of admission.go
+//	clients.go     accept, on event loops, within the limits of admission.go
 //	arrival.go     a TLS handshake, and which protocol follows
 //	connection.go  a client's connection over HTTP/1.x
 //	http2.go       a client's connection over HTTP/2

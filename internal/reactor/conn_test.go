@@ -109,16 +109,23 @@ func TestWhatIsLeftIsToldAgain(t *testing.T) {
 	on(t, c.loop, func() { c.Close() })
 }
 
-// TestResumedConnIsToldOfWhatCameMeanwhile: bytes come while the connection is paused, and none afterwards.
-func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
-	g, _ := startGroup(t)
-	c, peer := accept(t, g, "tcp")
+// startReading lets c read, and hands on what it reads.
+func startReading(t *testing.T, c *Conn) chan string {
+	t.Helper()
 	read := make(chan string, 1)
 	start(t, c, &script{readable: func(c *Conn) {
 		if p, _ := c.Read(); len(p) > 0 {
 			read <- string(p)
 		}
 	}})
+	return read
+}
+
+// TestResumedConnIsToldOfWhatCameMeanwhile: bytes come while the connection is paused, and none afterwards.
+func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
+	g, _ := startGroup(t)
+	c, peer := accept(t, g, "tcp")
+	read := startReading(t, c)
 	for range 20 {
 		on(t, c.loop, c.Pause)
 		peer.Write([]byte("meanwhile"))
@@ -135,12 +142,7 @@ func TestResumedConnIsToldOfWhatCameMeanwhile(t *testing.T) {
 func TestBrieflyPausedConnIsNotWatchedForLong(t *testing.T) {
 	g, _ := startGroup(t)
 	c, peer := accept(t, g, "tcp")
-	read := make(chan string, 1)
-	start(t, c, &script{readable: func(c *Conn) {
-		if p, _ := c.Read(); len(p) > 0 {
-			read <- string(p)
-		}
-	}})
+	read := startReading(t, c)
 	for range 20 {
 		on(t, c.loop, func() {
 			c.PauseBriefly()
