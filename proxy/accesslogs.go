@@ -46,7 +46,7 @@ func (a *accessLogs) open(cfg *config.Config) error {
 			continue
 		}
 		if err := a.openOne(a.key(c)); err != nil {
-			return fmt.Errorf("%s:%d:%d: access_log: %w", cfg.File, c.Line, c.Col, err)
+			return fmt.Errorf("%s: access_log: %w", cfg.Place(c.Pos), err)
 		}
 	}
 	return nil

@@ -202,7 +202,7 @@ func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error)
 			for _, other := range opened {
 				other.Close()
 			}
-			return nil, fmt.Errorf("%s:%d:%d: listening on %s: %w", cfg.File, c.Line, c.Col, c.Address, err)
+			return nil, fmt.Errorf("%s: listening on %s: %w", cfg.Place(c.Pos), c.Address, err)
 		}
 		opened[c.Address] = l
 	}

@@ -63,7 +63,7 @@ func newCertificates(m *Manager, cfg *config.Config) (*Certificates, error) {
 			if pos.Line == 0 {
 				pos = site.Pos
 			}
-			errs = append(errs, fmt.Errorf("%s:%d:%d: site %s: %w", cfg.File, pos.Line, pos.Col, site.Hosts[0], err))
+			errs = append(errs, fmt.Errorf("%s: site %s: %w", cfg.Place(pos), site.Hosts[0], err))
 			continue
 		}
 		c.add(site.Hosts, s)

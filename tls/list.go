@@ -112,7 +112,7 @@ func Check(cfg *config.Config, now time.Time) error {
 				err = valid(cert, now)
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s:%d:%d: certificate file %s: %w", cfg.File, pair.Line, pair.Col, pair.Cert, err))
+				errs = append(errs, fmt.Errorf("%s: certificate file %s: %w", cfg.Place(pair.Pos), pair.Cert, err))
 			}
 		}
 	}

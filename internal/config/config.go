@@ -11,12 +11,16 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"wstunnel/internal/template"
 )
 
 // Config is one configuration file, with every default filled in.
 type Config struct {
 	// File is the name the configuration was read from, as it stands in error messages.
 	File string
+	// Files are File and those that it includes, for [Config.Place].
+	Files []string
 
 	Listen         []Listener
 	TLS            TLS
@@ -33,7 +37,7 @@ type Config struct {
 	Upstreams []Upstream
 }
 
-// Pos is a place in the configuration file. Lines and columns count from 1.
+// Pos is a place in the configuration; [Config.Place] says where that is. Columns count from 1.
 type Pos struct {
 	Line, Col int
 }
@@ -122,6 +126,9 @@ type Site struct {
 	// ClientCA is the file ClientCAs came from.
 	ClientCA  string
 	AccessLog AccessLog
+	// Rewrites come before a location is looked for; the first that matches counts.
+	Rewrites []Rewrite
+	Rules
 	Locations []Location
 }
 
@@ -226,21 +233,24 @@ func (m Mode) String() string {
 	return "tunnel"
 }
 
-// Location is one routing rule of a site. At least one of WebSocket, HTTP and Static is set;
-// Static excludes HTTP.
+// Location is one routing rule of a site. At least one of WebSocket, HTTP, Redirect, Respond, Rewrites and a directory is set. Redirect and Respond exclude
+// the others. With a directory beside HTTP files go before the backend.
 type Location struct {
 	Pos
-	Match     Match
+	Match Match
+	// When are conditions beside the path; nil for none.
+	When      *When
 	WebSocket *Target // upgrade requests; nil if the location has none
 	HTTP      *Target // all other requests; nil if the location has none
-	Static    string  // directory to serve; empty if the location has none
+	Files
+	Redirect *Redirect
+	Respond  *Respond
+	// Rewrites are tried in turn, and the first that matches counts.
+	Rewrites []Rewrite
+	Rules
 	AccessLog AccessLog
 	SlowClients
-	// ServeSources lets Static serve files that look like source, dumps, editors' leftovers or secrets, and dot-files. Default false.
-	ServeSources bool
-	// Precompressed lets Static serve FILE.br, FILE.zst and FILE.gz for FILE, to clients that accept such a coding. Default false.
-	Precompressed bool
-	Mode          Mode
+	Mode Mode
 	// MaxMessage is the size of the longest message that ModeRelay passes on, in bytes, inflated. Default 1 MiB, an eighth of
 	// Limits.RelayMemory at most; zero with ModeTunnel.
 	MaxMessage int64
@@ -275,6 +285,8 @@ type Target struct {
 	Host string
 	// Path replaces the matched prefix; empty: the request URI goes on as it came.
 	Path string
+	// PathTemplate is what Path is made of, with the captures of the location's regex; empty for a Path that is fixed. It replaces the whole path.
+	PathTemplate template.Template
 	// TLS says that the backend is spoken to over TLS (https, wss).
 	TLS bool
 	// TLSVerify is false where the backend's certificate is not to be checked. Default true.

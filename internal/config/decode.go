@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +13,7 @@ import (
 
 // decoder turns the YAML nodes of one file into a Config and gathers the mistakes.
 type decoder struct {
-	file      string
-	dir       string // relative file names start here
+	files     []string // the main one, and those that it includes
 	lookupEnv func(string) (string, bool)
 	errs      Errors
 
@@ -21,12 +21,13 @@ type decoder struct {
 	upstreamNames []string // in file order
 	hostLines     map[string]int
 	backends      []backendPlace
-	relayMemory   int64 // limits.relay_memory
+	relayMemory   int64          // limits.relay_memory
+	captures      *regexp.Regexp // of the location that is being read; nil for none
 }
 
 // add notes a mistake.
 func (d *decoder) add(pos Pos, found, allowed string) {
-	d.errs = append(d.errs, Error{File: d.file, Line: pos.Line, Col: pos.Col, Found: found, Allowed: allowed})
+	d.errs = append(d.errs, Error{Line: pos.Line, Col: pos.Col, Found: found, Allowed: allowed})
 }
 
 func (d *decoder) addProblem(pos Pos, p problem) {
@@ -93,7 +94,7 @@ func (d *decoder) mapping(n *yaml.Node, allowed string) ([]entry, bool) {
 			e := entry{keyNode.Value, n.Content[i], value}
 			if line, dup := lines[e.key]; dup {
 				d.add(posOf(e.keyNode), "duplicate key "+quote(e.key),
-					"once in a mapping; the first is on line "+strconv.Itoa(line))
+					"once in a mapping; the first is on "+d.lineText(line))
 				continue
 			}
 			lines[e.key] = e.keyNode.Line

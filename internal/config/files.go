@@ -33,7 +33,7 @@ func (d *decoder) fileName(n *yaml.Node, allowed string) (fileRef, bool) {
 	}
 	path := s.text
 	if !filepath.IsAbs(path) {
-		path = filepath.Join(d.dir, path)
+		path = filepath.Join(d.directoryAt(s.pos), path)
 	}
 	return fileRef{s, filepath.Clean(path)}, true
 }

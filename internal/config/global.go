@@ -6,6 +6,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		return nil
 	}
 	cfg := &Config{
-		File:            d.file,
+		File:            d.files[0],
 		TLS:             defaultTLS(),
 		ShutdownTimeout: 30 * time.Second,
 		Timeouts:        defaultTimeouts(),
@@ -48,9 +49,14 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("trusted_proxies"); n != nil {
 		cfg.TrustedProxies = d.trustedProxies(n)
 	}
+	included := d.includeSites(o)
 	if n := o.get("upstreams"); n != nil {
-		cfg.Upstreams = d.upstreamMapping(n)
+		included.upstreams = append(included.upstreams, n)
 	}
+	for _, n := range included.upstreams {
+		cfg.Upstreams = append(cfg.Upstreams, d.upstreamMapping(n)...)
+	}
+	d.rules(o, &above.rules)
 	var w wiring
 	if n := o.get("listen"); n != nil {
 		cfg.Listen = d.listeners(n, &w)
@@ -59,8 +65,12 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		w.unsure = true
 	}
 	if n := o.get("sites"); n != nil {
-		cfg.Sites = d.sites(n, above, &w)
-	} else {
+		included.sites = slices.Insert(included.sites, 0, n)
+	}
+	for _, n := range included.sites {
+		cfg.Sites = append(cfg.Sites, d.sites(n, above, &w)...)
+	}
+	if len(included.sites) == 0 {
 		d.add(o.pos, `no "sites"`, "at least one site with hosts and locations")
 		w.unsure = true
 	}
@@ -236,29 +246,34 @@ func (d *decoder) trustedProxies(n *yaml.Node) []netip.Prefix {
 	const allowed = "an address or a network, such as 192.0.2.1 or 10.0.0.0/8"
 	var prefixes []netip.Prefix
 	for _, item := range d.list(n, "a list of addresses and networks, such as [192.0.2.1, 10.0.0.0/8]") {
-		s, ok := d.scalar(item, allowed)
-		if !ok {
-			continue
-		}
-		if addr, err := netip.ParseAddr(s.text); err == nil && addr.Zone() == "" {
-			addr = addr.Unmap()
-			prefixes = append(prefixes, netip.PrefixFrom(addr, addr.BitLen()))
-			continue
-		}
-		p, err := netip.ParsePrefix(s.text)
-		switch {
-		case err != nil:
-			d.add(s.pos, "bad network "+s.shown(), allowed)
-		case p != p.Masked() && s.env:
-			d.add(s.pos, "network "+s.shown()+" has bits set behind its length", allowed)
-		case p != p.Masked():
-			d.add(s.pos, "network "+s.shown()+" has bits set behind its length",
-				"the network "+p.Masked().String()+" or the address "+p.Addr().String())
-		default:
-			prefixes = append(prefixes, p)
+		if s, ok := d.scalar(item, allowed); ok {
+			if p, ok := d.network(s, allowed); ok {
+				prefixes = append(prefixes, p)
+			}
 		}
 	}
 	return prefixes
+}
+
+// network reads an address or a network.
+func (d *decoder) network(s scalar, allowed string) (netip.Prefix, bool) {
+	if addr, err := netip.ParseAddr(s.text); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), true
+	}
+	p, err := netip.ParsePrefix(s.text)
+	switch {
+	case err != nil:
+		d.add(s.pos, "bad network "+s.shown(), allowed)
+	case p != p.Masked() && s.env:
+		d.add(s.pos, "network "+s.shown()+" has bits set behind its length", allowed)
+	case p != p.Masked():
+		d.add(s.pos, "network "+s.shown()+" has bits set behind its length",
+			"the network "+p.Masked().String()+" or the address "+p.Addr().String())
+	default:
+		return p, true
+	}
+	return p, false
 }
 
 func (d *decoder) listeners(n *yaml.Node, w *wiring) []Listener {
@@ -318,7 +333,7 @@ func (d *decoder) listenAddress(n *yaml.Node, earlier []Listener) (string, bool)
 	address := net.JoinHostPort(host, port)
 	for _, l := range earlier {
 		if port != "0" && listenClash(address, l.Address) {
-			d.add(s.pos, "address "+s.shown()+" is taken by the listener on line "+strconv.Itoa(l.Line),
+			d.add(s.pos, "address "+s.shown()+" is taken by the listener on "+d.lineText(l.Line),
 				"each address and port once; a listener without a host takes all addresses")
 			return "", false
 		}

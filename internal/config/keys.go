@@ -8,6 +8,7 @@ import (
 // The kinds of mapping in a configuration file, as error texts call them.
 const (
 	inFile             = "the file"
+	inIncluded         = "an included file"
 	inListener         = "a listener"
 	inTLS              = "tls"
 	inACME             = "acme"
@@ -23,19 +24,33 @@ const (
 	inUpstream         = "an upstream"
 	inAccessLog        = "access_log"
 	inBuffer           = "buffer"
+	inHeaders          = "headers"
+	inRequestRules     = "headers of requests"
+	inResponseRules    = "headers of responses"
+	inRedirect         = "a redirect"
+	inRespond          = "respond"
+	inRewrite          = "a rewrite"
+	inWhen             = "when"
+	inBasicAuth        = "basic_auth"
+	inAuthRequest      = "auth_request"
+	inCompress         = "compress"
 )
 
 // kinds are all of them.
 var kinds = []string{
-	inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
-	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer,
+	inFile, inIncluded, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
+	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules,
+	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress,
 }
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
 func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
-		return []string{"listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool", "spool_max", "sites", "upstreams"}
+		return withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
+			"spool_max", "sites", "include", "upstreams")
+	case inIncluded:
+		return []string{"sites", "upstreams"}
 	case inListener:
 		return []string{"address", "tls", "proxy_protocol"}
 	case inTLS:
@@ -49,16 +64,16 @@ func keysOf(kind string) []string {
 	case inLimits:
 		return []string{"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory", "spool_space"}
 	case inSite:
-		return []string{"hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "spool", "spool_max", "locations"}
+		return slices.Concat(withRules("hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "spool",
+			"spool_max", "rewrite", "locations", "include"), shortKeys)
 	case inSiteTLS:
 		return []string{"cert", "key", "auto", "ask"}
 	case inCertPair:
 		return []string{"cert", "key"}
 	case inLocation:
-		return []string{
-			"path", "websocket", "http", "static", "serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses",
-			"forwarded", "timeouts", "access_log", "buffer", "min_rate", "spool", "spool_max", "tls_verify", "tls_ca",
-		}
+		return withRules("path", "when", "proxy", "websocket", "http", "redirect", "respond", "rewrite", "static", "root", "index", "listing", "try_files",
+			"serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses", "forwarded", "timeouts", "access_log", "buffer",
+			"min_rate", "spool", "spool_max", "tls_verify", "tls_ca")
 	case inLocationTimeouts:
 		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}
 	case inTarget:
@@ -69,18 +84,41 @@ func keysOf(kind string) []string {
 		return []string{"request", "response"}
 	case inAccessLog:
 		return []string{"to", "format"}
+	case inHeaders:
+		return []string{"request", "response"}
+	case inRequestRules:
+		return []string{"set", "add", "remove"}
+	case inResponseRules:
+		return []string{"set", "add", "remove", "always"}
+	case inRedirect:
+		return []string{"to", "status"}
+	case inRespond:
+		return []string{"status", "body", "type"}
+	case inRewrite:
+		return []string{"path", "to", "stay"}
+	case inWhen:
+		return []string{"method", "header", "cookie", "query", "client"}
+	case inBasicAuth:
+		return []string{"realm", "users"}
+	case inAuthRequest:
+		return []string{"url", "copy_headers", "on_401", "tls_verify", "tls_ca"}
+	case inCompress:
+		return []string{"types", "min_size", "level"}
 	}
 	panic("config: no keys for " + kind)
 }
 
-// unknownKey words the mistake of a key that kind does not hold.
+// unknownKey words the mistake of a key that kind does not hold: with what was most likely meant, or else with all that there is.
 func unknownKey(key, kind string) problem {
 	keys := keysOf(kind)
 	hint := misspelt(key, keys...)
 	if hint == "" {
 		hint = misplaced(key, kind)
 	}
-	return problem{"unknown key " + quote(key), "allowed here: " + strings.Join(keys, ", ") + hint}
+	if hint != "" {
+		return problem{"unknown key " + quote(key), strings.TrimPrefix(hint, "; ")}
+	}
+	return problem{"unknown key " + quote(key), "allowed here: " + strings.Join(keys, ", ")}
 }
 
 // misplaced returns what to add to the allowed keys if key is, or is most likely meant to be, one that stands elsewhere.

@@ -38,20 +38,29 @@ func Parse(name string, data []byte, lookupEnv func(string) (string, bool)) (*Co
 		lookupEnv = func(string) (string, bool) { return "", false }
 	}
 	d := &decoder{
-		file:      name,
-		dir:       directoryOf(name),
+		files:     []string{name},
 		lookupEnv: lookupEnv,
 		upstreams: make(map[string]*Upstream),
 		hostLines: make(map[string]int),
 	}
 	if !d.checkNodes(root) {
-		return nil, d.errs.inFileOrder()
+		return nil, d.mistakes()
 	}
 	cfg := d.config(root)
 	if len(d.errs) > 0 {
-		return nil, d.errs.inFileOrder()
+		return nil, d.mistakes()
 	}
+	cfg.Files = d.files
 	return cfg, nil
+}
+
+// mistakes returns all that were found, with the files that they stand in: the main one's first, then those of the files that it includes.
+func (d *decoder) mistakes() Errors {
+	errs := d.errs.inFileOrder()
+	for i := range errs {
+		errs[i].File, errs[i].Line = place(d.files, errs[i].Line)
+	}
+	return errs
 }
 
 // directoryOf returns the absolute directory of the configuration file.

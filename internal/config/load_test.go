@@ -72,6 +72,7 @@ func TestContract(t *testing.T) {
 	root.HTTP = target(26, 15, "http", "127.0.0.1:8080")
 	want := &Config{
 		File:   "wstunnel.yaml",
+		Files:  []string{"wstunnel.yaml"},
 		Listen: []Listener{{Pos: Pos{3, 5}, Address: ":80"}, {Pos: Pos{4, 5}, Address: ":443", TLS: true}},
 		TLS: TLS{
 			Storage: "/var/lib/wstunnel/certs",
@@ -125,7 +126,10 @@ func TestExample(t *testing.T) {
 		write(t, filepath.Join(dir, "etc", name+".pem"), cert)
 		write(t, filepath.Join(dir, "etc", name+".key"), key)
 	}
-	for _, name := range []string{"www/assets", "www/default"} {
+	for _, name := range []string{"users", "404.html", "sorry.html"} {
+		write(t, filepath.Join(dir, "etc", name), []byte("x"))
+	}
+	for _, name := range []string{"www/assets", "www/default", "www/html"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -144,10 +148,12 @@ func TestExample(t *testing.T) {
 	collectKeys(doc.Content[0], inFile, seen)
 	for _, kind := range []string{
 		inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inSite, inSiteTLS, inLocation,
-		inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer,
+		inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules, inResponseRules, inRedirect, inRespond,
+		inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress,
 	} {
 		for _, key := range keysOf(kind) {
-			if !seen[kind+" "+key] {
+			anywhere := slices.Contains(ruleKeys, key) || slices.Contains(shortKeys, key)
+			if !seen[kind+" "+key] && !(anywhere && (seen[inFile+" "+key] || seen[inSite+" "+key] || seen[inLocation+" "+key])) {
 				t.Errorf("the example has no %q in %s", key, kind)
 			}
 		}
@@ -162,7 +168,10 @@ func collectKeys(n *yaml.Node, kind string, seen map[string]bool) {
 		inSite + " access_log": inAccessLog, inFile + " buffer": inBuffer,
 		inSite + " locations": inLocation, inLocation + " timeouts": inLocationTimeouts,
 		inLocation + " websocket": inTarget, inLocation + " http": inTarget,
-		inFile + " upstreams": "names", "names chat": inUpstream,
+		inFile + " upstreams": "names", "names chat": inUpstream, inFile + " headers": inHeaders, inHeaders + " request": inRequestRules,
+		inHeaders + " response": inResponseRules, inFile + " compress": inCompress, inLocation + " redirect": inRedirect,
+		inLocation + " respond": inRespond, inLocation + " rewrite": inRewrite, inLocation + " when": inWhen,
+		inLocation + " basic_auth": inBasicAuth, inLocation + " auth_request": inAuthRequest,
 	}
 	for _, item := range n.Content {
 		if n.Kind == yaml.SequenceNode {

@@ -1,15 +1,33 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 )
 
-func (d *decoder) locations(n *yaml.Node, above inherited) []Location {
+// shortKeys are those of a site that stand for a location `/` with them.
+var shortKeys = []string{"proxy", "static", "root", "redirect", "respond", "index", "listing", "try_files"}
+
+// locations reads a site's locations: those of its list, and the one that it stands for itself.
+func (d *decoder) locations(site object, above inherited) []Location {
+	const allowed = "a list with at least one location"
+	var items []*yaml.Node
+	if n := site.get("locations"); n != nil {
+		items = d.nonEmptyList(n, allowed)
+	}
+	for _, root := range d.include(site) {
+		items = append(items, d.nonEmptyList(root, "a list of locations")...)
+	}
+	if short := d.shortLocation(site); short != nil {
+		items = append(slices.Clip(items), short)
+	} else if site.get("locations") == nil && site.get("include") == nil {
+		d.add(site.pos, `no "locations"`, "at least one location for each site, or one of "+strings.Join(shortKeys[:5], ", "))
+	}
 	var locations []Location
 	var shadows shadowFinder
-	for _, item := range d.nonEmptyList(n, "a list with at least one location") {
+	for _, item := range items {
 		o, ok := d.object(item, inLocation)
 		if !ok {
 			continue
@@ -17,44 +35,113 @@ func (d *decoder) locations(n *yaml.Node, above inherited) []Location {
 		loc, path, matchOK := d.location(o, above)
 		locations = append(locations, loc)
 		if matchOK {
-			shadows.add(loc.Match, path)
+			shadows.add(loc, path)
 		}
 	}
-	for _, s := range shadows.find() {
+	for _, s := range shadows.find(d.lineText) {
 		d.addProblem(s.pos, s.problem)
 	}
 	return locations
+}
+
+// shortLocation returns the location `/` that a site stands for itself, or nil.
+func (d *decoder) shortLocation(site object) *yaml.Node {
+	var location *yaml.Node
+	for _, e := range site.entries {
+		if !slices.Contains(shortKeys, e.key) {
+			continue
+		}
+		if location == nil {
+			place := yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: e.keyNode.Line, Column: e.keyNode.Column}
+			key, path := place, place
+			key.Value, path.Value = "path", "/"
+			location = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: place.Line, Column: place.Column, Content: []*yaml.Node{&key, &path}}
+		}
+		location.Content = append(location.Content, e.keyNode, e.value)
+	}
+	return location
 }
 
 // location reads one location; it tells its path as written, and whether that was good.
 func (d *decoder) location(o object, above inherited) (loc Location, path scalar, matchOK bool) {
 	loc = Location{
 		Pos: o.pos, RewriteResponses: true, Timeouts: above.timeouts, AccessLog: above.accessLog,
-		SlowClients: above.slowClients,
+		SlowClients: above.slowClients, Rules: above.rules,
 	}
 	if n := o.get("path"); n == nil {
 		d.add(o.pos, `no "path"`, "a path for each location, such as path: /ws")
 	} else {
 		loc.Match, path, matchOK = d.match(n)
 	}
+	d.captures = loc.Match.Regexp
+	defer func() { d.captures = nil }()
+	if n := o.get("when"); n != nil {
+		loc.When = d.when(n)
+	}
 	d.locationTargets(o, &loc)
-	d.staticSwitch(o, "serve_sources", &loc.ServeSources)
-	d.staticSwitch(o, "precompressed", &loc.Precompressed)
+	d.locationAnswers(o, &loc)
+	d.rules(o, &loc.Rules)
+	d.locationTunnels(o, &loc)
+	d.locationBackend(o, &loc)
+	if n := o.get("access_log"); n != nil {
+		d.accessLog(n, &loc.AccessLog)
+	}
+	d.slowClients(o, &loc.SlowClients)
+	if matchOK && loc.Match.Regexp != nil {
+		d.checkRegexLocation(o, &loc)
+	}
+	if matchOK && loc.Match.Kind == MatchExact && o.get("static") != nil && !strings.HasSuffix(loc.Match.Path, "/") {
+		d.add(o.keyPos("static"), "static on the exact path "+quote(loc.Match.Path),
+			"static on a prefix, whose rest names the file below the directory; or root, below which the whole path does")
+	}
+	return loc, path, matchOK
+}
+
+// locationAnswers reads what a location answers without asking anybody.
+func (d *decoder) locationAnswers(o object, loc *Location) {
+	if n := o.get("redirect"); n != nil {
+		loc.Redirect = d.redirect(n)
+	}
+	if n := o.get("respond"); n != nil {
+		loc.Respond = d.respond(n)
+	}
+	if n := o.get("rewrite"); n != nil {
+		loc.Rewrites = d.rewrites(n, false)
+	}
+	for i, key := range answering {
+		if o.get(key) == nil {
+			continue
+		}
+		for _, other := range slices.Concat(serving, answering[i+1:]) {
+			if o.get(other) != nil {
+				d.add(o.keyPos(key), "both "+key+" and "+other+" on one location", "one of them; a location of its own for the other")
+			}
+		}
+	}
+}
+
+// locationTunnels reads how a location carries WebSocket connections.
+func (d *decoder) locationTunnels(o object, loc *Location) {
+	tunnels := o.get("websocket") != nil || o.get("proxy") != nil
 	if n := o.get("mode"); n != nil {
-		if o.get("websocket") == nil {
+		if !tunnels {
 			d.add(o.keyPos("mode"), "mode on a location without websocket", "mode only beside websocket")
 		}
 		if d.word(n, "tunnel", "relay") == 1 {
 			loc.Mode = ModeRelay
 		}
 	}
-	d.maxMessage(o, &loc)
+	d.maxMessage(o, loc)
 	if n := o.get("ping"); n != nil {
-		if o.get("websocket") == nil || loc.Mode == ModeRelay {
+		if !tunnels || loc.Mode == ModeRelay {
 			d.add(o.keyPos("ping"), "ping on a location without a tunnel", "ping only beside websocket, with mode: tunnel")
 		}
 		d.duration(n, &loc.Ping)
 	}
+}
+
+// locationBackend reads how a location speaks to its backends.
+func (d *decoder) locationBackend(o object, loc *Location) {
 	if n := o.get("host"); n != nil {
 		loc.BackendHost = d.word(n, "keep", "backend") == 1
 	}
@@ -67,30 +154,6 @@ func (d *decoder) location(o object, above inherited) (loc Location, path scalar
 	if n := o.get("timeouts"); n != nil {
 		d.timeouts(n, inLocationTimeouts, &loc.Timeouts)
 	}
-	if n := o.get("access_log"); n != nil {
-		d.accessLog(n, &loc.AccessLog)
-	}
-	d.slowClients(o, &loc.SlowClients)
-	if matchOK && loc.Match.Regexp != nil {
-		d.checkRegexLocation(o, &loc)
-	}
-	if matchOK && loc.Match.Kind == MatchExact && o.get("static") != nil && !strings.HasSuffix(loc.Match.Path, "/") {
-		d.add(o.keyPos("static"), "static on the exact path "+quote(loc.Match.Path),
-			"static on a prefix, whose rest names the file below the directory")
-	}
-	return loc, path, matchOK
-}
-
-// staticSwitch reads a boolean that says something of a location's directory.
-func (d *decoder) staticSwitch(o object, key string, on *bool) {
-	n := o.get(key)
-	if n == nil {
-		return
-	}
-	if o.get("static") == nil {
-		d.add(o.keyPos(key), key+" on a location without static", key+" only beside static")
-	}
-	d.boolean(n, on)
 }
 
 // maxMessage reads the size of the longest message of a relay.
@@ -123,35 +186,41 @@ func (d *decoder) word(n *yaml.Node, first, second string) int {
 	return 0
 }
 
-// locationTargets reads websocket, http and static, and how TLS backends are checked.
+// locationTargets reads where a location leads, and how TLS backends are checked.
 func (d *decoder) locationTargets(o object, loc *Location) {
-	ws, http, static := o.get("websocket"), o.get("http"), o.get("static")
-	if ws == nil && http == nil && static == nil {
-		d.add(o.pos, "a location that leads nowhere", "at least one of websocket, http and static")
+	ws, http, proxy := o.get("websocket"), o.get("http"), o.get("proxy")
+	if !slices.ContainsFunc(o.entries, func(e entry) bool { return slices.Contains(leading, e.key) }) {
+		d.add(o.pos, "a location that leads nowhere", "at least one of "+strings.Join(leading, ", "))
 	}
 	check := d.tlsCheck(o)
-	if ws != nil {
+	switch {
+	case ws != nil:
 		loc.WebSocket = d.target(ws, check, "ws", "wss")
+	case proxy != nil:
+		loc.HTTP, loc.WebSocket = d.proxyTarget(proxy, check)
 	}
 	if http != nil {
 		loc.HTTP = d.target(http, check, "http", "https")
 	}
-	if static != nil {
-		loc.Static = d.directory(static)
-	}
-	if http != nil && static != nil {
-		pos := o.keyPos("static")
-		if other := o.keyPos("http"); other.Line > pos.Line || other.Line == pos.Line && other.Col > pos.Col {
-			pos = other
+	for _, key := range []string{"websocket", "http"} {
+		if proxy != nil && o.get(key) != nil {
+			d.add(o.keyPos(key), "both proxy and "+key+" on one location", "proxy, which is for pages and sockets, or http and websocket")
 		}
-		d.add(pos, "both http and static on one location", "one of them")
 	}
-	unsure := ws != nil && loc.WebSocket == nil || http != nil && loc.HTTP == nil
+	d.servedFiles(o, &loc.Files)
+	unsure := ws != nil && loc.WebSocket == nil || (http != nil || proxy != nil) && loc.HTTP == nil
 	usesTLS := loc.WebSocket != nil && loc.WebSocket.TLS || loc.HTTP != nil && loc.HTTP.TLS
 	if !unsure && !usesTLS {
 		d.checkNoTLSKeys(o, "a location without a wss or https target")
 	}
 }
+
+// The keys by which a location leads somewhere.
+var (
+	serving   = []string{"proxy", "websocket", "http", "static", "root"}
+	answering = []string{"redirect", "respond"}
+	leading   = slices.Concat(serving, answering, []string{"rewrite"})
+)
 
 // checkNoTLSKeys reports tls_verify and tls_ca where no TLS is spoken to a backend.
 func (d *decoder) checkNoTLSKeys(o object, where string) {
@@ -165,12 +234,12 @@ func (d *decoder) checkNoTLSKeys(o object, where string) {
 // checkRegexLocation reports what needs a literal prefix, on a location that has none.
 func (d *decoder) checkRegexLocation(o object, loc *Location) {
 	for _, t := range []*Target{loc.WebSocket, loc.HTTP} {
-		if t != nil && t.Path != "" {
+		if t != nil && t.Path != "" && t.PathTemplate.Empty() {
 			d.add(t.Pos, "target "+quote(t.URL)+" with a path on a regex location",
-				"a target without a path: a regex has no prefix that the path could replace")
+				"a target without a path, or one with a part of the regex in it, such as /$1: a regex has no prefix that the path could replace")
 		}
 	}
 	if o.get("static") != nil {
-		d.add(o.keyPos("static"), "static on a regex location", "static on a literal path, whose prefix is cut off")
+		d.add(o.keyPos("static"), "static on a regex location", "static on a literal path, whose prefix is cut off; or root, below which the whole path names a file")
 	}
 }

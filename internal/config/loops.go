@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 )
 
 // backendPlace is one place in the file where a backend's address stands.
@@ -19,7 +18,7 @@ func (d *decoder) checkLoops(listeners []Listener) {
 	for _, s := range d.backends {
 		for _, l := range listeners {
 			if leadsTo(s.address, l.Address) {
-				d.add(s.pos, s.shown()+" leads back to this server, to the listener on line "+strconv.Itoa(l.Line),
+				d.add(s.pos, s.shown()+" leads back to this server, to the listener on "+d.lineText(l.Line),
 					"the address of a backend")
 				break
 			}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -115,10 +116,10 @@ func TestShadowedLocations(t *testing.T) {
 				if p != nil {
 					t.Fatal(p)
 				}
-				f.add(m, scalar{written: path, pos: Pos{Line: i, Col: 1}})
+				f.add(Location{Match: m}, scalar{written: path, pos: Pos{Line: i, Col: 1}})
 			}
 			var got []string
-			for _, s := range f.find() {
+			for _, s := range f.find(func(line int) string { return "line " + strconv.Itoa(line) }) {
 				_, by, _ := strings.Cut(s.problem.found, "the location on line ")
 				got = append(got, fmt.Sprintf("%d<-%s", s.pos.Line, by[:1]))
 			}

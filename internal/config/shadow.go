@@ -3,7 +3,6 @@ package config
 import (
 	"regexp"
 	"regexp/syntax"
-	"strconv"
 )
 
 // shadowFinder finds the locations of one site that no request can reach. The order of
@@ -15,21 +14,22 @@ type shadowFinder struct {
 
 type shadowed struct {
 	match   Match
+	when    bool // it has conditions, and so shadows nothing
 	path    scalar
 	pos     Pos
 	problem problem
 }
 
-func (f *shadowFinder) add(m Match, path scalar) {
-	f.all = append(f.all, shadowed{match: m, path: path, pos: path.pos})
+func (f *shadowFinder) add(l Location, path scalar) {
+	f.all = append(f.all, shadowed{match: l.Match, when: l.When != nil, path: path, pos: path.pos})
 }
 
 // find returns the shadowed locations, each with the one that shadows it.
-func (f *shadowFinder) find() []shadowed {
+func (f *shadowFinder) find(lineText func(int) string) []shadowed {
 	var found []shadowed
 	report := func(s, by shadowed, why string) {
 		s.problem = problem{
-			"path " + s.path.shown() + " can never match: the location on line " + strconv.Itoa(by.pos.Line) + why,
+			"path " + s.path.shown() + " can never match: the location on " + lineText(by.pos.Line) + why,
 			"locations that requests can reach",
 		}
 		found = append(found, s)
@@ -43,7 +43,9 @@ func (f *shadowFinder) find() []shadowed {
 			report(s, by, " has the same path")
 			continue
 		}
-		first[key] = s
+		if !s.when {
+			first[key] = s
+		}
 		switch s.match.Kind {
 		case MatchRegex, MatchRegexFold:
 			switch {
@@ -78,7 +80,7 @@ func (f *shadowFinder) stopAll() *shadowed {
 	var root *shadowed
 	for i, s := range f.all {
 		switch {
-		case s.match.Kind == MatchPrefixStop && s.match.Path == "/":
+		case s.match.Kind == MatchPrefixStop && s.match.Path == "/" && !s.when:
 			root = &f.all[i]
 		case s.match.Kind == MatchPrefix && s.match.Path != "/":
 			return nil
@@ -90,7 +92,7 @@ func (f *shadowFinder) stopAll() *shadowed {
 // firstCatchAll returns the index of the first regex that matches every path, or -1.
 func (f *shadowFinder) firstCatchAll() int {
 	for i, s := range f.all {
-		if s.match.Regexp != nil && matchesEverything(s.match.Regexp) {
+		if s.match.Regexp != nil && !s.when && matchesEverything(s.match.Regexp) {
 			return i
 		}
 	}

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"strconv"
-
 	"gopkg.in/yaml.v3"
 )
 
@@ -45,6 +43,7 @@ type inherited struct {
 	timeouts    Timeouts
 	accessLog   AccessLog
 	slowClients SlowClients
+	rules       Rules
 }
 
 func (d *decoder) sites(n *yaml.Node, above inherited, w *wiring) []Site {
@@ -87,11 +86,12 @@ func (d *decoder) site(o object, above inherited, w *wiring) Site {
 	}
 	d.slowClients(o, &above.slowClients)
 	site.AccessLog = above.accessLog
-	if n := o.get("locations"); n != nil {
-		site.Locations = d.locations(n, above)
-	} else {
-		d.add(o.pos, `no "locations"`, "at least one location for each site")
+	d.rules(o, &above.rules)
+	site.Rules = above.rules
+	if n := o.get("rewrite"); n != nil {
+		site.Rewrites = d.rewrites(n, true)
 	}
+	site.Locations = d.locations(o, above)
 	return site
 }
 
@@ -115,7 +115,7 @@ func (d *decoder) hosts(n *yaml.Node, acme bool) []string {
 			continue
 		}
 		if line, dup := d.hostLines[host]; dup {
-			d.add(s.pos, "host "+s.shown()+" is already on line "+strconv.Itoa(line), "each host once in the file")
+			d.add(s.pos, "host "+s.shown()+" is already on "+d.lineText(line), "each host once in the file")
 			continue
 		}
 		d.hostLines[host] = s.pos.Line

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"wstunnel/internal/template"
 )
 
 // tlsCheck is how a backend's certificate is checked.
@@ -40,6 +42,21 @@ func (d *decoder) overrideTLSCheck(o object, c *tlsCheck) {
 // target reads a target, a URL or a mapping with one; plain and secure are the schemes it
 // may have beside unix. It returns nil after a mistake in the URL.
 func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Target {
+	return d.targetOf(n, check, plain, secure, false)
+}
+
+// proxyTarget reads the target of proxy, for pages and for sockets.
+func (d *decoder) proxyTarget(n *yaml.Node, check tlsCheck) (pages, sockets *Target) {
+	if pages = d.targetOf(n, check, "http", "https", true); pages == nil {
+		return nil, nil
+	}
+	t := *pages
+	t.Scheme = strings.Replace(t.Scheme, "http", "ws", 1)
+	return pages, &t
+}
+
+// targetOf is target; where bare is set, plain may be left out.
+func (d *decoder) targetOf(n *yaml.Node, check tlsCheck, plain, secure string, bare bool) *Target {
 	allowed := plain + "://HOST:PORT, " + secure + "://HOST:PORT or unix:/PATH"
 	var o object
 	isMapping := deref(n).Kind == yaml.MappingNode
@@ -58,7 +75,7 @@ func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Ta
 	if !ok {
 		return nil
 	}
-	t, p := d.parseTarget(s, plain, secure)
+	t, p := d.parseTarget(s, plain, secure, bare)
 	if p != nil {
 		d.addProblem(s.pos, *p)
 		return nil
@@ -89,7 +106,7 @@ func (d *decoder) target(n *yaml.Node, check tlsCheck, plain, secure string) *Ta
 var otherGateways = []string{"fastcgi", "fcgi", "scgi", "uwsgi", "ajp"}
 
 // parseTarget reads a target's URL.
-func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem) {
+func (d *decoder) parseTarget(s scalar, plain, secure string, bare bool) (*Target, *problem) {
 	bad := func(found, allowed string) (*Target, *problem) {
 		return nil, &problem{"target " + s.shown() + " " + found, allowed}
 	}
@@ -103,6 +120,9 @@ func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem
 		}, nil
 	}
 	scheme, rest, ok := strings.Cut(s.text, "://")
+	if bare && !ok {
+		scheme, rest, ok = plain, s.text, true
+	}
 	scheme = strings.ToLower(scheme)
 	both := plain + ":// or " + secure + "://"
 	switch {
@@ -124,15 +144,21 @@ func (d *decoder) parseTarget(s scalar, plain, secure string) (*Target, *problem
 		authority, path = rest[:i], rest[i:]
 	}
 	switch {
-	case strings.ContainsAny(rest, "?#"):
+	case strings.ContainsAny(rest, "?#") && !strings.Contains(path, "$"):
 		return bad("has a query or fragment", "a target without; the client's query is passed on")
 	case strings.Contains(authority, "@"):
 		return nil, &problem{"a target with a user name or password", "a target without; it would not be sent"}
 	}
-	if found, allowed := checkTargetPath(path); found != "" {
+	t := &Target{Pos: s.pos, URL: s.written, Scheme: scheme, Path: path, TLS: scheme == secure, KeepAlive: DefaultKeepAlive}
+	if strings.Contains(path, "$") {
+		var err error
+		if t.PathTemplate, err = template.Parse(path, scope{captures: d.captures}.known); err != nil {
+			p := scope{captures: d.captures}.unknown(s.written, s.env, err)
+			return nil, &p
+		}
+	} else if found, allowed := checkTargetPath(path); found != "" {
 		return bad(found, allowed)
 	}
-	t := &Target{Pos: s.pos, URL: s.written, Scheme: scheme, Path: path, TLS: scheme == secure, KeepAlive: DefaultKeepAlive}
 	if p := d.resolveAuthority(s, authority, t); p != nil {
 		return nil, p
 	}
@@ -253,6 +279,9 @@ func (d *decoder) upstreamMapping(n *yaml.Node) []Upstream {
 	upstreams := make([]Upstream, 0, len(entries))
 	for _, e := range entries {
 		up := Upstream{Pos: posOf(e.keyNode), Name: e.key, KeepAlive: DefaultKeepAlive}
+		if other := d.upstreams[up.Name]; other != nil {
+			d.add(up.Pos, "upstream "+quote(up.Name)+" is already on "+d.lineText(other.Line), "each upstream once")
+		}
 		if !isUpstreamName(up.Name) {
 			d.add(up.Pos, "bad upstream name "+quote(up.Name), "lower-case letters, digits, dots, underscores and hyphens, and no IP address")
 		}
@@ -334,7 +363,7 @@ func (d *decoder) servers(n *yaml.Node) []Server {
 			continue
 		}
 		if i := slices.Index(servers, server); i >= 0 {
-			d.add(s.pos, "server "+s.shown()+" is already on line "+strconv.Itoa(lines[i]), "each server once in an upstream")
+			d.add(s.pos, "server "+s.shown()+" is already on "+d.lineText(lines[i]), "each server once in an upstream")
 			continue
 		}
 		servers = append(servers, server)
