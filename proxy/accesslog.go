@@ -58,6 +58,7 @@ func (x *exchange) logged(log *logs.Log) *logs.Request {
 	if r.Method == http.MethodHead {
 		r.Bytes = 0
 	}
+	r.ID = x.in.id
 	if x.site != nil {
 		r.Site = x.site.name
 	}

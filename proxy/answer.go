@@ -18,13 +18,15 @@ type answer struct {
 	status int
 	fields head.Fields
 	body   string
+	// reason is what a page says that is made of it, in the form that the client wants; it is empty for a body that stays as it is.
+	reason string
 	// close ends the connection behind it.
 	close bool
 }
 
-// textAnswer is a short text. The reason is for the client to read; what the operator needs beyond it stands in the log.
+// textAnswer says something in a few words. With an error's status it becomes a page, see [exchange.dress]. The reason is for the client to read; what the operator needs beyond it stands in the log.
 func textAnswer(status int, reason string) *answer {
-	a := &answer{status: status, body: strconv.Itoa(status) + " " + http.StatusText(status) + ": " + reason + "\n"}
+	a := &answer{status: status, reason: reason, body: strconv.Itoa(status) + " " + http.StatusText(status) + ": " + reason + "\n"}
 	a.fields.Add(head.ContentType, "text/plain; charset=utf-8")
 	a.add("X-Content-Type-Options", "nosniff")
 	return a

@@ -2,8 +2,11 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 
+	"wstunnel/internal/access"
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/host"
@@ -31,6 +34,7 @@ const (
 	openTunnel
 	forwardHTTP
 	serveStatic
+	respond // as the location says
 )
 
 func refusal(status int, reason string) decision {
@@ -55,10 +59,11 @@ func (x *exchange) decide() decision {
 	if x.site = x.gen.table.site(r.Host); x.site == nil {
 		return refusal(http.StatusNotFound, "no site is configured for this host")
 	}
+	x.in.siteName = x.site.name
 	if r.Target == "*" {
 		return decision{action: answerOptions}
 	}
-	raw, query := route.Split(r.Target)
+	raw, _ := route.Split(r.Target)
 	path, err := route.Normalise(raw)
 	if err != nil {
 		return refusal(http.StatusBadRequest, err.Error())
@@ -67,22 +72,10 @@ func (x *exchange) decide() decision {
 	if d, decided := x.decideByTLS(); decided {
 		return d
 	}
-	location, lacksSlash, err := x.site.locations.Find(path)
-	x.location = location
-	switch {
-	case err != nil:
-		return refusal(http.StatusRequestURITooLong, err.Error())
-	case location == nil:
-		return refusal(http.StatusNotFound, "no location is configured for this path")
-	case lacksSlash && r.Protocol == "":
-		return decision{
-			action: redirect, status: http.StatusMovedPermanently, reason: "this path ends in a slash",
-			location: route.Escape(path) + "/" + query,
-		}
-	case lacksSlash: // clients of WebSocket follow no redirects
-		x.in.path, x.in.target = path+"/", raw+"/"+query
+	if err := x.rewrite(x.site.Rewrites); err != nil {
+		return refusal(http.StatusBadRequest, err.Error())
 	}
-	return location.decide(r)
+	return x.route()
 }
 
 // checkMethod refuses what no site is to see.
@@ -130,24 +123,58 @@ func (x *exchange) decideByTLS() (d decision, decided bool) {
 	}, true
 }
 
-// decide chooses between what a location is for. A GET that asks for a WebSocket goes to the backend of that as it came, whatever its key and
+// decideAt chooses between what the location is for. A GET that asks for a WebSocket goes to the backend of that as it came, whatever its key and
 // version: the backend answers in its own words. By any other method it is plain HTTP, with its Upgrade dropped.
-func (l *location) decide(r *head.Request) decision {
+func (x *exchange) decideAt(l *location) decision {
+	r := x.in.request
 	upgrade := r.Protocol != "" && r.Method == http.MethodGet
 	var d decision
 	switch {
+	case l.Redirect != nil:
+		return decision{action: redirect, status: l.Redirect.Status, reason: "this is elsewhere", location: expandURL(l.Redirect.To, x.in.value)}
+	case l.Respond != nil:
+		return decision{action: respond, status: l.Respond.Status}
 	case l.websocket != nil && upgrade:
-		return decision{action: openTunnel}
+		return x.decideByOrigin()
+	case l.Directory() != "" && (l.http == nil || mayBeFile(r) && !r.HasBody()):
+		d.action = serveStatic
 	case l.http != nil:
 		d.action = forwardHTTP
-	case l.Static != "":
-		d.action = serveStatic
-	default:
+	case l.websocket != nil:
 		return refusal(http.StatusUpgradeRequired, "this location speaks only WebSocket")
+	default:
+		return refusal(http.StatusNotFound, "no location is configured for this path")
 	}
 	if upgrade {
 		d.hint = "a WebSocket was asked for on a location that has none; if there is a backend for it, write websocket: and its URL in that location"
 	}
+	return d
+}
+
+// mayBeFile reports a request that a file can answer, where there is a backend for others.
+func mayBeFile(r *head.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead
+}
+
+// decideByOrigin lets a handshake go on that comes from where it may. Browsers say that truly; programs say what they like, or nothing.
+func (x *exchange) decideByOrigin() decision {
+	origins := x.location.Access.Origins
+	if origins == nil {
+		return decision{action: openTunnel}
+	}
+	said := x.in.request.Fields.Values(head.Origin)
+	switch {
+	case len(said) == 0 && origins.Absent:
+		return decision{action: openTunnel}
+	case len(said) == 1:
+		origin := access.Origin(said[0])
+		own := origins.Self && origin != "" && origin == access.Origin(x.in.publicScheme()+"://"+x.in.publicHost())
+		if own || access.OriginAllowed(origin, origins.Exact) {
+			return decision{action: openTunnel}
+		}
+	}
+	d := refusal(http.StatusForbidden, "this page may not open a WebSocket here")
+	d.err = fmt.Errorf("the origin %s is not one of allowed_origins", head.Quoted(strings.Join(said, ", ")))
 	return d
 }
 

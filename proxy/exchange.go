@@ -21,8 +21,10 @@ type exchange struct {
 	in        inbound
 	site      *site
 	location  *location
-	responder responder // nil before it is decided, and where the answer was given at once
-	address   string    // of the server that was asked last
+	routed    int         // how often a location was looked for
+	responder responder   // nil before it is decided, and where the answer was given at once
+	address   string      // of the server that was asked last
+	cookies   head.Fields // that the server of auth_request sets
 
 	status int   // that was answered; 0 for none
 	sent   int64 // bytes of the answer's body
@@ -54,7 +56,7 @@ func (s *Server) newExchange(client session.Stream, r *head.Request, from client
 	x := &exchange{server: s, gen: s.gen.Load(), from: from, client: client, start: time.Now()}
 	peer := from.remote.Addr()
 	x.in = inbound{
-		request: r, target: r.Target,
+		request: r, target: r.Target, tlsVersion: from.tlsVersion(),
 		peer: peer, client: peer, secure: from.secure, port: from.port(),
 		trusted: x.gen.trusts(peer), loopID: s.loopID,
 	}
@@ -70,18 +72,39 @@ func (x *exchange) begin() {
 		x.give(a)
 		return
 	}
-	d := x.decide()
+	x.proceed(x.decide())
+}
+
+// proceed does what was decided, if the request may have it.
+func (x *exchange) proceed(d decision) {
 	if x.extended {
 		d = onlyTunnel(d)
 	}
 	x.tell(d)
+	if g := x.guard(d); g != nil {
+		x.responder = g
+		g.serve()
+		return
+	}
+	x.act(d)
+}
+
+// act does what was decided.
+func (x *exchange) act(d decision) {
+	if l := x.location; l != nil && l.Access.MaxBody > 0 && x.in.request.Length > l.Access.MaxBody {
+		x.giveLast(bodyTooLong())
+		return
+	}
 	switch d.action {
 	case forwardHTTP:
 		x.responder = &forward{reply: reply{exchange: x, upstream: x.location.http}}
 	case openTunnel:
 		x.responder = &upgrade{reply: reply{exchange: x, upstream: x.location.websocket}}
 	case serveStatic:
-		x.responder = &download{x: x}
+		x.responder = &download{search: search{x: x}}
+	case respond:
+		x.giveResponse(x.location.Respond)
+		return
 	default:
 		x.give(x.answerFor(d))
 		return
@@ -93,12 +116,13 @@ func (x *exchange) begin() {
 func (x *exchange) answerFields() head.Fields {
 	fields := x.client.Worker().Fields[:0]
 	x.addHSTS(&fields)
-	return fields
+	return append(fields, x.cookies...)
 }
 
 // respond writes the head of the answer. Its fields were made in what [exchange.answerFields] returned. The length is that of the body, or
 // [head.Unknown].
 func (x *exchange) respond(status int, fields head.Fields, length int64) {
+	fields = x.applyAnswerRules(status, fields)
 	w := x.client.Worker()
 	w.Fields, w.Answer = fields[:0], head.Response{Status: status, Fields: fields, Length: length}
 	x.status = status
@@ -107,6 +131,7 @@ func (x *exchange) respond(status int, fields head.Fields, length int64) {
 
 // give gives an answer of this front end's own, and ends the exchange.
 func (x *exchange) give(a *answer) {
+	x.dress(a)
 	if a.close {
 		x.client.CloseAfterAnswer()
 	}

@@ -22,13 +22,14 @@ const challengePath = "/.well-known/acme-challenge/"
 // handshakeInfo is what a client said of itself in its TLS handshake.
 type handshakeInfo struct {
 	serverName string              // empty if it gave none
+	version    uint16              // of TLS, as in crypto/tls
 	shown      []*x509.Certificate // with its own first; empty if it was not asked for one
 	subject    string              // whom that names (RFC 2253), in printable ASCII
 	roots      atomic.Pointer[x509.CertPool]
 }
 
 func handshakeInfoOf(state tls.ConnectionState) *handshakeInfo {
-	info := &handshakeInfo{serverName: state.ServerName}
+	info := &handshakeInfo{serverName: state.ServerName, version: state.Version}
 	if len(state.VerifiedChains) > 0 {
 		info.shown = state.PeerCertificates
 		info.subject = headerText(info.shown[0].Subject.String())

@@ -66,6 +66,14 @@ func (o *clientInfo) port() string {
 	return o.listener.port
 }
 
+// tlsVersion is that of the connection, as in crypto/tls; zero for a plain one.
+func (o *clientInfo) tlsVersion() uint16 {
+	if o.handshake == nil {
+		return 0
+	}
+	return o.handshake.version
+}
+
 // leave counts the connection out when it has ended.
 func (o *clientInfo) leave() { o.listener.server.admission.leave(o.remote.Addr(), o.counted) }
 

@@ -26,6 +26,16 @@ type inbound struct {
 	loopID string
 	// subject is whom the client's certificate names, where its site wants one; otherwise empty.
 	subject string
+	// What else variables stand for.
+	siteName   string      // the first host of the site
+	tlsVersion uint16      // as in crypto/tls; zero for a plain connection
+	user       string      // who has shown a password
+	id         string      // see requestID
+	captures   captures    // of the location's regex
+	answer     head.Fields // of a backend, as they came
+	// granted are the fields that the server of auth_request adds to the request, instead of what the client may have sent by the names in grants.
+	granted head.Fields
+	grants  []string
 }
 
 // endsHere are the fields that end at a proxy (RFC 9110, section 7.6.1), with those that this one
@@ -68,27 +78,36 @@ func rewriteRequest(dst head.Fields, in *inbound, l *location, target *config.Ta
 	if l.BackendHost {
 		out.Host = target.Host
 	}
-	listed := listedIn(r.Fields)
-	for i := range r.Fields {
-		f := &r.Fields[i]
+	out.Fields = appendForwarding(appendOwn(dst, in, l.Forwarded, protocol), in, l.Forwarded)
+	out.Fields = append(out.Fields, in.granted...)
+	applyRequestRules(&out, in, l.Headers.Request)
+	return out
+}
+
+// appendOwn adds the fields of the client's own that go on.
+func appendOwn(dst head.Fields, in *inbound, forwarded bool, protocol string) head.Fields {
+	fields := in.request.Fields
+	listed := listedIn(fields)
+	for i := range fields {
+		f := &fields[i]
 		switch {
 		case endsHere.Has(f.ID) || replaced.Has(f.ID) || f.ID == head.Other && !head.IsPlain(f.Name):
-		case f.ID == head.Forwarded && l.Forwarded:
+		case f.ID == head.Forwarded && forwarded:
 		case !in.trusted && isClaim(f):
 		case listed.has(f) && !isOwn(f) && !(protocol != "" && handshakeFields.Has(f.ID)):
+		case in.grants != nil && slices.ContainsFunc(in.grants, func(name string) bool { return strings.EqualFold(name, f.Name) }):
 		default:
 			dst = append(dst, *f)
 		}
 	}
-	out.Fields = appendForwarding(dst, in, l.Forwarded)
-	return out
+	return dst
 }
 
-// listing are the names that Connection lists, in lower case (RFC 9110, section 7.6.1); nil for none but those that say what becomes of the
+// connectionNames are the names that Connection lists, in lower case (RFC 9110, section 7.6.1); nil for none but those that say what becomes of the
 // connection.
-type listing map[string]bool
+type connectionNames map[string]bool
 
-func listedIn(fields head.Fields) (listed listing) {
+func listedIn(fields head.Fields) (listed connectionNames) {
 	for i := range fields {
 		if fields[i].ID != head.Connection {
 			continue
@@ -100,7 +119,7 @@ func listedIn(fields head.Fields) (listed listing) {
 				continue
 			}
 			if listed == nil {
-				listed = listing{}
+				listed = connectionNames{}
 			}
 			listed[name] = true
 		}
@@ -108,7 +127,7 @@ func listedIn(fields head.Fields) (listed listing) {
 	return listed
 }
 
-func (l listing) has(f *head.Field) bool { return l != nil && l[strings.ToLower(f.Name)] }
+func (l connectionNames) has(f *head.Field) bool { return l != nil && l[strings.ToLower(f.Name)] }
 
 // rewriteTrailers returns the fields of a trailer section that go on: none that would have meant something in the
 // head (RFC 9110, section 6.5.1), and none that the message's Connection lists.
@@ -148,6 +167,9 @@ func announce(dst, fields head.Fields) head.Fields {
 // with one, that replaces the matched prefix, joined with exactly one slash, and what follows goes on as it came.
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
 	raw, query := route.Split(in.target)
+	if !target.PathTemplate.Empty() {
+		return withQuery(expandURL(target.PathTemplate, in.value), query)
+	}
 	if target.Path == "" {
 		if len(raw)+len(query) == len(in.target) {
 			return in.target
@@ -166,6 +188,20 @@ func rewriteTarget(in *inbound, match config.Match, target *config.Target) strin
 		return target.Path + query
 	}
 	return strings.TrimSuffix(target.Path, "/") + rest + query
+}
+
+// withQuery adds the query of a request to a URL that was made for it: behind its own, or none if that ends in a bare question mark, as nginx does.
+func withQuery(url, query string) string {
+	if bare, ok := strings.CutSuffix(url, "?"); ok {
+		return bare
+	}
+	if query = strings.TrimPrefix(query, "?"); query == "" {
+		return url
+	}
+	if strings.Contains(url, "?") {
+		return url + "&" + query
+	}
+	return url + "?" + query
 }
 
 // appendForwarding tells the backend who asked and how. What an untrusted peer says of itself is

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"wstunnel/internal/access"
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/reactor"
@@ -74,6 +75,7 @@ type Server struct {
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
 	inherited []net.Listener
+	users     map[string]*access.Users // by file
 	stopped   bool
 }
 
@@ -93,7 +95,7 @@ type generation struct {
 func New(own *logs.Log, inherited []net.Listener) *Server {
 	logger := own.Logger()
 	s := &Server{
-		log: logger, clock: reactor.NewClock(), listeners: map[string]*listener{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
+		log: logger, clock: reactor.NewClock(), listeners: map[string]*listener{}, users: map[string]*access.Users{}, inherited: inherited, loopID: "wstunnel-" + strings.ToLower(rand.Text()),
 	}
 	s.access.own = own
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -189,6 +191,15 @@ func (b *building) upstream(t *config.Target) *upstream.Upstream {
 }
 
 func (b *building) accessLog(c config.AccessLog) *logs.Log { return b.server.access.log(c) }
+
+// users returns those of a file. They belong to the process, so that what is known of them outlives a reload.
+func (b *building) users(file string) *access.Users {
+	s := b.server
+	if s.users[file] == nil {
+		s.users[file] = access.OpenUsers(file, s.clock.Now)
+	}
+	return s.users[file]
+}
 
 // openListeners opens the addresses that are not listened on yet, all or none.
 func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error) {

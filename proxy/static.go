@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,9 +26,7 @@ type piece [64 << 10]byte
 
 // download is an answer from a directory on its way to a client. It belongs to the loop, but while it waits for a disk.
 type download struct {
-	x      *exchange
-	name   string
-	file   *static.File    // nil before it is found
+	search
 	parts  []static.Part   // that are still to be sent
 	client *session.Client // where the file can stay inside the kernel, or nil
 
@@ -41,35 +38,40 @@ type download struct {
 
 // serve answers from the location's directory.
 func (d *download) serve() {
-	name, refused := d.x.fileName()
-	if refused != nil {
-		d.x.give(refused)
+	if len(d.x.location.TryFiles) == 0 && !mayBeFile(d.x.in.request) {
+		d.x.give(onlyGet())
 		return
 	}
-	d.name = name
-	d.file, d.err = d.findBy(d.findNow)
+	d.begin()
+	d.err = d.find(d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
-		d.offload(d.find, d.found)
+		d.x.client.Pause() // the body may be for somebody else
+		d.offload(d.findSlowly, d.foundSlowly)
 		return
 	}
 	d.found()
 }
 
-// find finds the file on a goroutine.
-func (d *download) find() {
-	d.file, d.err = d.findBy(d.x.server.files.Find)
+// foundSlowly answers, and lets the request's body come to whoever does.
+func (d *download) foundSlowly() {
+	d.found()
+	if !d.x.over {
+		d.x.client.Resume()
+	}
+}
+
+// findSlowly finds the file on a goroutine.
+func (d *download) findSlowly() {
+	d.err = d.find(d.x.server.files.Find)
+	if d.err == nil && d.listed != "" {
+		d.entries, d.err = listDirectory(d.x.location.Directory(), d.listed, d.x.location.ServeSources)
+	}
 }
 
 // findNow finds a file on the loop.
 func (d *download) findNow(v static.Variant) (*static.File, error) {
 	s := d.x.server
 	return s.files.FindNow(s.clients.rooms[d.x.client.Conn().Loop()].recent, v)
-}
-
-// findBy finds the file to be sent, or one beside it that is compressed already.
-func (d *download) findBy(find func(static.Variant) (*static.File, error)) (*static.File, error) {
-	l := d.x.location
-	return static.Find(l.Static, d.name, l.Precompressed, d.x.in.request.Fields, find)
 }
 
 // offload has work done that may wait for a disk, and goes on then if the exchange does.
@@ -89,8 +91,21 @@ func (d *download) offload(work, then func()) {
 // found answers, when it is known what there is.
 func (d *download) found() {
 	x := d.x
-	if d.err != nil {
-		x.give(x.answerFileError(d.err))
+	switch {
+	case d.err != nil:
+		d.notFound()
+		return
+	case !mayBeFile(x.in.request):
+		x.give(onlyGet())
+		return
+	case d.listed != "" && d.entries == nil: // a directory is read on a goroutine
+		d.offload(d.findSlowly, d.found)
+		return
+	case d.listed != "":
+		x.give(listing(x.in.path, d.entries))
+		return
+	case d.lacksSlash:
+		x.give(x.redirectToDirectory())
 		return
 	}
 	a, refused := x.answerFile(d.file)
@@ -241,9 +256,7 @@ func (d *download) leave() {
 		return
 	}
 	d.putPiece()
-	if d.file != nil {
-		d.file.Close()
-	}
+	d.close()
 }
 
 func (d *download) putPiece() {
@@ -253,38 +266,15 @@ func (d *download) putPiece() {
 	}
 }
 
-// fileName returns the name, below a location's directory, of the file that is asked for: the path with the matched prefix stripped, and index.html for a
-// directory. No source and no dot-file has one.
-func (x *exchange) fileName() (name string, refused *answer) {
-	method := x.in.request.Method
-	if method != http.MethodGet && method != http.MethodHead {
-		a := textAnswer(http.StatusMethodNotAllowed, "only GET and HEAD are served here")
-		a.add("Allow", "GET, HEAD")
-		return "", a
-	}
-	name = strings.TrimPrefix(x.in.path, strings.TrimSuffix(x.location.Match.Path, "/"))
-	name = strings.TrimPrefix(name, "/")
-	if !x.location.ServeSources && static.KeptBack(name) {
-		return "", noSuchFile()
-	}
-	switch {
-	case strings.HasSuffix(x.in.path, "/"):
-		name += "index.html"
-	case name == "":
-		name = "."
-	}
-	return name, nil
+func onlyGet() *answer {
+	a := textAnswer(http.StatusMethodNotAllowed, "only GET and HEAD are served here")
+	a.add("Allow", "GET, HEAD")
+	return a
 }
 
 // answerFile answers with what was found, or refuses.
 func (x *exchange) answerFile(file *static.File) (a static.Answer, refused *answer) {
-	switch {
-	case file.Info.Dir && !strings.HasSuffix(x.in.path, "/"):
-		return a, x.redirectToDirectory()
-	case !file.Info.Regular:
-		return a, noSuchFile()
-	}
-	fields := x.answerFields()
+	fields := x.addExpires(x.answerFields())
 	if x.location.Precompressed {
 		fields.Add(head.Vary, "Accept-Encoding")
 	}
@@ -295,11 +285,25 @@ func (x *exchange) answerFile(file *static.File) (a static.Answer, refused *answ
 	return a, refused
 }
 
+// addExpires says how long a file may be kept without asking again.
+func (x *exchange) addExpires(fields head.Fields) head.Fields {
+	e := x.location.Expires
+	switch {
+	case !e.Set:
+	case e.For < 0:
+		fields.Add(head.CacheControl, "no-cache")
+		fields = append(fields, head.Field{Name: "Expires", Value: time.Unix(0, 0).UTC().Format(http.TimeFormat)})
+	default:
+		fields.Add(head.CacheControl, "max-age="+strconv.FormatInt(int64(e.For/time.Second), 10))
+		fields = append(fields, head.Field{Name: "Expires", Value: x.start.Add(e.For).UTC().Format(http.TimeFormat)})
+	}
+	return fields
+}
+
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.
 func (x *exchange) redirectToDirectory() *answer {
-	_, query := route.Split(x.in.target)
 	a := textAnswer(http.StatusMovedPermanently, "a directory's name ends in a slash")
-	a.fields.Add(head.Location, route.Escape(x.in.path)+"/"+query)
+	a.fields.Add(head.Location, route.Escape(x.in.path)+"/"+x.in.query())
 	return a
 }
 

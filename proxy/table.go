@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"wstunnel/internal/access"
 	"wstunnel/internal/config"
 	"wstunnel/internal/host"
 	"wstunnel/internal/logs"
@@ -29,13 +30,17 @@ type location struct {
 	pattern   string // as written, for logs
 	websocket *upstream.Upstream
 	http      *upstream.Upstream
-	access    *logs.Log // nil for nowhere
+	access    *logs.Log          // nil for nowhere
+	guarded   bool               // requests are asked who they are from
+	users     *access.Users      // of basic_auth, or nil
+	asked     *upstream.Upstream // of auth_request, or nil
 }
 
 // outside is what a table refers to and does not make, so that compiling stays free of I/O.
 type outside interface {
 	upstream(*config.Target) *upstream.Upstream
 	accessLog(config.AccessLog) *logs.Log
+	users(file string) *access.Users
 }
 
 // newTable compiles the routing.
@@ -61,6 +66,13 @@ func newSite(cfg *config.Site, o outside) *site {
 		if c.HTTP != nil {
 			l.http = o.upstream(c.HTTP)
 		}
+		if c.Access.BasicAuth != nil {
+			l.users = o.users(c.Access.BasicAuth.Users)
+		}
+		if c.Access.AuthRequest != nil {
+			l.asked = o.upstream(c.Access.AuthRequest.Target)
+		}
+		l.guarded = l.users != nil || l.asked != nil || len(c.Access.Allow)+len(c.Access.Deny) > 0
 		s.locations.Add(c.Match, l)
 	}
 	return s

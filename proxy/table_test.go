@@ -33,7 +33,7 @@ func tableOf(sites ...config.Site) *table {
 func siteOf(hosts string, patterns ...string) config.Site {
 	s := config.Site{Hosts: strings.Fields(hosts)}
 	for _, p := range patterns {
-		s.Locations = append(s.Locations, config.Location{Match: match(p), Static: "/srv"})
+		s.Locations = append(s.Locations, config.Location{Match: match(p), Files: config.Files{Static: "/srv"}})
 	}
 	return s
 }

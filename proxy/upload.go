@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -115,6 +116,10 @@ func (u *upload) data(p []byte) {
 	x := u.x
 	u.received += int64(len(p))
 	u.length += int64(len(p))
+	if most := x.location.Access.MaxBody; most > 0 && u.length > most {
+		u.refuseLong()
+		return
+	}
 	switch {
 	case x.backlog.ended: // nobody wants it any more
 	case u.spool != nil:
@@ -127,6 +132,20 @@ func (u *upload) data(p []byte) {
 			u.wait()
 		}
 	}
+}
+
+// refuseLong ends the exchange: more of the body has come than max_body lets.
+func (u *upload) refuseLong() {
+	x := u.x
+	if x.client.Responded() {
+		x.abort(errors.New("the request's body is longer than max_body lets it be"))
+		return
+	}
+	x.giveLast(bodyTooLong())
+}
+
+func bodyTooLong() *answer {
+	return textAnswer(http.StatusRequestEntityTooLarge, "the body of the request is too long")
 }
 
 // hold keeps a piece in memory until there is a server to take it.

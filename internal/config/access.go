@@ -3,13 +3,12 @@ package config
 import (
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"wstunnel/internal/access"
 	"wstunnel/internal/head"
-	"wstunnel/internal/host"
 	"wstunnel/internal/template"
 )
 
@@ -119,10 +118,10 @@ func (d *decoder) basicAuth(n *yaml.Node) *BasicAuth {
 	if !ok {
 		return nil
 	}
-	if file, err := os.Open(f.path); err != nil {
+	if data, err := readSmallFile(f.path); err != nil {
 		d.add(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
-	} else {
-		file.Close()
+	} else if err := access.CheckUsers(data); err != nil {
+		d.add(f.pos, "bad file "+f.shown()+": "+err.Error(), allowed)
 	}
 	if writableByOthers(f.path) {
 		d.add(f.pos, "every user of this machine may write the file "+f.shown(), "a file that only its owner writes: chmod o-w")
@@ -202,8 +201,12 @@ func parseOrigin(s scalar) (string, *problem) {
 	if strings.Contains(name, "*") || !head.IsToken(u.Scheme) {
 		return "", &problem{"bad origin " + s.shown(), allowed}
 	}
-	if wildcard {
-		return strings.ToLower(u.Scheme) + "://*." + host.Authority(strings.ToLower(u.Scheme), name), nil
+	origin := access.Origin(u.Scheme + "://" + name)
+	if origin == "" {
+		return "", &problem{"bad origin " + s.shown(), allowed}
 	}
-	return strings.ToLower(u.Scheme) + "://" + host.Authority(strings.ToLower(u.Scheme), name), nil
+	if wildcard {
+		origin = strings.Replace(origin, "://", "://*.", 1)
+	}
+	return origin, nil
 }

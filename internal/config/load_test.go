@@ -126,9 +126,10 @@ func TestExample(t *testing.T) {
 		write(t, filepath.Join(dir, "etc", name+".pem"), cert)
 		write(t, filepath.Join(dir, "etc", name+".key"), key)
 	}
-	for _, name := range []string{"users", "404.html", "sorry.html"} {
+	for _, name := range []string{"404.html", "sorry.html"} {
 		write(t, filepath.Join(dir, "etc", name), []byte("x"))
 	}
+	write(t, filepath.Join(dir, "etc", "users"), []byte("alice:$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00\n"))
 	for _, name := range []string{"www/assets", "www/default", "www/html"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ type ID uint8
 // The names. Their order is that of the table below.
 const (
 	Other ID = iota
+	Accept
 	AcceptEncoding
 	AltSvc
 	Authorization
@@ -67,7 +68,7 @@ const (
 // byte by byte.
 var spellings = [idCount]string{
 	"",
-	"Accept-Encoding", "Alt-Svc", "Authorization", "Cache-Control", "CDN-Loop", "Connection", "Content-Encoding", "Content-Length",
+	"Accept", "Accept-Encoding", "Alt-Svc", "Authorization", "Cache-Control", "CDN-Loop", "Connection", "Content-Encoding", "Content-Length",
 	"Content-Location", "Content-Range", "Content-Type", "Cookie", "Date", "ETag", "Expect", "Forwarded", "Host", "HTTP2-Settings",
 	"If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Keep-Alive", "Last-Modified", "Location",
 	"Origin", "Proxy", "Proxy-Connection", "Range", "Refresh", "Retry-After", "Sec-WebSocket-Accept", "Sec-WebSocket-Extensions",

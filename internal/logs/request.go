@@ -27,6 +27,7 @@ type Request struct {
 	Site     string
 	Location string // as its path is written in the configuration
 	Backend  string
+	ID       string // that a page or a header has told, so that it can be looked for; empty where none has
 	Error    string
 
 	// For the format Combined only.
@@ -99,6 +100,7 @@ func (r *Request) appendPairs(p []byte, key func([]byte, string) []byte, text fu
 	pair("site", r.Site)
 	pair("location", r.Location)
 	pair("backend", r.Backend)
+	pair("id", r.ID)
 	pair("error", r.Error)
 	return p
 }

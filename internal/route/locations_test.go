@@ -2,11 +2,15 @@ package route
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"wstunnel/internal/config"
 )
+
+// each wants each location.
+func each(string) bool { return true }
 
 // locationsOf makes locations of patterns as they stand in a configuration, each of which is for itself.
 func locationsOf(patterns ...string) *Locations[string] {
@@ -52,7 +56,7 @@ func TestLocationPrecedenceIsThatOfNginx(t *testing.T) {
 	}
 	s := locationsOf(all...)
 	for _, tt := range tests {
-		if got, slash, err := s.Find(tt.path); got != tt.want || slash || err != nil {
+		if got, slash, err := s.Find(tt.path, each); got != tt.want || slash || err != nil {
 			t.Errorf("%s: %q, %t, %v, want %s", tt.path, got, slash, err, tt.want)
 		}
 	}
@@ -74,12 +78,12 @@ func TestPathThatLacksTheSlashOfAPrefix(t *testing.T) {
 		{[]string{"^~ /ws/", "/"}, "/ws", "^~ /ws/", true},
 	}
 	for _, tt := range tests {
-		got, slash, err := locationsOf(tt.patterns...).Find(tt.path)
+		got, slash, err := locationsOf(tt.patterns...).Find(tt.path, each)
 		if got != tt.want || slash != tt.lacksSlash || err != nil {
 			t.Errorf("%q, %s: %q, %t, %v; want %s, %t", tt.patterns, tt.path, got, slash, err, tt.want, tt.lacksSlash)
 		}
 	}
-	if got, _, _ := locationsOf("/ws/").Find("/w"); got != "" {
+	if got, _, _ := locationsOf("/ws/").Find("/w", each); got != "" {
 		t.Errorf("/w matched %s", got)
 	}
 }
@@ -91,8 +95,43 @@ func TestRegexesAreNotTriedOnPathsOfAnyLength(t *testing.T) {
 		"/" + strings.Repeat("a", maxRegexPath-1) + "x": ErrTooLong,
 		"/plain/" + strings.Repeat("a", maxRegexPath):   nil,
 	} {
-		if _, _, err := ls.Find(path); err != want {
+		if _, _, err := ls.Find(path, each); err != want {
 			t.Errorf("%d bytes: %v, want %v", len(path), err, want)
+		}
+	}
+}
+
+func TestLocationThatIsNotWantedIsAsIfItWereNotThere(t *testing.T) {
+	ls := locationsOf("/", "/ws/", "/ws", "= /ws", "^~ /ws/a", "~ ^/ws/a")
+	for unwanted, want := range map[string]string{
+		"":                                   "^~ /ws/a",
+		"^~ /ws/a":                           "~ ^/ws/a",
+		"^~ /ws/a, ~ ^/ws/a":                 "/ws/",
+		"^~ /ws/a, ~ ^/ws/a, /ws/":           "/ws",
+		"^~ /ws/a, ~ ^/ws/a, /ws/, /ws":      "/",
+		"^~ /ws/a, ~ ^/ws/a, /ws/, /ws, /, ": "",
+	} {
+		not := strings.Split(unwanted, ", ")
+		got, slash, err := ls.Find("/ws/a", func(l string) bool { return !slices.Contains(not, l) })
+		if got != want || slash || err != nil {
+			t.Errorf("without %s: %q, %t, %v; want %q", unwanted, got, slash, err, want)
+		}
+	}
+	if got, slash, _ := ls.Find("/ws", func(l string) bool { return l == "/ws/" || l == "/" }); got != "/ws/" || !slash {
+		t.Errorf("%q, %t", got, slash)
+	}
+}
+
+func TestOfSeveralLocationsWithOnePathTheFirstThatIsWantedCounts(t *testing.T) {
+	ls := &Locations[int]{}
+	for i := range 3 {
+		for _, m := range []config.Match{{Path: "/p"}, {Kind: config.MatchExact, Path: "/e"}, {Kind: config.MatchRegex, Regexp: regexp.MustCompile("^/r")}} {
+			ls.Add(m, i)
+		}
+	}
+	for _, path := range []string{"/p", "/p/x", "/e", "/r"} {
+		if got, _, _ := ls.Find(path, func(i int) bool { return i > 0 }); got != 1 {
+			t.Errorf("%s: %d", path, got)
 		}
 	}
 }

@@ -35,6 +35,14 @@ func Normalise(raw string) (string, error) {
 	return resolveDots([]byte(decoded))
 }
 
+// Resolve normalises a path that is decoded already.
+func Resolve(decoded string) (string, error) {
+	if strings.IndexByte(decoded, 0) >= 0 {
+		return "", ErrNUL
+	}
+	return resolveDots([]byte("/" + decoded))
+}
+
 // resolveDots merges the slashes of a decoded path and resolves its dot segments, in place.
 func resolveDots(p []byte) (string, error) {
 	length := 0        // of what is resolved

@@ -3,8 +3,6 @@ package static
 import (
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
@@ -21,6 +19,9 @@ type Variant struct {
 	dir, name string
 	coding    coding // empty for the file itself
 }
+
+// Plain is the file of a name below a directory itself.
+func Plain(dir, name string) Variant { return Variant{dir: dir, name: name} }
 
 func (v Variant) path() string { return v.name + v.coding.extension }
 
@@ -42,11 +43,7 @@ func Find(dir, name string, precompressed bool, fields head.Fields, find func(Va
 
 // acceptedCodings returns the codings that an Accept-Encoding takes rather than none, the best first (RFC 9110, section 12.5.3).
 func acceptedCodings(value string) []coding {
-	weights := map[string]float64{}
-	for element := range strings.SplitSeq(value, ",") {
-		name, parameter, _ := strings.Cut(element, ";")
-		weights[strings.ToLower(head.Trim(name))] = weightOf(parameter)
-	}
+	weights := head.Weights(value)
 	weigh := func(c coding) float64 {
 		for _, name := range []string{c.name, "x-" + c.name, "*"} { // x-gzip is gzip (section 8.4.1.3)
 			if weight, ok := weights[name]; ok {
@@ -66,17 +63,4 @@ func acceptedCodings(value string) []coding {
 		return 0
 	})
 	return accepted
-}
-
-// weightOf returns the weight in an element's parameter, 1 where there is none (RFC 9110, section 12.4.2). One that is malformed weighs nothing.
-func weightOf(parameter string) float64 {
-	if head.Trim(parameter) == "" {
-		return 1
-	}
-	name, value, _ := strings.Cut(parameter, "=")
-	weight, err := strconv.ParseFloat(head.Trim(value), 64)
-	if err != nil || !strings.EqualFold(head.Trim(name), "q") || weight > 1 {
-		return 0
-	}
-	return weight
 }

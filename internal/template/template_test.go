@@ -5,7 +5,9 @@ import (
 	"testing"
 )
 
-func known(name string) bool { return name == "host" || name == "1" || strings.HasPrefix(name, "http_") }
+func known(name string) bool {
+	return name == "host" || name == "1" || strings.HasPrefix(name, "http_")
+}
 
 func value(name string) string { return "<" + name + ">" }
 

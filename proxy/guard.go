@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"wstunnel/internal/access"
+	"wstunnel/internal/head"
+)
+
+// guard finds out whether a request may have what was decided: by where it comes from, by a password, and by asking another server. Its body waits meanwhile.
+type guard struct {
+	*exchange
+	then    decision
+	refused *answer // what is answered if nothing else lets the request in
+	asking  *inquiry
+}
+
+// guard returns who lets the request in; nil where nobody needs to.
+func (x *exchange) guard(d decision) *guard {
+	if x.location == nil || !x.location.guarded {
+		return nil
+	}
+	return &guard{exchange: x, then: d}
+}
+
+// serve begins with where the request comes from.
+func (g *guard) serve() {
+	a := &g.location.Access
+	named := len(a.Allow)+len(a.Deny) > 0
+	inside := access.Allowed(g.in.client, a.Allow, a.Deny)
+	switch {
+	case named && inside && a.Any:
+		g.letIn()
+		return
+	case !inside:
+		g.refused = textAnswer(http.StatusForbidden, "access from this address is not allowed")
+	}
+	if !inside && (!a.Any || g.location.users == nil && g.location.asked == nil) {
+		g.refuse()
+		return
+	}
+	g.askPassword()
+}
+
+// askPassword checks the name and the password that the request brings (RFC 7617).
+func (g *guard) askPassword() {
+	users := g.location.users
+	if users == nil {
+		g.askServer()
+		return
+	}
+	name, password, ok := credentials(g.in.request.Fields)
+	switch {
+	case !ok:
+		g.passwordIs(name, access.ErrWrong)
+	case users.Known(name, password):
+		g.passwordIs(name, nil)
+	case users.Blocked(g.in.client) > 0:
+		a := textAnswer(http.StatusTooManyRequests, "too many wrong passwords")
+		a.fields.Add(head.RetryAfter, strconv.Itoa(int(math.Ceil(users.Blocked(g.in.client).Seconds()))))
+		g.err = errors.New("the client had too many wrong passwords")
+		g.refused = a
+		g.refuse()
+	default:
+		g.client.Pause()
+		client := g.in.client
+		go func() {
+			err := users.Verify(client, name, password)
+			g.post(func() { g.passwordIs(name, err) })
+		}()
+	}
+}
+
+// post goes on on the loop, if the exchange does.
+func (g *guard) post(then func()) {
+	conn := g.client.Conn()
+	conn.Loop().Post(func() {
+		conn.Do(func() {
+			if !g.over {
+				then()
+			}
+		})
+	})
+}
+
+// passwordIs goes on when it is known whether the password is right.
+func (g *guard) passwordIs(name string, err error) {
+	a := &g.location.Access
+	switch {
+	case err == nil && a.Any:
+		g.in.user = name
+		g.letIn()
+		return
+	case err == nil:
+		g.in.user = name
+		g.askServer()
+		return
+	case errors.Is(err, access.ErrWrong):
+		g.refused = textAnswer(http.StatusUnauthorized, "a name and a password are needed")
+		g.refused.add("WWW-Authenticate", `Basic realm="`+a.BasicAuth.Realm+`", charset="UTF-8"`)
+	case errors.Is(err, access.ErrBusy):
+		g.err = err
+		g.refused = textAnswer(http.StatusServiceUnavailable, "the server has too much to do")
+		g.refused.fields.Add(head.RetryAfter, "1")
+	default:
+		g.err = err
+		g.refused = textAnswer(http.StatusInternalServerError, "passwords can't be checked now")
+	}
+	if a.Any && g.location.asked != nil {
+		g.askServer()
+		return
+	}
+	g.refuse()
+}
+
+// credentials returns the name and the password of a request.
+func credentials(fields head.Fields) (name, password string, ok bool) {
+	if fields.Count(head.Authorization) != 1 {
+		return "", "", false
+	}
+	scheme, encoded, _ := strings.Cut(fields.Get(head.Authorization), " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", false
+	}
+	decoded, err := base64.StdEncoding.DecodeString(head.Trim(encoded))
+	if err != nil {
+		return "", "", false
+	}
+	return strings.Cut(string(decoded), ":")
+}
+
+// askServer asks the server of auth_request.
+func (g *guard) askServer() {
+	switch {
+	case g.location.asked != nil:
+		g.asking = &inquiry{guard: g}
+		g.client.Pause()
+		g.asking.begin()
+	case g.refused != nil:
+		g.refuse()
+	default:
+		g.letIn()
+	}
+}
+
+// letIn does what was decided.
+func (g *guard) letIn() {
+	g.leave()
+	g.responder = nil
+	g.act(g.then)
+	if !g.over && !g.tunnelled {
+		g.client.Resume()
+	}
+}
+
+// refuse answers instead.
+func (g *guard) refuse() {
+	g.client.Resume() // nobody wants the body
+	if !g.over {
+		g.give(g.refused)
+	}
+}
+
+// data and whole are for whoever serves the request.
+func (g *guard) data([]byte)       {}
+func (g *guard) whole(head.Fields) {}
+
+// drained is of no interest: nothing was answered.
+func (g *guard) drained() {}
+
+// leave ends what is under way.
+func (g *guard) leave() {
+	if g.asking != nil {
+		g.asking.leave()
+	}
+}
+
+// inquiryTimeout bounds the answer of the server of auth_request.
+const inquiryTimeout = 30 * time.Second

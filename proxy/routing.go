@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/route"
+)
+
+// maxRouted bounds how often a location is looked for: rewrites and try_files may lead from one to the next.
+const maxRouted = 10
+
+// route finds the location of the request's path, which it leaves in the exchange, and what that does with it.
+func (x *exchange) route() decision {
+	rewritten := false
+	for ; x.routed < maxRouted; x.routed++ {
+		l, lacksSlash, err := x.site.locations.Find(x.in.path, x.wanted)
+		x.location = l
+		switch {
+		case err != nil:
+			return refusal(http.StatusRequestURITooLong, err.Error())
+		case l == nil:
+			return refusal(http.StatusNotFound, "no location is configured for this path")
+		case lacksSlash && x.in.request.Protocol == "":
+			return decision{
+				action: redirect, status: http.StatusMovedPermanently, reason: "this path ends in a slash",
+				location: route.Escape(x.in.path) + "/" + x.in.query(),
+			}
+		case lacksSlash: // clients of WebSocket follow no redirects
+			raw, query := route.Split(x.in.target)
+			x.in.path, x.in.target = x.in.path+"/", raw+"/"+query
+		}
+		x.in.captures = captures{regexp: l.Match.Regexp, text: x.in.path}
+		if rewritten || len(l.Rewrites) == 0 {
+			return x.decideAt(l)
+		}
+		rewritten = true
+		before := x.in.target
+		stay, err := x.rewriteIn(l)
+		switch {
+		case err != nil:
+			return refusal(http.StatusBadRequest, err.Error())
+		case stay || x.in.target == before:
+			return x.decideAt(l)
+		}
+	}
+	d := refusal(http.StatusInternalServerError, "this path leads in a circle")
+	d.err = errors.New("rewrite or try_files lead from one location to the next without an end")
+	return d
+}
+
+// wanted reports whether the request meets the conditions of a location.
+func (x *exchange) wanted(l *location) bool { return l.When == nil || x.in.meets(l.When) }
+
+// rewriteIn applies the rewrites of a location, and reports whether the request is to stay there.
+func (x *exchange) rewriteIn(l *location) (stay bool, err error) {
+	for i := range l.Rewrites {
+		if r := &l.Rewrites[i]; r.Path.MatchString(x.in.path) {
+			return r.Stay, x.rewriteBy(r)
+		}
+	}
+	return false, nil
+}
+
+// rewrite applies the first rewrite that matches.
+func (x *exchange) rewrite(rewrites []config.Rewrite) error {
+	for i := range rewrites {
+		if r := &rewrites[i]; r.Path.MatchString(x.in.path) {
+			return x.rewriteBy(r)
+		}
+	}
+	return nil
+}
+
+// rewriteBy changes the path, and the query if the rewrite has one.
+func (x *exchange) rewriteBy(r *config.Rewrite) error {
+	own := captures{regexp: r.Path, text: x.in.path}
+	url := expandURL(r.To, func(name string) string {
+		if r.Path.SubexpIndex(name) >= 0 || strings.Trim(name, "0123456789") == "" {
+			return own.value(name)
+		}
+		return x.in.value(name)
+	})
+	return x.goTo(withQuery(url, x.in.query()))
+}
+
+// goTo makes another path and query what is served; $request_uri stays what the client asked for.
+func (x *exchange) goTo(target string) error {
+	raw, _ := route.Split(target)
+	path, err := route.Normalise(raw)
+	if err != nil {
+		return err
+	}
+	x.in.target, x.in.path = target, path
+	return nil
+}

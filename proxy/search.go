@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"wstunnel/internal/reactor"
+	"wstunnel/internal/route"
+	"wstunnel/internal/static"
+)
+
+// search looks for the file that answers a request: the one that its path names, or the first of the location's try_files that is there.
+type search struct {
+	x     *exchange
+	tries []try
+
+	file       *static.File // what was found, or nil
+	lacksSlash bool         // it is a directory, and the path has no slash at its end
+	listed     string       // the name of a directory to be listed, or empty
+	entries    []listed
+}
+
+// try is a path to look for.
+type try struct {
+	path string // decoded
+	file bool   // it has to be a file
+	dir  bool   // it has to be a directory
+}
+
+// finder finds a file by its name.
+type finder func(static.Variant) (*static.File, error)
+
+// begin works out which paths are to be looked for.
+func (s *search) begin() {
+	l := s.x.location
+	if len(l.TryFiles) == 0 {
+		s.tries = []try{{path: s.x.in.path}}
+		return
+	}
+	tries := l.TryFiles
+	if l.TryStatus == 0 {
+		tries = tries[:len(tries)-1]
+	}
+	for _, t := range tries {
+		path, err := route.Resolve(t.Expand(s.x.in.value))
+		if err != nil { // it names nothing
+			continue
+		}
+		dir := strings.HasSuffix(t.String(), "/")
+		s.tries = append(s.tries, try{path, !dir, dir})
+	}
+}
+
+// find looks for each of them in turn.
+func (s *search) find(find finder) error {
+	s.close()
+	var err error = fs.ErrNotExist
+	for _, t := range s.tries {
+		if err = s.try(t, find); err == nil || errors.Is(err, reactor.ErrWouldWait) || errors.Is(err, fs.ErrPermission) || static.IsTrouble(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (s *search) try(t try, find finder) error {
+	name, ok := s.x.below(t.path)
+	switch {
+	case !ok:
+		return fs.ErrNotExist
+	case strings.HasSuffix(t.path, "/") && t.file:
+		return fs.ErrNotExist
+	case strings.HasSuffix(t.path, "/") && strings.HasSuffix(s.x.in.path, "/"):
+		return s.tryIndex(name, find)
+	}
+	l := s.x.location
+	if name = strings.TrimSuffix(name, "/"); name == "" {
+		name = "."
+	}
+	file, err := static.Find(l.Directory(), name, l.Precompressed, s.x.in.request.Fields, find)
+	switch {
+	case err != nil:
+		return err
+	case file.Info.Regular && !t.dir:
+		s.file = file
+		return nil
+	case file.Info.Dir && !t.file:
+		s.lacksSlash = true
+		file.Close()
+		return nil
+	}
+	file.Close()
+	return fs.ErrNotExist
+}
+
+// tryIndex looks for a file that stands for a directory, or has that listed.
+func (s *search) tryIndex(name string, find finder) error {
+	l := s.x.location
+	index := l.Index
+	if index == nil {
+		index = []string{"index.html"}
+	}
+	var err error = fs.ErrNotExist
+	for _, i := range index {
+		var file *static.File
+		if file, err = static.Find(l.Directory(), name+i, l.Precompressed, s.x.in.request.Fields, find); err == nil && file.Info.Regular {
+			s.file = file
+			return nil
+		}
+		switch {
+		case err == nil:
+			file.Close()
+			err = fs.ErrNotExist
+		case errors.Is(err, reactor.ErrWouldWait):
+			return err
+		}
+	}
+	if !l.Listing {
+		return err
+	}
+	directory := strings.TrimSuffix(name, "/")
+	if directory == "" {
+		directory = "."
+	}
+	file, err := find(static.Plain(l.Directory(), directory))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if !file.Info.Dir {
+		return fs.ErrNotExist
+	}
+	s.listed = directory
+	return nil
+}
+
+// close lets go of what was found.
+func (s *search) close() {
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.lacksSlash, s.listed, s.entries = nil, false, "", nil
+}
+
+// below returns the name, below a location's directory, that a path means: all of it for root, what follows the matched prefix for static. No source and
+// no dot-file has one.
+func (x *exchange) below(path string) (name string, ok bool) {
+	l := x.location
+	if l.Root == "" {
+		path = strings.TrimPrefix(path, strings.TrimSuffix(l.Match.Path, "/"))
+	}
+	name = strings.TrimPrefix(path, "/")
+	return name, l.ServeSources || !static.KeptBack(name)
+}
+
+// notFound answers where no file was found: by the backend beside the directory, by what try_files ends in, or by saying so.
+func (d *download) notFound() {
+	x, l := d.x, d.x.location
+	missing := !errors.Is(d.err, fs.ErrPermission) && !static.IsTrouble(d.err)
+	switch {
+	case missing && l.TryStatus > 0:
+		x.give(x.answerStatus(l.TryStatus))
+	case missing && len(l.TryFiles) > 0 && l.http == nil:
+		d.tryLast()
+	case missing && l.http != nil:
+		x.responder = nil
+		x.proceed(decision{action: forwardHTTP})
+	default:
+		x.give(x.answerFileError(d.err))
+	}
+}
+
+// tryLast routes anew what try_files ends in.
+func (d *download) tryLast() {
+	x := d.x
+	last := x.location.TryFiles[len(x.location.TryFiles)-1]
+	url := expandURL(last, x.in.value)
+	if !strings.Contains(last.String(), "?") {
+		url += x.in.query()
+	}
+	x.responder = nil
+	x.routed++
+	if err := x.goTo(url); err != nil {
+		x.give(textAnswer(http.StatusBadRequest, err.Error()))
+		return
+	}
+	x.proceed(x.route())
+}
