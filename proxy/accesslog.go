@@ -55,6 +55,9 @@ func (x *exchange) logged(log *logs.Log) *logs.Request {
 	if r.Status == 0 || x.clientGone {
 		r.Status = statusClientGone
 	}
+	if _, compressed := x.client.(*compressor); compressed {
+		r.Bytes = x.compressed
+	}
 	if r.Method == http.MethodHead {
 		r.Bytes = 0
 	}

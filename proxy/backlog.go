@@ -87,8 +87,7 @@ func (b *backlog) goOn() {
 	case all && b.err != nil:
 		x.abort(b.err)
 	case all && b.ended:
-		x.finish()
-		x.client.End(b.trailers)
+		x.complete(b.trailers)
 	case x.backend == nil:
 	case all && x.client.Pending() > 0:
 		x.backend.Resume()

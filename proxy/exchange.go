@@ -26,8 +26,9 @@ type exchange struct {
 	address   string      // of the server that was asked last
 	cookies   head.Fields // that the server of auth_request sets
 
-	status int   // that was answered; 0 for none
-	sent   int64 // bytes of the answer's body
+	status     int   // that was answered; 0 for none
+	sent       int64 // bytes of the answer's body
+	compressed int64 // what they have become, where they were compressed
 
 	err        error // what went wrong, for the log
 	brokeOff   bool  // after the answer's head, through no fault of the client's
@@ -123,6 +124,7 @@ func (x *exchange) answerFields() head.Fields {
 // [head.Unknown].
 func (x *exchange) respond(status int, fields head.Fields, length int64) {
 	fields = x.applyAnswerRules(status, fields)
+	fields, length = x.compress(status, fields, length)
 	w := x.client.Worker()
 	w.Fields, w.Answer = fields[:0], head.Response{Status: status, Fields: fields, Length: length}
 	x.status = status
@@ -148,6 +150,16 @@ func (x *exchange) giveLast(a *answer) {
 	x.give(a)
 }
 
+// complete ends the exchange with the whole answer, when all of it is compressed if it is to be.
+func (x *exchange) complete(trailers head.Fields) {
+	if c, compressed := x.client.(*compressor); compressed {
+		c.End(trailers)
+		return
+	}
+	x.finish()
+	x.client.End(trailers)
+}
+
 // abort ends the exchange in the middle of its answer, which can't be gone on with.
 func (x *exchange) abort(err error) {
 	x.err, x.brokeOff = err, true
@@ -161,6 +173,9 @@ func (x *exchange) finish() {
 		return
 	}
 	x.over = true
+	if c, compressed := x.client.(*compressor); compressed {
+		c.end()
+	}
 	if x.responder != nil {
 		x.responder.leave()
 	}
@@ -174,7 +189,12 @@ func (x *exchange) Data(p []byte) { x.responder.data(p) }
 func (x *exchange) Whole(trailers head.Fields) { x.responder.whole(trailers) }
 
 // Drained says that the client takes more of its answer.
-func (x *exchange) Drained() { x.responder.drained() }
+func (x *exchange) Drained() {
+	if c, compressed := x.client.(*compressor); compressed && !c.drained() {
+		return // more is to come, before more can be taken
+	}
+	x.responder.drained()
+}
 
 // Gone deals with a client that left, or that does not go on.
 func (x *exchange) Gone(err error) {

@@ -61,6 +61,26 @@ func (x *exchange) dress(a *answer) {
 	}
 }
 
+// intercepts reports whether a backend's error is answered with a page of the configuration's.
+func (x *exchange) intercepts(status int) bool {
+	if !x.location.InterceptErrors {
+		return false
+	}
+	_, ok := x.location.ErrorPages[status]
+	return ok
+}
+
+// interceptedAnswer keeps of a backend's error what clients act upon.
+func (x *exchange) interceptedAnswer(r *head.Response) *answer {
+	a := x.answerStatus(r.Status)
+	for _, f := range r.Fields {
+		if f.ID == head.RetryAfter || f.ID == head.SetCookie || isNamed(f.Name, "www_authenticate") || isNamed(f.Name, "allow") {
+			a.fields = append(a.fields, f)
+		}
+	}
+	return a
+}
+
 // isPlain reports an answer of [textAnswer].
 func (a *answer) isPlain() bool { return a.fields.Get(head.ContentType) == plainText }
 

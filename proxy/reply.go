@@ -93,6 +93,12 @@ func (x *reply) pass(r *head.Response) {
 		x.client.Flush()
 		return
 	}
+	if x.intercepts(r.Status) {
+		x.leaveServer()
+		x.give(x.interceptedAnswer(r))
+		return
+	}
+	x.in.answer = r.Fields
 	fields := rewriteResponse(x.answerFields(), r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
 	if r.Chunked {
 		fields = announce(fields, r.Fields)
@@ -142,8 +148,8 @@ func (x *reply) end(trailers head.Fields) {
 		x.backlog.end(trailers, nil)
 		return
 	}
-	x.finish()
-	x.client.End(trailers)
+	x.backlog.ended, x.backlog.trailers = true, trailers
+	x.complete(trailers)
 }
 
 // breakOff ends the exchange in the middle of the answer, likewise.

@@ -88,6 +88,7 @@ func (x *exchange) rewriteBy(r *config.Rewrite) error {
 
 // goTo makes another path and query what is served; $request_uri stays what the client asked for.
 func (x *exchange) goTo(target string) error {
+	target = strings.TrimSuffix(target, "?")
 	raw, _ := route.Split(target)
 	path, err := route.Normalise(raw)
 	if err != nil {

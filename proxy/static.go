@@ -137,8 +137,7 @@ func (d *download) send() {
 	x := d.x
 	for sent := 0; sent < turnBytes; {
 		if !d.nextPart() {
-			x.finish()
-			x.client.End(nil)
+			x.complete(nil)
 			return
 		}
 		n, err := d.sendPiece(turnBytes - sent)

@@ -181,7 +181,8 @@ func (x *upgrade) switched(r *head.Response) {
 	if !relayed { // which keeps them
 		dst = x.client.Worker().Fields[:0]
 	}
-	fields := rewriteResponse(dst, r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
+	x.in.answer = r.Fields
+	fields := x.applyAnswerRules(r.Status, rewriteResponse(append(dst, x.cookies...), r.Fields, r.Status, &x.in, x.location, x.upstream.Target))
 	backend, backendEarly := x.backend.Take()
 	x.backend = nil
 	client, early := x.takeClient()

@@ -114,12 +114,18 @@ const (
 	valueBytes = "-._~!$'()*,;:@/?"
 )
 
+// isEscape reports whether s begins with a percent sign and two hexadecimal digits.
+func isEscape(s string) bool {
+	isHex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
+	return len(s) >= 3 && s[0] == '%' && isHex(s[1]) && isHex(s[2])
+}
+
 // escapeURL percent-encodes all that is neither a letter, nor a digit, nor one of more; what is encoded already stays so if it is to.
 func escapeURL(s, more string, encoded bool) string {
 	var b strings.Builder
 	for i := range len(s) {
 		c := s[i]
-		if 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte(more, c) >= 0 || c == '%' && encoded {
+		if 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte(more, c) >= 0 || encoded && isEscape(s[i:]) {
 			b.WriteByte(c)
 		} else {
 			b.WriteString(percent(c))

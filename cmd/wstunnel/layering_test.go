@@ -48,6 +48,9 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/logs":       {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/template":   {},
+	"wstunnel/internal/compress": {
+		"wstunnel/internal/head": "Accept-Encoding is a list with weights",
+	},
 	"wstunnel/internal/access": {
 		"wstunnel/internal/host": "origins are compared in one form",
 	},
@@ -88,6 +91,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/spool":      "bodies of slow clients wait in files",
 		"wstunnel/internal/static":     "files are answers",
 		"wstunnel/internal/access":     "who may ask",
+		"wstunnel/internal/compress":   "answers are compressed",
 		"wstunnel/internal/template":   "values have variables",
 		"wstunnel/internal/upstream":   "requests go to its servers",
 		"wstunnel/internal/ws":         "handshakes are checked",

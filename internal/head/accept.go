@@ -1,6 +1,8 @@
 package head
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,4 +38,25 @@ func weightOf(parameters string, others bool) float64 {
 		return weight
 	}
 	return 1
+}
+
+// Codings returns which of some content codings an Accept-Encoding takes rather than none, by their places in the list, the best first; of equal ones the
+// first (RFC 9110, section 12.5.3).
+func Codings(accept string, offered ...string) (accepted []int) {
+	weights := Weights(accept)
+	weigh := func(i int) float64 {
+		for _, name := range []string{offered[i], "x-" + offered[i], "*"} { // x-gzip is gzip (section 8.4.1.3)
+			if weight, ok := weights[name]; ok {
+				return weight
+			}
+		}
+		return 0
+	}
+	for i := range offered {
+		if weigh(i) > 0 && weigh(i) >= weights["identity"] {
+			accepted = append(accepted, i)
+		}
+	}
+	slices.SortStableFunc(accepted, func(a, b int) int { return cmp.Compare(weigh(b), weigh(a)) })
+	return accepted
 }

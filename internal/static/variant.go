@@ -2,7 +2,6 @@ package static
 
 import (
 	"errors"
-	"slices"
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
@@ -41,26 +40,11 @@ func Find(dir, name string, precompressed bool, fields head.Fields, find func(Va
 	return find(v)
 }
 
-// acceptedCodings returns the codings that an Accept-Encoding takes rather than none, the best first (RFC 9110, section 12.5.3).
+// acceptedCodings returns the codings that an Accept-Encoding takes rather than none, the best first.
 func acceptedCodings(value string) []coding {
-	weights := head.Weights(value)
-	weigh := func(c coding) float64 {
-		for _, name := range []string{c.name, "x-" + c.name, "*"} { // x-gzip is gzip (section 8.4.1.3)
-			if weight, ok := weights[name]; ok {
-				return weight
-			}
-		}
-		return 0
+	var accepted []coding
+	for _, i := range head.Codings(value, "br", "zstd", "gzip") {
+		accepted = append(accepted, codings[i])
 	}
-	accepted := slices.DeleteFunc(slices.Clone(codings), func(c coding) bool { return weigh(c) <= 0 || weigh(c) < weights["identity"] })
-	slices.SortStableFunc(accepted, func(a, b coding) int {
-		switch difference := weigh(b) - weigh(a); {
-		case difference > 0:
-			return 1
-		case difference < 0:
-			return -1
-		}
-		return 0
-	})
 	return accepted
 }
