@@ -111,7 +111,7 @@ func namesHost(name string) bool {
 const (
 	hostBytes  = "-._~:[]"
 	urlBytes   = "-._~!$&'()*+,;=:@/?"
-	valueBytes = "-._~!$'()*,;:@/?"
+	valueBytes = "-._~!$'()*,:@/?"
 )
 
 // isEscape reports whether s begins with a percent sign and two hexadecimal digits.
