@@ -34,6 +34,7 @@ const (
 	openTunnel
 	forwardHTTP
 	serveStatic
+	servePHP
 	respond // as the location says
 )
 
@@ -136,6 +137,8 @@ func (x *exchange) decideAt(l *location) decision {
 		return decision{action: respond, status: l.Respond.Status}
 	case l.websocket != nil && upgrade:
 		return x.decideByOrigin()
+	case l.php != nil:
+		d.action = servePHP
 	case l.Directory() != "" && (l.http == nil || mayBeFile(r) && !r.HasBody()):
 		d.action = serveStatic
 	case l.http != nil:

@@ -98,11 +98,13 @@ func (x *exchange) act(d decision) {
 	}
 	switch d.action {
 	case forwardHTTP:
-		x.responder = &forward{reply: reply{exchange: x, upstream: x.location.http}}
+		x.responder = &forward{delivery{reply: reply{exchange: x, upstream: x.location.http}}}
 	case openTunnel:
 		x.responder = &upgrade{reply: reply{exchange: x, upstream: x.location.websocket}}
 	case serveStatic:
 		x.responder = &download{search: search{x: x}}
+	case servePHP:
+		x.responder = &lookup{x: x}
 	case respond:
 		x.giveResponse(x.location.Respond)
 		return

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"time"
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
@@ -12,28 +11,13 @@ import (
 )
 
 // forward carries a request to a server of an upstream, and its answer back.
-type forward struct {
-	reply
-	upload upload
-	stale  bool // a kept connection was, and no other will do
-}
+type forward struct{ delivery }
 
-// serve begins; with a request whose body is collected, when that has come.
-func (x *forward) serve() {
-	x.upload.x, x.backlog.x = x, &x.reply
-	if x.in.request.HasBody() {
-		x.upload.begin()
-	}
-	if !x.upload.collecting {
-		x.start()
-	}
-}
+// serve begins.
+func (x *forward) serve() { x.takeIn(x) }
 
 // start begins with the server whose turn it is.
-func (x *forward) start() {
-	x.upload.collecting = false
-	x.ask(x.client.Worker().Fields[:0])
-}
+func (x *forward) start() { x.ask(x.client.Worker().Fields[:0]) }
 
 // ask asks a server, with a head whose fields are made in dst.
 func (x *forward) ask(dst head.Fields) {
@@ -46,75 +30,13 @@ func (x *forward) ask(dst head.Fields) {
 	x.send(out, dst, x, upstream.Needs{MaxIdle: x.maxIdle(out.Close)})
 }
 
-// maxIdle is how long a connection may have been idle to carry the request.
-func (x *forward) maxIdle(last bool) time.Duration {
-	switch {
-	case last || x.stale:
-		return 0
-	case !x.repeatable():
-		return upstream.Fresh
-	}
-	return upstream.Any
-}
-
-// repeatable reports whether the request can be sent again after a connection broke under it.
-func (x *forward) repeatable() bool {
-	return !x.in.request.HasBody() && idempotent(x.in.request.Method)
-}
-
-// idempotent reports whether a request can be sent again after a connection broke under it (RFC 9110, section 9.2.2).
-func idempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
-}
-
-// Connected sends the request, with what has come of its body.
-func (x *forward) Connected(b *upstream.Conn) {
-	x.backend = b
-	b.Limit(x.client.Room())
-	b.Ask(x, &x.out, x.upload.first())
-	if x.backend == b { // it did not break
-		x.upload.goOn()
-	}
-}
-
-// data takes a piece of the request's body.
-func (x *forward) data(p []byte) { x.upload.data(p) }
-
-// whole takes the end of the request.
-func (x *forward) whole(trailers head.Fields) { x.upload.whole(trailers) }
-
-// Took says that the server takes more of the request, which is for the client to send.
-func (x *forward) Took() {
-	if x.upload.ends() {
-		return
-	}
-	if x.status == 0 {
-		x.backend.Await(0)
-	}
-	x.upload.goOn()
-}
+// Connected sends the request.
+func (x *forward) Connected(b *upstream.Conn) { x.deliver(b, x) }
 
 // Answered takes a head of the answer.
 func (x *forward) Answered(r *head.Response) {
 	x.backend.NoteAnswer(r.Fields)
 	x.pass(r)
-}
-
-// Done ends the exchange.
-func (x *forward) Done(trailers head.Fields) {
-	backend := x.backend
-	x.backend = nil
-	if x.upload.complete && !x.out.Close {
-		backend.Release()
-	} else {
-		backend.Close()
-	}
-	x.end(trailers)
-	x.upload.drop()
 }
 
 // Broke deals with a server that broke off.
@@ -137,8 +59,11 @@ func (x *forward) Broke(err error) {
 	}
 }
 
-// leave lets go of the server, and of what is kept of the body.
-func (x *forward) leave() {
-	x.reply.leave()
-	x.upload.leave()
+// idempotent reports whether a request can be sent again after a connection broke under it (RFC 9110, section 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
 }

@@ -14,7 +14,8 @@ import (
 // search looks for the file that answers a request: the one that its path names, or the first of the location's try_files that is there.
 type search struct {
 	x     *exchange
-	tries []try
+	tries []try  // nil before it is worked out
+	named string // the name, below the location's directory, of a file that an application has named; empty for none
 
 	file       *static.File // what was found, or nil
 	lacksSlash bool         // it is a directory, and the path has no slash at its end
@@ -56,6 +57,9 @@ func (s *search) begin() {
 // find looks for each of them in turn.
 func (s *search) find(find finder) error {
 	s.close()
+	if s.named != "" {
+		return s.findNamed(find)
+	}
 	var err error = fs.ErrNotExist
 	for _, t := range s.tries {
 		if err = s.try(t, find); err == nil || errors.Is(err, reactor.ErrWouldWait) || errors.Is(err, fs.ErrPermission) || static.IsTrouble(err) {
@@ -63,6 +67,21 @@ func (s *search) find(find finder) error {
 		}
 	}
 	return err
+}
+
+// findNamed finds the file that an application has named, whatever its name looks like.
+func (s *search) findNamed(find finder) error {
+	l := s.x.location
+	file, err := static.Find(l.Directory(), s.named, l.Precompressed, s.x.in.request.Fields, find)
+	switch {
+	case err != nil:
+		return err
+	case !file.Info.Regular:
+		file.Close()
+		return fs.ErrNotExist
+	}
+	s.file = file
+	return nil
 }
 
 func (s *search) try(t try, find finder) error {
@@ -104,6 +123,9 @@ func (s *search) tryIndex(name string, find finder) error {
 	}
 	var err error = fs.ErrNotExist
 	for _, i := range index {
+		if l.PHP != nil && isScript(i) || !l.ServeSources && static.KeptBack(i) {
+			continue
+		}
 		var file *static.File
 		if file, err = static.Find(l.Directory(), name+i, l.Precompressed, s.x.in.request.Fields, find); err == nil && file.Info.Regular {
 			s.file = file
@@ -158,7 +180,7 @@ func (x *exchange) below(path string) (name string, ok bool) {
 // notFound answers where no file was found: by the backend beside the directory, by what try_files ends in, or by saying so.
 func (d *download) notFound() {
 	x, l := d.x, d.x.location
-	missing := !errors.Is(d.err, fs.ErrPermission) && !static.IsTrouble(d.err)
+	missing := d.named == "" && !errors.Is(d.err, fs.ErrPermission) && !static.IsTrouble(d.err)
 	switch {
 	case missing && l.TryStatus > 0:
 		x.give(x.answerStatus(l.TryStatus))

@@ -27,6 +27,7 @@ type piece [64 << 10]byte
 // download is an answer from a directory on its way to a client. It belongs to the loop, but while it waits for a disk.
 type download struct {
 	search
+	said   head.Fields     // by the application that has named the file
 	parts  []static.Part   // that are still to be sent
 	client *session.Client // where the file can stay inside the kernel, or nil
 
@@ -38,11 +39,13 @@ type download struct {
 
 // serve answers from the location's directory.
 func (d *download) serve() {
-	if len(d.x.location.TryFiles) == 0 && !mayBeFile(d.x.in.request) {
+	if len(d.x.location.TryFiles) == 0 && !d.mayAnswer() {
 		d.x.give(onlyGet())
 		return
 	}
-	d.begin()
+	if d.tries == nil {
+		d.begin()
+	}
 	d.err = d.find(d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
 		d.x.client.Pause() // the body may be for somebody else
@@ -51,6 +54,9 @@ func (d *download) serve() {
 	}
 	d.found()
 }
+
+// mayAnswer reports whether the request can be answered with a file. One that an application has named answers any.
+func (d *download) mayAnswer() bool { return d.named != "" || mayBeFile(d.x.in.request) }
 
 // foundSlowly answers, and lets the request's body come to whoever does.
 func (d *download) foundSlowly() {
@@ -95,7 +101,7 @@ func (d *download) found() {
 	case d.err != nil:
 		d.notFound()
 		return
-	case !mayBeFile(x.in.request):
+	case !d.mayAnswer():
 		x.give(onlyGet())
 		return
 	case d.listed != "" && d.entries == nil: // a directory is read on a goroutine
@@ -113,6 +119,7 @@ func (d *download) found() {
 		x.give(refused)
 		return
 	}
+	a.Fields = sayOf(a.Fields, d.said)
 	if x.in.request.Method == http.MethodHead {
 		a.Fields.Add(head.ContentLength, strconv.FormatInt(a.Length, 10))
 	} else {

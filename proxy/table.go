@@ -20,7 +20,8 @@ type site struct {
 	*config.Site
 	name      string // the first host, for logs
 	locations route.Locations[*location]
-	access    *logs.Log // where lines of requests go; nil for nowhere
+	all       []*location // in the order of the configuration
+	access    *logs.Log   // where lines of requests go; nil for nowhere
 }
 
 // location is one compiled location.
@@ -30,6 +31,7 @@ type location struct {
 	pattern   string // as written, for logs
 	websocket *upstream.Upstream
 	http      *upstream.Upstream
+	php       *application
 	access    *logs.Log          // nil for nowhere
 	guarded   bool               // requests are asked who they are from
 	users     *access.Users      // of basic_auth, or nil
@@ -66,6 +68,9 @@ func newSite(cfg *config.Site, o outside) *site {
 		if c.HTTP != nil {
 			l.http = o.upstream(c.HTTP)
 		}
+		if c.PHP != nil {
+			l.php = &application{Upstream: o.upstream(c.PHP.Target)}
+		}
 		if c.Access.BasicAuth != nil {
 			l.users = o.users(c.Access.BasicAuth.Users)
 		}
@@ -74,6 +79,7 @@ func newSite(cfg *config.Site, o outside) *site {
 		}
 		l.guarded = l.users != nil || l.asked != nil || len(c.Access.Allow)+len(c.Access.Deny) > 0
 		s.locations.Add(c.Match, l)
+		s.all = append(s.all, l)
 	}
 	return s
 }

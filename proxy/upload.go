@@ -21,8 +21,10 @@ const maxHeld = 64 << 10
 // upload is a request's body on its way to a server. That a slow client holds no server, it is collected before one is asked if it is short or may be
 // spooled; of a longer one the client has to send something all the time.
 type upload struct {
-	x          *forward
+	x          *reply
+	starter    starter
 	collecting bool          // the body is to come whole first
+	measured   bool          // its length has to be known first
 	continued  bool          // the client was asked for the body that it had announced
 	paused     bool          // the client waits
 	held       []byte        // until there is a server
@@ -76,14 +78,14 @@ func (p *pauses) Expired() { p.u.x.client.Conn().Do(p.u.stopCollecting) }
 
 func (u *upload) stopCollecting() {
 	if u.collecting && !u.x.over {
-		u.x.start()
+		u.ask()
 	}
 }
 
 // spools reports whether the body goes to a temporary file where it is too long for memory.
 func (u *upload) spools() bool {
 	l := u.x.location
-	return l.Spool && u.x.in.request.Length <= l.Buffer.Request+l.SpoolMax
+	return u.measured || l.Spool && u.x.in.request.Length <= l.Buffer.Request+l.SpoolMax
 }
 
 // sayContinue asks for a body that waits for it.
@@ -163,7 +165,7 @@ func (u *upload) hold(p []byte) {
 	}
 	switch {
 	case u.collecting && (memory.Full() || int64(len(u.held)) > x.location.Buffer.Request):
-		x.start() // it goes as it comes
+		u.ask() // it goes as it comes
 	case !u.collecting && len(u.held) >= maxHeld:
 		u.pause()
 	}
@@ -180,9 +182,31 @@ func (u *upload) keep(p []byte) {
 
 // goOnIfStuck asks a server without the rest of the body, where the file takes no more.
 func (u *upload) goOnIfStuck() {
-	if u.collecting && u.spool.Stuck() {
-		u.x.start()
+	switch {
+	case !u.collecting || !u.spool.Stuck():
+	case u.measured:
+		u.tooLong()
+	default:
+		u.ask()
 	}
+}
+
+// tooLong refuses a body of unknown length, of which no more can be kept.
+func (u *upload) tooLong() {
+	x := u.x
+	if u.spool.Failed() {
+		x.err = errors.New("the request's body of unknown length can't be kept: temporary files take no more")
+		x.giveLast(textAnswer(http.StatusServiceUnavailable, "the server has too much to do"))
+		return
+	}
+	x.err = fmt.Errorf("the request's body of unknown length is above the %d bytes that spool_max lets be kept", x.location.SpoolMax)
+	x.giveLast(bodyTooLong())
+}
+
+// ask has a server asked.
+func (u *upload) ask() {
+	u.collecting = false
+	u.starter.start()
 }
 
 // moved goes on when something was written to the temporary file, or read from it.
@@ -207,7 +231,7 @@ func (u *upload) whole(trailers head.Fields) {
 	switch {
 	case x.backlog.ended:
 	case u.collecting:
-		x.start()
+		u.ask()
 	case x.backend != nil && u.spool == nil:
 		u.end()
 	}
@@ -215,6 +239,9 @@ func (u *upload) whole(trailers head.Fields) {
 
 // knownLength returns the length of the body that a server is sent.
 func (u *upload) knownLength() int64 {
+	if u.measured {
+		return u.length
+	}
 	if r := u.x.in.request; r.Length != head.Unknown || !u.complete || !u.spools() || len(u.trailers) > 0 {
 		return r.Length
 	}

@@ -115,6 +115,9 @@ func printRoutes(w io.Writer, cfg *config.Config) error {
 			if l.Static != "" {
 				row("static", l.Static)
 			}
+			if l.PHP != nil {
+				row("php", describeTarget(l.PHP.Target)+" in "+l.Directory())
+			}
 		}
 	}
 	return table.Flush()

@@ -21,10 +21,15 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/head": "what it takes apart becomes heads",
 		"wstunnel/internal/host": "an :authority is checked",
 	},
+	"wstunnel/internal/fastcgi": {
+		"wstunnel/internal/head":  "what it takes apart becomes heads",
+		"wstunnel/internal/http1": "the fields of an answer are those of HTTP/1.1",
+	},
 	"wstunnel/internal/route": {
 		"wstunnel/internal/config": "patterns are its",
 	},
 	"wstunnel/internal/session": {
+		"wstunnel/internal/fastcgi": "of backends the other one",
 		"wstunnel/internal/head":    "it hands on heads",
 		"wstunnel/internal/http1":   "the protocols of its connections",
 		"wstunnel/internal/http2":   "of clients the other one",
@@ -120,6 +125,7 @@ var forbidden = map[string][]string{
 	"wstunnel/internal/route":      {"net", "os", "syscall"},
 	"wstunnel/internal/http1":      {"net", "os", "syscall"},
 	"wstunnel/internal/http2":      {"net", "os", "syscall"},
+	"wstunnel/internal/fastcgi":    {"net", "os", "syscall"},
 	"wstunnel/internal/proxyproto": {"net", "os", "syscall"},
 }
 

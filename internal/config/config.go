@@ -234,7 +234,7 @@ func (m Mode) String() string {
 }
 
 // Location is one routing rule of a site. At least one of WebSocket, HTTP, Redirect, Respond, Rewrites and a directory is set. Redirect and Respond exclude
-// the others. With a directory beside HTTP files go before the backend.
+// the others. With a directory beside HTTP files go before the backend; PHP has a directory beside it, and no HTTP.
 type Location struct {
 	Pos
 	Match Match
@@ -243,6 +243,7 @@ type Location struct {
 	WebSocket *Target // upgrade requests; nil if the location has none
 	HTTP      *Target // all other requests; nil if the location has none
 	Files
+	PHP      *PHP // what runs the scripts of the directory; nil if the location has none
 	Redirect *Redirect
 	Respond  *Respond
 	// Rewrites are tried in turn, and the first that matches counts.

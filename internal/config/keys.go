@@ -22,6 +22,7 @@ const (
 	inLocationTimeouts = "a location's timeouts"
 	inTarget           = "a target"
 	inUpstream         = "an upstream"
+	inPHP              = "php"
 	inAccessLog        = "access_log"
 	inBuffer           = "buffer"
 	inHeaders          = "headers"
@@ -40,7 +41,7 @@ const (
 var kinds = []string{
 	inFile, inIncluded, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
 	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules,
-	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress,
+	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP,
 }
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
@@ -72,6 +73,7 @@ func keysOf(kind string) []string {
 		return []string{"cert", "key"}
 	case inLocation:
 		return withRules("path", "when", "proxy", "websocket", "http", "redirect", "respond", "rewrite", "static", "root", "index", "listing", "try_files",
+			"php", "front_controller", "params", "deny_scripts_in",
 			"serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses", "forwarded", "timeouts", "access_log", "buffer",
 			"min_rate", "spool", "spool_max", "tls_verify", "tls_ca")
 	case inLocationTimeouts:
@@ -80,6 +82,8 @@ func keysOf(kind string) []string {
 		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
 	case inUpstream:
 		return []string{"servers", "keepalive", "max_connections", "queue"}
+	case inPHP:
+		return []string{"url", "keepalive"}
 	case inBuffer:
 		return []string{"request", "response"}
 	case inAccessLog:

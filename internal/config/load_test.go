@@ -130,7 +130,7 @@ func TestExample(t *testing.T) {
 		write(t, filepath.Join(dir, "etc", name), []byte("x"))
 	}
 	write(t, filepath.Join(dir, "etc", "users"), []byte("alice:$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00\n"))
-	for _, name := range []string{"www/assets", "www/default", "www/html"} {
+	for _, name := range []string{"www/assets", "www/default", "www/html", "www/blog", "www/wordpress"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // shortKeys are those of a site that stand for a location `/` with them.
-var shortKeys = []string{"proxy", "static", "root", "redirect", "respond", "index", "listing", "try_files"}
+var shortKeys = []string{"proxy", "static", "root", "redirect", "respond", "php", "index", "listing", "try_files", "front_controller", "params", "deny_scripts_in"}
 
 // locations reads a site's locations: those of its list, and the one that it stands for itself.
 func (d *decoder) locations(site object, above inherited) []Location {
@@ -23,7 +23,7 @@ func (d *decoder) locations(site object, above inherited) []Location {
 	if short := d.shortLocation(site); short != nil {
 		items = append(slices.Clip(items), short)
 	} else if site.get("locations") == nil && site.get("include") == nil {
-		d.add(site.pos, `no "locations"`, "at least one location for each site, or one of "+strings.Join(shortKeys[:5], ", "))
+		d.add(site.pos, `no "locations"`, "at least one location for each site, or one of "+strings.Join(shortKeys[:6], ", "))
 	}
 	var locations []Location
 	var shadows shadowFinder
@@ -32,7 +32,8 @@ func (d *decoder) locations(site object, above inherited) []Location {
 		if !ok {
 			continue
 		}
-		loc, path, matchOK := d.location(o, above)
+		loc, path, matchOK := d.location(takeOverPHP(o, site), above)
+		d.checkDeniedPaths(o, &loc)
 		locations = append(locations, loc)
 		if matchOK {
 			shadows.add(loc, path)
@@ -47,6 +48,9 @@ func (d *decoder) locations(site object, above inherited) []Location {
 // shortLocation returns the location `/` that a site stands for itself, or nil.
 func (d *decoder) shortLocation(site object) *yaml.Node {
 	var location *yaml.Node
+	if !slices.ContainsFunc(site.entries, func(e entry) bool { return slices.Contains(shortKeys, e.key) && !slices.Contains(phpKeys, e.key) }) {
+		return nil // what the site says of PHP is for its locations
+	}
 	for _, e := range site.entries {
 		if !slices.Contains(shortKeys, e.key) {
 			continue
@@ -79,6 +83,7 @@ func (d *decoder) location(o object, above inherited) (loc Location, path scalar
 		loc.When = d.when(n)
 	}
 	d.locationTargets(o, &loc)
+	d.locationPHP(o, &loc)
 	d.locationAnswers(o, &loc)
 	d.rules(o, &loc.Rules)
 	d.locationTunnels(o, &loc)
@@ -217,7 +222,7 @@ func (d *decoder) locationTargets(o object, loc *Location) {
 
 // The keys by which a location leads somewhere.
 var (
-	serving   = []string{"proxy", "websocket", "http", "static", "root"}
+	serving   = []string{"proxy", "websocket", "http", "static", "root", "php"}
 	answering = []string{"redirect", "respond"}
 	leading   = slices.Concat(serving, answering, []string{"rewrite"})
 )

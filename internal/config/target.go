@@ -133,6 +133,8 @@ func (d *decoder) parseTarget(s scalar, plain, secure string, bare bool) (*Targe
 		return bad("has scheme "+scheme, "write "+plain+":// here")
 	case scheme == "https" || scheme == "wss":
 		return bad("has scheme "+scheme, "write "+secure+":// here")
+	case plain == "http" && (scheme == "fastcgi" || scheme == "fcgi"):
+		return bad("has scheme "+scheme, "php: and the address alone, with root: and the directory of the scripts")
 	case slices.Contains(otherGateways, scheme):
 		return bad("has scheme "+scheme+", which is not spoken here",
 			both+" to a server that speaks HTTP and runs the program, such as Apache, nginx or FrankenPHP on 127.0.0.1:8080")
@@ -172,9 +174,12 @@ func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *probl
 		t.KeepAlive, t.MaxConnections, t.Queue = up.KeepAlive, up.MaxConnections, up.Queue
 		return nil
 	}
-	defaultPort := "80"
-	if t.TLS {
+	defaultPort, example := "80", t.Scheme+"://127.0.0.1:9000"
+	switch {
+	case t.TLS:
 		defaultPort = "443"
+	case t.Scheme == FastCGI:
+		defaultPort, example = "9000", "127.0.0.1:9000"
 	}
 	host, port, p := splitHostPort(s, authority, defaultPort)
 	if p != nil {
@@ -182,7 +187,7 @@ func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *probl
 	}
 	isName := !strings.ContainsAny(host, ".:") && !strings.EqualFold(host, "localhost")
 	if isName && !strings.Contains(authority, ":") {
-		allowed := "a host with a port, such as " + t.Scheme + "://127.0.0.1:9000, or a name defined under upstreams"
+		allowed := "a host with a port, such as " + example + ", or a name defined under upstreams"
 		if len(d.upstreamNames) > 0 {
 			allowed = "an upstream (" + quoteList(d.upstreamNames) + "), or a host with a port"
 			if !s.env {

@@ -77,6 +77,9 @@ var spellings = [idCount]string{
 	"X-Forwarded-Proto", "X-Original-URL", "X-Real-IP", "X-Rewrite-URL",
 }
 
+// Known is how many IDs there are, [Other] included.
+const Known = idCount
+
 func (id ID) String() string { return spellings[id] }
 
 // buckets are the IDs by a hash of their names' length and ends; few share one.

@@ -58,7 +58,7 @@ func (d *RequestDecoder) nextHead(p []byte) (n int, event Event, err *head.Error
 		d.head = append(d.head, p[:min(len(p), MaxRequestHead+1-before)]...)
 		whole = d.head
 	}
-	end := headEnd(whole, before)
+	end := HeadEnd(whole, before)
 	switch {
 	case end > MaxRequestHead || end == 0 && len(whole) > MaxRequestHead:
 		return n, More, &head.Error{
@@ -99,8 +99,8 @@ func (d *RequestDecoder) skipEmptyLine(p []byte) (n int, err *head.Error) {
 	return n, nil
 }
 
-// headEnd returns the length of the head in p, or 0. Only bytes from the given position on are new.
-func headEnd(p []byte, from int) int {
+// HeadEnd returns the length of the head in p, or 0. Only bytes from the given position on are new.
+func HeadEnd(p []byte, from int) int {
 	from = max(0, from-3)
 	for {
 		i := bytes.IndexByte(p[from:], '\n')

@@ -81,7 +81,7 @@ func (d *ResponseDecoder) nextHead(p []byte) (n int, event Event, err error) {
 	if !mayBeginResponse(whole) {
 		return 0, More, fmt.Errorf("the answer begins with %s, which is %w", head.Quoted(string(whole[:min(len(whole), 32)])), ErrNotHTTP)
 	}
-	end := headEnd(whole, before)
+	end := HeadEnd(whole, before)
 	switch {
 	case end > MaxResponseHead || end == 0 && len(whole) > MaxResponseHead:
 		return 0, More, fmt.Errorf("the response head is above %d bytes", MaxResponseHead)
@@ -123,39 +123,49 @@ func mayBeginResponse(p []byte) bool {
 	return true
 }
 
-// parse parses a whole head. Its lines may end in a bare LF; a folded line is joined to the one before with a space (RFC 9112, section 5.2).
+// parse parses a whole head.
 func (d *ResponseDecoder) parse(text string) (*head.Response, error) {
 	line, text, _ := strings.Cut(text, "\n")
 	r, err := parseStatusLine(strings.TrimSuffix(line, "\r"))
 	if err != nil {
 		return nil, err
 	}
+	if r.Fields, err = ParseFields(text); err != nil {
+		return nil, err
+	}
+	return r, d.frame(r)
+}
+
+// ParseFields parses the fields of a head up to its empty line. Lines may end in a bare LF; a folded one is joined to the one before with a space (RFC 9112,
+// section 5.2).
+func ParseFields(text string) (head.Fields, error) {
 	lines := strings.Count(text, "\n")
 	if lines > head.MaxFields {
 		return nil, fmt.Errorf("the response has more than %d header fields", head.MaxFields)
 	}
-	r.Fields = make(head.Fields, 0, lines)
+	fields := make(head.Fields, 0, lines)
 	for number := 2; ; number++ {
-		line, text, _ = strings.Cut(text, "\n")
+		line, rest, _ := strings.Cut(text, "\n")
+		text = rest
 		line = strings.TrimSuffix(line, "\r")
 		if line == "" {
-			return r, d.frame(r)
+			return fields, nil
 		}
 		if c, bad := head.BadValueByte(line); bad {
 			return nil, fmt.Errorf("byte 0x%02x in line %d of the response head", c, number)
 		}
-		if last := len(r.Fields) - 1; line[0] == ' ' || line[0] == '\t' {
+		if last := len(fields) - 1; line[0] == ' ' || line[0] == '\t' {
 			if last < 0 {
 				return nil, errors.New("the response head begins with a folded line")
 			}
-			r.Fields[last].Value = head.Trim(r.Fields[last].Value + " " + head.Trim(line))
+			fields[last].Value = head.Trim(fields[last].Value + " " + head.Trim(line))
 			continue
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !head.IsToken(name) {
 			return nil, fmt.Errorf("line %d of the response head does not begin with a header name", number)
 		}
-		r.Fields = append(r.Fields, head.Field{Name: name, Value: head.Trim(value), ID: head.IDOf(name)})
+		fields = append(fields, head.Field{Name: name, Value: head.Trim(value), ID: head.IDOf(name)})
 	}
 }
 

@@ -3,6 +3,7 @@ package reactor
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +55,20 @@ func OpenFile(dir, name string) (*File, FileInfo, error) {
 	}
 	return &File{fd: int(file.Fd()), file: file}, infoOf(stat), nil
 }
+
+// StatFile says what a name below a directory leads to, with no way out of that. Nobody needs the right to read it. It may wait for a disk.
+func StatFile(dir, name string) (FileInfo, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return FileInfo{}, err
+	}
+	defer root.Close()
+	stat, err := root.Stat(name)
+	return infoOf(stat), err
+}
+
+// RealPath returns a path without the links in it. It may wait for a disk.
+func RealPath(path string) (string, error) { return filepath.EvalSymlinks(path) }
 
 // TempFile makes an empty file for reading and writing below a directory, where it has no name by the time that it is returned. It may wait for a disk.
 func TempFile(dir string) (*File, error) {

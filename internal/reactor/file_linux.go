@@ -5,6 +5,7 @@ package reactor
 import (
 	"io"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -41,27 +42,9 @@ const (
 // OpenFileNow is [OpenFile] for a loop: what would have to wait, or goes wrong but for a name that does not exist, is ErrWouldWait, and OpenFile finds
 // out about it.
 func OpenFileNow(dir, name string) (*File, FileInfo, error) {
-	root, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveCached,
-	})
+	fd, err := openBelow(dir, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
-		return nil, FileInfo{}, ErrWouldWait
-	}
-	defer unix.Close(root)
-	var system unix.Statfs_t
-	if err := unix.Fstatfs(root, &system); err != nil || !local[uint32(system.Type)] {
-		return nil, FileInfo{}, ErrWouldWait
-	}
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-		Resolve: resolveCached | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	})
-	switch err {
-	case nil:
-	case unix.ENOENT, unix.ENOTDIR:
 		return nil, FileInfo{}, err
-	default:
-		return nil, FileInfo{}, ErrWouldWait
 	}
 	file := &File{fd: fd}
 	info, err := file.Stat()
@@ -74,6 +57,59 @@ func OpenFileNow(dir, name string) (*File, FileInfo, error) {
 		return nil, info, nil
 	}
 	return file, info, nil
+}
+
+// StatFileNow is [StatFile] for a loop, as OpenFileNow is OpenFile.
+func StatFileNow(dir, name string) (FileInfo, error) {
+	fd, err := openBelow(dir, name, unix.O_PATH)
+	if err != nil {
+		return FileInfo{}, err
+	}
+	defer unix.Close(fd)
+	info, err := (&File{fd: fd}).Stat()
+	if err != nil {
+		return FileInfo{}, ErrWouldWait
+	}
+	return info, nil
+}
+
+// openBelow opens a name below a directory, if that needs no disk.
+func openBelow(dir, name string, flags uint64) (fd int, err error) {
+	root, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveCached,
+	})
+	if err != nil {
+		return -1, ErrWouldWait
+	}
+	defer unix.Close(root)
+	var system unix.Statfs_t
+	if err := unix.Fstatfs(root, &system); err != nil || !local[uint32(system.Type)] {
+		return -1, ErrWouldWait
+	}
+	fd, err = unix.Openat2(root, name, &unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: resolveCached | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	switch err {
+	case nil, unix.ENOENT, unix.ENOTDIR:
+		return fd, err
+	}
+	return -1, ErrWouldWait
+}
+
+// RealPathNow is [RealPath] for a loop: ErrWouldWait where a disk would have to be waited for, or something is wrong.
+func RealPathNow(path string) (string, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached})
+	if err != nil {
+		return "", ErrWouldWait
+	}
+	defer unix.Close(fd)
+	name := make([]byte, unix.PathMax)
+	n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), name)
+	if err != nil || n == len(name) {
+		return "", ErrWouldWait
+	}
+	return string(name[:n]), nil
 }
 
 // Stat returns the state that the file is in now. Of a file that [OpenFileNow] has opened it does not wait.

@@ -13,6 +13,12 @@ func fileIDOf(stat os.FileInfo) fileID { return fileID{stat} }
 // OpenFileNow is [OpenFile] for a loop. No other system than Linux can tell whether it would wait.
 func OpenFileNow(string, string) (*File, FileInfo, error) { return nil, FileInfo{}, ErrWouldWait }
 
+// StatFileNow is [StatFile] for a loop.
+func StatFileNow(string, string) (FileInfo, error) { return FileInfo{}, ErrWouldWait }
+
+// RealPathNow is [RealPath] for a loop.
+func RealPathNow(string) (string, error) { return "", ErrWouldWait }
+
 // Stat returns the state that the file is in now.
 func (f *File) Stat() (FileInfo, error) {
 	stat, err := f.file.Stat()

@@ -33,31 +33,45 @@ type Asker interface {
 	Broke(err error)
 }
 
-// Backend is a connection to a backend over HTTP/1.1: one request and its answer after the other.
+// Backend is a connection to a backend over HTTP/1.1 or FastCGI: one request and its answer after the other.
 type Backend struct {
-	conn    *reactor.Conn
-	worker  *Worker
-	asker   Asker  // nil while the connection is idle
-	rests   Rester // told when an idle connection has ended, or nil
-	decoder http1.ResponseDecoder
-	timer   reactor.Timer
-	limit   time.Duration // of silence
-	most    int           // bytes that are read at a time
-	heard   time.Duration // when a byte came last, or the wait for one began
-	rest    []byte        // of what is being decoded
+	conn   *reactor.Conn
+	worker *Worker
+	asker  Asker  // nil while the connection is idle
+	rests  Rester // told when an idle connection has ended, or nil
+	speaks dialect
+	timer  reactor.Timer
+	limit  time.Duration // of silence
+	most   int           // bytes that are read at a time
+	heard  time.Duration // when a byte came last, or the wait for one began
+	rest   []byte        // of what is being decoded
 
-	reused  bool // it has carried an exchange before
-	chunked bool // the request goes in chunks
-	whole   bool // the request was written to its end
-	last    bool // the connection ends with this exchange
-	ended   bool // the answer has come to its end, which is yet to be told
-	dirty   bool // bytes came that nobody asked for
-	closed  bool
+	reused bool // it has carried an exchange before
+	framed bool // pieces of the request's body have frames
+	whole  bool // the request was written to its end
+	last   bool // the connection ends with this exchange
+	ended  bool // the answer has come to its end, which is yet to be told
+	dirty  bool // bytes came that nobody asked for
+	closed bool
 }
 
-// NewBackend takes over a connection to a backend on its loop.
+// NewBackend takes over a connection to a backend over HTTP/1.1 on its loop.
 func NewBackend(conn *reactor.Conn, worker *Worker) *Backend {
-	b := &Backend{conn: conn, worker: worker, most: maxAhead}
+	b := &struct {
+		Backend
+		speaks httpDialect
+	}{}
+	return b.begin(conn, worker, &b.speaks)
+}
+
+// NewFastCGIBackend takes over a connection to an application that speaks FastCGI on its loop. The fields of what it is asked are its parameters; of a request with a
+// body the length has to be known, for those that go by CONTENT_LENGTH.
+func NewFastCGIBackend(conn *reactor.Conn, worker *Worker) *Backend {
+	return new(Backend).begin(conn, worker, &fastcgiDialect{})
+}
+
+func (b *Backend) begin(conn *reactor.Conn, worker *Worker, speaks dialect) *Backend {
+	b.conn, b.worker, b.speaks, b.most = conn, worker, speaks, maxAhead
 	b.timer.On = b
 	conn.Handle(b)
 	return b
@@ -67,14 +81,13 @@ func NewBackend(conn *reactor.Conn, worker *Worker) *Backend {
 // Protocol asks for an upgrade. Where the body's length is unknown it goes in chunks.
 func (b *Backend) Ask(asker Asker, r *head.Request, body []byte) {
 	b.asker = asker
-	b.decoder.Expect(r.Method)
-	b.chunked, b.whole, b.last = r.Length == head.Unknown, r.Length == 0, r.Close
+	b.whole, b.last = r.Length == 0, r.Close
 	w := b.worker
 	w.claimAsk(b)
-	w.ask = http1.AppendRequest(w.ask, r)
+	w.ask, b.framed = b.speaks.ask(w.ask, r)
 	switch {
-	case len(body) > 0 && b.chunked:
-		w.ask = http1.AppendChunk(w.ask, body)
+	case len(body) > 0 && b.framed:
+		w.ask = b.speaks.frame(w.ask, body)
 	default:
 		w.ask = append(w.ask, body...)
 	}
@@ -84,15 +97,15 @@ func (b *Backend) Ask(asker Asker, r *head.Request, body []byte) {
 	}
 }
 
-// Write sends a piece of the request's body. Small chunks are collected until all that the client has sent so far is decoded.
+// Write sends a piece of the request's body. Small pieces that have frames are collected until all that the client has sent so far is decoded.
 func (b *Backend) Write(p []byte) {
 	switch w := b.worker; {
 	case b.closed || b.whole || len(p) == 0:
-	case !b.chunked:
+	case !b.framed:
 		b.put(p)
 	default:
 		w.claimAsk(b)
-		if w.ask = http1.AppendChunk(w.ask, p); len(w.ask) > heldMost {
+		if w.ask = b.speaks.frame(w.ask, p); len(w.ask) > heldMost {
 			w.FlushAsk()
 		}
 	}
@@ -104,9 +117,9 @@ func (b *Backend) End(trailers head.Fields) {
 		return
 	}
 	b.whole = true
-	if b.chunked {
+	if b.framed {
 		b.worker.claimAsk(b)
-		b.worker.ask = http1.AppendLastChunk(b.worker.ask, trailers)
+		b.worker.ask = b.speaks.lastFrame(b.worker.ask, trailers)
 		b.worker.FlushAsk()
 	}
 }
@@ -169,7 +182,7 @@ func (b *Backend) Reusable() bool {
 func (b *Backend) Reused() bool { return b.reused }
 
 // Began reports whether a byte of the answer has come.
-func (b *Backend) Began() bool { return b.decoder.Began() }
+func (b *Backend) Began() bool { return b.speaks.Began() }
 
 // Rester is told that the backend has ended an idle connection, or has said what nobody asked for. It is closed.
 type Rester interface{ Ended() }
@@ -238,7 +251,7 @@ func (b *Backend) Readable(*reactor.Conn) {
 
 // atEnd deals with the end of the backend's stream.
 func (b *Backend) atEnd() {
-	if err := b.decoder.EOF(); err != nil {
+	if err := b.speaks.EOF(); err != nil {
 		b.broke(err)
 		return
 	}
@@ -249,7 +262,7 @@ func (b *Backend) atEnd() {
 // feed decodes what has come.
 func (b *Backend) feed(p []byte) {
 	for !b.closed {
-		n, event, err := b.decoder.Next(p)
+		n, event, err := b.speaks.next(p, b.asker)
 		p = p[n:]
 		b.rest = p
 		switch {
@@ -257,10 +270,11 @@ func (b *Backend) feed(p []byte) {
 			b.broke(err)
 			return
 		case event == http1.Head:
-			b.last = b.last || b.decoder.Response.Close
-			b.asker.Answered(b.decoder.Response)
+			r := b.speaks.response()
+			b.last = b.last || r.Close
+			b.asker.Answered(r)
 		case event == http1.Data:
-			b.asker.Body(b.decoder.Data)
+			b.asker.Body(b.speaks.data())
 		case event == http1.End:
 			b.dirty = len(p) > 0
 			b.done()
@@ -276,7 +290,7 @@ func (b *Backend) done() {
 	asker := b.asker
 	b.asker = nil
 	b.conn.Loop().Stop(&b.timer)
-	asker.Done(b.decoder.Trailers)
+	asker.Done(b.speaks.trailers())
 }
 
 // endIdle closes a connection that was to wait for its next request.

@@ -15,7 +15,7 @@ const (
 
 // splice moves a part of a long body to the client inside the kernel. It reports false where that can't be done.
 func (b *Backend) splice() bool {
-	left := b.decoder.Payload()
+	left := b.speaks.Payload()
 	if left < spliceMin || !b.conn.Plain() {
 		return false
 	}
@@ -37,10 +37,10 @@ func (b *Backend) splice() bool {
 		return true
 	}
 	b.heard = b.conn.Loop().Now()
-	b.decoder.Skip(uint64(n))
+	b.speaks.Skip(uint64(n))
 	b.asker.Spliced(n)
 	switch {
-	case b.closed || b.decoder.Payload() > 0:
+	case b.closed || b.speaks.Payload() > 0:
 	case to.Pending() > 0:
 		b.ended = true // the answer ends when the client has taken it
 	default:

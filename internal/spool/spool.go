@@ -138,6 +138,9 @@ func (s *Spool) Full() bool {
 // Stuck reports whether no more goes to the file.
 func (s *Spool) Stuck() bool { return s.failed || s.next+int64(len(s.out)) >= s.most }
 
+// Failed reports whether that is for another reason than that the body is too long.
+func (s *Spool) Failed() bool { return s.failed }
+
 // Empty reports whether all that was added is taken.
 func (s *Spool) Empty() bool { return s.read == s.next && len(s.out) == 0 && len(s.in) == 0 }
 

@@ -8,11 +8,25 @@ import "strings"
 // /.well-known/, which is meant to be seen (RFC 8615), or that is named like source, a dump, or what an editor leaves behind.
 func KeptBack(name string) bool {
 	for segment := range strings.SplitSeq(strings.ToLower(name), "/") {
-		if strings.HasPrefix(segment, ".") && segment != ".well-known" || isSource(segment) {
+		if isHidden(segment) || isSource(segment) {
 			return true
 		}
 	}
 	return false
+}
+
+// Hidden reports a path with a segment that begins with a dot, but for /.well-known/.
+func Hidden(name string) bool {
+	for segment := range strings.SplitSeq(name, "/") {
+		if isHidden(segment) {
+			return true
+		}
+	}
+	return false
+}
+
+func isHidden(segment string) bool {
+	return strings.HasPrefix(segment, ".") && segment != ".well-known"
 }
 
 // isSource judges a name in lower case by its last extension. A copy or an archive is what it was made of: dump.sql.gz, config.php.txt.

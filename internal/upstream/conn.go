@@ -29,7 +29,11 @@ type Conn struct {
 }
 
 func newConn(c *reactor.Conn, worker *session.Worker, p *Pool, wait *list.Element) *Conn {
-	b := &Conn{Backend: session.NewBackend(c, worker), worker: worker, pool: p, wait: wait, life: idleConnLife}
+	speak := session.NewBackend
+	if p.applications {
+		speak = session.NewFastCGIBackend
+	}
+	b := &Conn{Backend: speak(c, worker), worker: worker, pool: p, wait: wait, life: idleConnLife}
 	if !p.secure && c.Near() {
 		b.life = nearIdleLife
 	}

@@ -20,12 +20,12 @@ const (
 	fastCGIPause    = time.Minute
 )
 
-var errLooksLikeFastCGI = errors.New("this looks like FastCGI; HTTP is spoken to backends: put Apache, nginx or FrankenPHP between")
+var errLooksLikeFastCGI = errors.New("this looks like FastCGI, and HTTP is spoken to targets of http; for PHP write php: and this address, with root: and the directory of its scripts")
 
 // diagnose adds to the error of a server that broke off without a word what it looks like.
 func (p *Pool) diagnose(ctx context.Context, err error) error {
 	var timeout net.Error
-	if p.secure || !IsSilence(err) || errors.As(err, &timeout) && timeout.Timeout() || !p.isFastCGI(ctx) {
+	if p.secure || p.applications || !IsSilence(err) || errors.As(err, &timeout) && timeout.Timeout() || !p.isFastCGI(ctx) {
 		return err
 	}
 	return fmt.Errorf("%w; %w", err, errLooksLikeFastCGI)

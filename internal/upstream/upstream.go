@@ -27,6 +27,7 @@ type Upstream struct {
 type poolKey struct {
 	network, address string
 	keepAlive        int
+	applications     bool // over FastCGI
 	secure, verify   bool
 	serverName       string
 	roots            *x509.CertPool
@@ -75,7 +76,7 @@ func (p *Pools) Upstream(target *config.Target) *Upstream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, server := range target.Servers {
-		key := poolKey{network: server.Network, address: server.Address, keepAlive: target.KeepAlive}
+		key := poolKey{network: server.Network, address: server.Address, keepAlive: target.KeepAlive, applications: target.Scheme == config.FastCGI}
 		if target.TLS {
 			key.secure, key.verify, key.roots = true, target.TLSVerify, target.RootCAs
 			key.serverName = host.Canonical(serverName)
