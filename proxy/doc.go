@@ -15,7 +15,8 @@
 //	rewrite.go     what the backend is sent and the client is answered: pure
 //	answer.go      answers of this front end's own
 //	reply.go       a server, and its answer to the client; backlog.go has what a slow client has yet to take
-//	forward.go     a request for a server; upload.go has its body
+//	forward.go     a request for a server, by delivery.go; upload.go has its body
+//	script.go      what a path means on a location with PHP; php.go has a script run, with the parameters of params.go; namedfile.go: a file that it names
 //	upgrade.go     a request for a WebSocket; its tunnel is of internal/tunnel, or by relay.go of internal/relay
 //	static.go      a file below a directory on its way to a client
 //	tunnels.go     the live tunnels, and control.go what can be done with them

@@ -6,7 +6,7 @@
 //	client.go      a client over HTTP/1.x: what it sends; clientanswer.go: what it is answered; clientend.go: how it ends
 //	http2.go       a client over HTTP/2: what it sends; http2stream.go: one of its streams; http2out.go: what it is sent; http2time.go: how long it may take
 //	switched.go    a stream over HTTP/2 that carries another protocol
-//	backend.go     a connection to a backend
+//	backend.go     a connection to a backend, over HTTP/1.1 or FastCGI: dialect.go
 //	splice.go      bodies that stay inside the kernel, and files: sendfile.go
 //	bridge.go      a net.Conn over a connection of a loop, for code on goroutines
 //	worker.go      what the sessions of one loop share, and memory.go all of them
