@@ -87,15 +87,11 @@ func (x *exchange) answerForChallenge() *answer {
 
 // certificateIsComing answers for a site that is served over https, but not yet: an order takes seconds.
 func certificateIsComing() *answer {
-	a := &answer{status: http.StatusServiceUnavailable, body: `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="refresh" content="` + firstCertificatePause + `">
-<title>One moment</title>
-<h1>One moment</h1>
-<p>This site is served over https, and its certificate is on its way. The page loads again by itself.</p>
-`}
+	a := &answer{
+		status: http.StatusServiceUnavailable,
+		body: pageStart("One moment", refresh(firstCertificatePause)) + "<main class=\"error\">\n<h1>One moment</h1>\n" +
+			"<p>This site is served over https, and its certificate is on its way. The page loads again by itself.</p>\n</main>\n",
+	}
 	a.fields.Add(head.ContentType, "text/html; charset=utf-8")
 	a.fields.Add(head.CacheControl, "no-store")
 	a.fields.Add(head.RetryAfter, firstCertificatePause)

@@ -133,8 +133,8 @@ func (x *exchange) jsonError(a *answer) string {
 func (x *exchange) htmlError(a *answer, retry bool) string {
 	var b strings.Builder
 	reload, hint := "", ""
-	if retry {
-		reload = `<meta http-equiv="refresh" content="15">` + "\n"
+	if retry && x.in.request.Method == http.MethodGet {
+		reload = refresh("15")
 		hint = "<p>It may be over in a moment. This page loads again by itself.</p>\n"
 	}
 	reason := a.reason
@@ -146,6 +146,11 @@ func (x *exchange) htmlError(a *answer, retry bool) string {
 	b.WriteString(`<p class="status">` + strconv.Itoa(a.status) + "</p>\n<h1>" + html.EscapeString(statusText(a.status)) + "</h1>\n" + reason + hint)
 	b.WriteString(`<p class="id">` + html.EscapeString(x.in.hostName()) + " · " + x.in.requestID() + "</p>\n</main>\n")
 	return b.String()
+}
+
+// refresh has a page load again after so many seconds.
+func refresh(seconds string) string {
+	return `<meta http-equiv="refresh" content="` + seconds + `">` + "\n"
 }
 
 // pageStart is what a page of ours begins with. It loads nothing, runs nothing, and is to be read on any screen, by day and by night.
@@ -173,6 +178,7 @@ a:hover { text-decoration: underline }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .4rem .5rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
 th { color: var(--faint); font-weight: 500; font-size: .8125rem }
+td:first-child { width: 100% }
 td.size, th.size { text-align: right; white-space: nowrap }
 td.time { color: var(--faint); white-space: nowrap }
 @media (max-width: 34rem) { .time { display: none } }
