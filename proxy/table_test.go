@@ -40,7 +40,7 @@ func siteOf(hosts string, patterns ...string) config.Site {
 
 func TestSiteByHost(t *testing.T) {
 	tbl := tableOf(siteOf("example.com www.example.com"), siteOf("*.example.com"), siteOf("*.deep.example.com"),
-		siteOf("xn--bcher-kva.example"), siteOf("127.0.0.1 ::1"), siteOf("_"))
+		siteOf("mail.*"), siteOf("mail.deep.*"), siteOf("xn--bcher-kva.example"), siteOf("127.0.0.1 ::1"), siteOf("_"))
 	tests := []struct{ host, want string }{
 		{"example.com", "example.com"},
 		{"EXAMPLE.com", "example.com"},
@@ -59,6 +59,12 @@ func TestSiteByHost(t *testing.T) {
 		{"[::1]:80", "127.0.0.1"},
 		{"[0:0:0:0:0:0:0:1]", "127.0.0.1"},
 		{"notexample.com", "_"},
+		{"mail.example.org", "mail.*"},
+		{"mail.example.com", "*.example.com"},
+		{"mail.deep.example.org", "mail.deep.*"},
+		{"mail.", "_"},
+		{"mailx.example.org", "_"},
+		{"x.mail.example.org", "_"},
 		{"example.com.evil.org", "_"},
 		{"", "_"},
 	}

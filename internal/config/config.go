@@ -110,7 +110,7 @@ type Limits struct {
 type Site struct {
 	Pos
 	// Hosts are lower-case ASCII names (IDNs as punycode, no trailing dot): exact,
-	// "*.example.com", or "_" which answers when nothing else does.
+	// "*.example.com", "mail.*", or "_" which answers when nothing else does.
 	Hosts         []string
 	TLS           SiteTLS
 	RedirectHTTPS bool

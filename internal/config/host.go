@@ -33,15 +33,19 @@ func parseHost(s scalar) (string, *problem) {
 		return bad("host "+s.shown()+" has a port or is a bad address", suggestHost(s)+"; ports go to listen")
 	}
 	name, wildcard := strings.CutPrefix(text, "*.")
-	if strings.Contains(name, "*") {
-		return bad("host "+s.shown(), "a * only as the whole first label, as in *.example.com")
+	name, open := strings.CutSuffix(name, ".*")
+	if strings.Contains(name, "*") || wildcard && open {
+		return bad("host "+s.shown(), "a * only as the whole first label, as in *.example.com, or for all that follows, as in mail.*")
 	}
 	ascii, ok := asciiName(name)
 	if !ok {
 		return bad("bad host name "+s.shown(), "a name such as example.com, *.example.com, or _")
 	}
-	if wildcard {
+	switch {
+	case wildcard:
 		ascii = "*." + ascii
+	case open:
+		ascii += ".*"
 	}
 	return ascii, nil
 }
@@ -118,5 +122,5 @@ func isWordByte(c byte) bool {
 // a DNS challenge: no wildcards, no addresses, no names without a dot.
 func isIssuable(host string) bool {
 	_, isIP := parseIP(host)
-	return !isIP && !strings.HasPrefix(host, "*.") && strings.Contains(host, ".")
+	return !isIP && !strings.Contains(host, "*") && strings.Contains(host, ".")
 }
