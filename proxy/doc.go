@@ -10,15 +10,18 @@
 //	http2.go       a client's connection over HTTP/2
 //	introduction.go  the PROXY header before either, and what a backend is sent of it
 //	exchange.go    one request, from its head to its line in the log
-//	decide.go      request to site, location and what serves it: pure, by the sites of table.go
+//	decide.go      request to site, location and what serves it: pure, by the sites of table.go; routing.go finds the location, when.go its conditions
+//	variables.go   what a request is to a template; captures.go: to its groups; url.go: as a part of a URL
+//	guard.go       who may have it: addresses, passwords, and by inquiry.go another server
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
-//	rewrite.go     what the backend is sent and the client is answered: pure
-//	answer.go      answers of this front end's own
+//	rewrite.go     what the backend is sent and the client is answered: pure; rules.go: as the configuration's rules for headers have it
+//	answer.go      answers of this front end's own, and page.go the pages that some become
+//	compress.go    an answer that is made shorter on its way
 //	reply.go       a server, and its answer to the client; backlog.go has what a slow client has yet to take
 //	forward.go     a request for a server, by delivery.go; upload.go has its body
 //	script.go      what a path means on a location with PHP; php.go has a script run, with the parameters of params.go; namedfile.go: a file that it names
 //	upgrade.go     a request for a WebSocket; its tunnel is of internal/tunnel, or by relay.go of internal/relay
-//	static.go      a file below a directory on its way to a client
+//	static.go      a file below a directory on its way to a client; search.go finds it, listing.go lists the directory
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
