@@ -76,6 +76,13 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws":     "handshakes are checked and frames followed",
 		"wstunnel/internal/tunnel": "it ends as tunnels do",
 	},
+	"wstunnel/internal/probe": {
+		"wstunnel/internal/head":     "handshakes and answers have heads",
+		"wstunnel/internal/host":     "URLs and headers name hosts",
+		"wstunnel/internal/http1":    "what answers is taken apart as answers of backends are",
+		"wstunnel/internal/upstream": "a silent server is asked for FastCGI as backends are",
+		"wstunnel/internal/ws":       "101s and frames are checked",
+	},
 	"wstunnel/internal/demo": {
 		"wstunnel/internal/config": "the demo is a configuration",
 	},
@@ -109,6 +116,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/config": "commands load it",
 		"wstunnel/internal/demo":   "the demo command",
 		"wstunnel/internal/logs":   "where the server's own log goes",
+		"wstunnel/internal/probe":  "the probe command",
 		"wstunnel/proxy":           "the server",
 		"wstunnel/tls":             "its certificates",
 	},

@@ -16,6 +16,11 @@ const (
 	exitUsage   = 2 // wrong arguments, or a configuration with mistakes
 )
 
+// exitCode ends the process with a code of a command's own, which has said all that there is to say.
+type exitCode int
+
+func (exitCode) Error() string { return "" }
+
 // usageError is the caller's mistake: the arguments, or the configuration.
 type usageError struct{ error }
 
@@ -41,6 +46,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if _, usage := errors.AsType[usageError](err); usage {
 		return exitUsage
 	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
 	return exitFailure
 }
 
@@ -65,7 +73,7 @@ to their own backend port, so that wss:// works with the same certificate.`,
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout),
-		newCompletionCommand(stdout))
+		newCompletionCommand(stdout), newProbeCommand(stdout))
 	return root
 }
 

@@ -39,12 +39,13 @@ func (p *Pool) isFastCGI(ctx context.Context) bool {
 	}
 	ctx, cancel := within(ctx, p.clock, fastCGIPatience)
 	defer cancel()
-	is := answersLikeFastCGI(ctx, p.network, p.address)
+	is := AnswersLikeFastCGI(ctx, p.network, p.address)
 	p.fastCGI.Store(is)
 	return is
 }
 
-func answersLikeFastCGI(ctx context.Context, network, address string) bool {
+// AnswersLikeFastCGI asks a server whether it is a FastCGI application.
+func AnswersLikeFastCGI(ctx context.Context, network, address string) bool {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
