@@ -156,8 +156,8 @@ func judgeDates(leaf *x509.Certificate, now time.Time) []complaint {
 // judgeAuthority checks whether somebody vouches for the certificate whom this machine trusts, at a time at which it is valid itself.
 func (p *probe) judgeAuthority(chain []*x509.Certificate, now time.Time) []complaint {
 	leaf := chain[0]
-	at := now
-	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+	at, dated := now, judgeDates(leaf, now) == nil
+	if !dated {
 		at = leaf.NotAfter
 	}
 	options := x509.VerifyOptions{Roots: p.Roots, Intermediates: x509.NewCertPool(), CurrentTime: at}
@@ -165,24 +165,24 @@ func (p *probe) judgeAuthority(chain []*x509.Certificate, now time.Time) []compl
 		options.Intermediates.AddCert(c)
 	}
 	_, err := leaf.Verify(options)
-	unknown, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
 	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	switch {
-	case err == nil:
+	case err == nil, isInvalid && invalid.Reason == x509.Expired && !dated: // what is above the certificate is of another time
 		return nil
-	case isInvalid && invalid.Reason == x509.Expired && invalid.Cert != leaf:
+	case isInvalid && invalid.Reason == x509.Expired:
 		return []complaint{{
 			"A certificate between the server's and its authority's is not valid now: that of " + nameOf(invalid.Cert.Subject.CommonName, invalid.Cert.Subject.String()) + ".",
 			[]string{"let the server send the chain that came with its certificate (fullchain.pem)"},
 		}}
 	case isUnknown:
-		return p.judgeUnknown(chain, unknown)
+		return p.judgeUnknown(chain)
 	}
 	return []complaint{{"The certificate is not valid: " + strings.TrimPrefix(err.Error(), "x509: ") + ".", nil}}
 }
 
 // judgeUnknown says who vouches for a certificate whom nobody knows.
-func (p *probe) judgeUnknown(chain []*x509.Certificate, _ x509.UnknownAuthorityError) []complaint {
+func (p *probe) judgeUnknown(chain []*x509.Certificate) []complaint {
 	leaf, last := chain[0], chain[len(chain)-1]
 	issuer := nameOf(last.Issuer.CommonName, last.Issuer.String())
 	trust := "if you trust it: --ca FILE, with the authority's certificate"

@@ -151,7 +151,7 @@ func (s *socket) read() (f frame, err error) {
 		return f, err
 	}
 	f.opcode = ws.Opcode(head[0] & 0x0F)
-	size := uint64(head[1] & 0x7F)
+	size, masked := uint64(head[1]&0x7F), head[1]&0x80 != 0
 	switch size {
 	case 126:
 		if head, err = s.take(2); err == nil {
@@ -161,6 +161,9 @@ func (s *socket) read() (f frame, err error) {
 		if head, err = s.take(8); err == nil {
 			size = binary.BigEndian.Uint64(head)
 		}
+	}
+	if err == nil && masked {
+		_, err = s.take(4) // which the scanner does not let pass
 	}
 	control := f.opcode >= ws.OpClose
 	for err == nil && size > 0 {

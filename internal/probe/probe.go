@@ -43,6 +43,8 @@ type probe struct {
 	first     *recorded    // what came first of what the server speaks, TLS aside
 	early     []byte       // what came behind the 101
 	extended  bool         // an extension was agreed on
+	// certificateAsked says that the server wants a certificate of its clients.
+	certificateAsked bool
 	socket    *socket
 }
 

@@ -81,6 +81,8 @@ func (p *probe) badRequest(a *answer) *failure {
 	switch {
 	case says(plainToTLS...):
 		return fail(Refused, "The port "+p.port()+" speaks TLS, and was asked without (400).", "write "+p.Target.withScheme(true))
+	case says("no required ssl certificate"):
+		return fail(Refused, "The server wants a certificate of its clients, and this probe has none (400).", withoutCertificate)
 	case says("transport unknown"):
 		return fail(Refused, "This is socket.io (or Engine.IO), which was asked without its parameters (400).", "probe with ?EIO=4&transport=websocket behind the path")
 	case says("session id unknown"):

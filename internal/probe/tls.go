@@ -14,7 +14,13 @@ import (
 
 // tlsConfig is that of a browser that would open a WebSocket. The certificate is judged later, so that what is wrong with it can be told.
 func (p *probe) tlsConfig() *tls.Config {
-	return &tls.Config{ServerName: p.Target.host, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+	return &tls.Config{
+		ServerName: p.Target.host, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			p.certificateAsked = true
+			return &tls.Certificate{}, nil
+		},
+	}
 }
 
 // secure makes the TLS handshake.
@@ -67,10 +73,16 @@ func (p *probe) withoutTLS(ctx context.Context, err error) *failure {
 	return fail(NoTLS, "The TLS handshake failed: "+strings.TrimPrefix(err.Error(), "tls: ")+".")
 }
 
+// withoutCertificate is the way past a server that wants a certificate of its clients.
+const withoutCertificate = "probe the backend itself, or from a browser that has such a certificate"
+
 // alerted says what a TLS server meant with its alert (RFC 8446, section 6.2).
 func (p *probe) alerted(err error) *failure {
 	op, _ := errors.AsType[*net.OpError](err)
 	alert := strings.TrimPrefix(op.Err.Error(), "tls: ")
+	if p.certificateAsked {
+		return fail(NoTLS, "The server wants a certificate of its clients, and this probe has none (TLS alert: "+alert+").", withoutCertificate)
+	}
 	switch alert {
 	case "unrecognized name", "internal error":
 		cause := "The server has no certificate for " + p.Target.host + " (TLS alert: " + alert + ")."
@@ -84,9 +96,6 @@ func (p *probe) alerted(err error) *failure {
 	case "handshake failure", "insufficient security level":
 		return fail(NoTLS, "The server and a browser have no cipher in common, or it has no certificate for "+p.Target.host+" (TLS alert: "+alert+").",
 			"see whether a site of that name is configured, with a certificate", "let the server have the ciphers of its defaults")
-	case "certificate required", "bad certificate", "unknown certificate authority":
-		return fail(NoTLS, "The server wants a certificate of its clients, and this probe has none (TLS alert: "+alert+").",
-			"probe the backend itself, or from a browser that has such a certificate")
 	}
 	return fail(NoTLS, "The server ended the TLS handshake (TLS alert: "+alert+").", "the server's log may say more")
 }
