@@ -35,7 +35,7 @@ func (p *probe) judgeCertificates(s *Step, chain []*x509.Certificate) *failure {
 	f := fail(NoTLS, "")
 	for _, c := range complaints {
 		if p.Insecure {
-			p.note("browsers refuse this: " + c.cause)
+			p.note(c.cause + " Browsers go no further.")
 			continue
 		}
 		f.cause = strings.TrimSpace(f.cause + " " + c.cause)
@@ -56,8 +56,12 @@ func tellCertificate(c *x509.Certificate, now time.Time) Certificate {
 	if len(names) == 0 {
 		names = []string{nameOf(c.Subject.CommonName, c.Subject.String())}
 	}
+	issuer := nameOf(c.Issuer.CommonName, c.Issuer.String())
+	if bytes.Equal(c.RawIssuer, c.RawSubject) {
+		issuer = "itself"
+	}
 	return Certificate{
-		Names: names, Issuer: nameOf(c.Issuer.CommonName, c.Issuer.String()), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		Names: names, Issuer: issuer, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		DaysLeft: int(c.NotAfter.Sub(now).Hours() / 24),
 	}
 }

@@ -203,6 +203,9 @@ func (a *answer) says() string {
 			return shortened(strings.Join(strings.Fields(text[from:from+to]), " "))
 		}
 	}
+	if strings.Contains(lower, "<html") {
+		return ""
+	}
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {
 			return shortened(line)

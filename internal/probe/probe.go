@@ -45,7 +45,7 @@ type probe struct {
 	extended  bool         // an extension was agreed on
 	// certificateAsked says that the server wants a certificate of its clients.
 	certificateAsked bool
-	socket    *socket
+	socket           *socket
 }
 
 // Run probes. Whatever it finds is in the report.

@@ -158,7 +158,7 @@ func TestAnswersThatAreNo101(t *testing.T) {
 		{
 			"200 OK\r\n" + nginx + "Content-Type: text/html\r\n\r\n<html><head><title>My shop</title></head>",
 			"A page was served in place of a WebSocket (200): what answers does not know that /ws is one, or a proxy on the way has dropped the Upgrade header.",
-			`in nginx the location needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`,
+			`where nginx is on the way, its location needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`,
 		},
 		{
 			"301 Moved Permanently\r\nServer: Apache\r\nLocation: https://HOST/ws?a=b",
@@ -189,7 +189,7 @@ func TestAnswersThatAreNo101(t *testing.T) {
 		{
 			"400 Bad Request\r\n" + nginx + "\r\nCan \"Upgrade\" only to ...\n",
 			"The WebSocket server takes this for no handshake (400): a proxy on the way has dropped the Upgrade header, or asks over HTTP/1.0.",
-			`in nginx the location needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`,
+			`where nginx is on the way, its location needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`,
 		},
 		{"400 Bad Request", "The server takes the request for malformed (400).", "see the log of whoever answered"},
 		{
@@ -216,7 +216,7 @@ func TestAnswersThatAreNo101(t *testing.T) {
 		{
 			"426 Upgrade Required\r\nServer: Apache/2.4.57 (Debian)\r\nUpgrade: websocket",
 			"The WebSocket server got no Upgrade header (426), which was sent: a proxy on the way has dropped it.",
-			`in Apache, before ProxyPass "/", with mod_proxy_wstunnel: ProxyPass "/ws" "ws://127.0.0.1:PORT/ws"`,
+			`where Apache is on the way, before ProxyPass "/", with mod_proxy_wstunnel: ProxyPass "/ws" "ws://127.0.0.1:PORT/ws"`,
 		},
 		{
 			"426 Upgrade Required\r\nSec-WebSocket-Version: 7, 8", "The server speaks only the versions 7, 8 of WebSocket (426), and browsers only 13.",
@@ -274,7 +274,8 @@ func Test101sThatBrowsersDoNotTake(t *testing.T) {
 			"The Sec-WebSocket-Accept is wrong: KEY, where the key asks for KEY.",
 		},
 		{
-			"other subprotocol", switching(upgradeLine, connectionLine, "Sec-WebSocket-Protocol: mqtt"), []string{"chat"},
+			"other subprotocol", switching(upgradeLine, connectionLine, "Sec-WebSocket-Protocol: mqtt"),
+			[]string{"chat"},
 			"The server chose the subprotocol mqtt, which was not asked for; browsers fail the connection.",
 		},
 		{
@@ -282,7 +283,8 @@ func Test101sThatBrowsersDoNotTake(t *testing.T) {
 			"The server chose the subprotocol mqtt, which was not asked for; browsers fail the connection.",
 		},
 		{
-			"no subprotocol", rightKey, []string{"chat.v2", "chat.v1"},
+			"no subprotocol", rightKey,
+			[]string{"chat.v2", "chat.v1"},
 			"The server chose none of the subprotocols chat.v2, chat.v1, so that browsers fail the connection.",
 		},
 		{

@@ -44,8 +44,8 @@ type Step struct {
 
 // Certificate is what is told of one.
 type Certificate struct {
-	Names     []string  `json:"names"` // whom it is for; of an authority its own name
-	Issuer    string    `json:"issuer"`
+	Names     []string  `json:"names"`  // whom it is for; of an authority its own name
+	Issuer    string    `json:"issuer"` // "itself" where it is self-signed
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
 	DaysLeft  int       `json:"days_left"`

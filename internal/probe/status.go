@@ -20,6 +20,11 @@ func (p *probe) refused(a *answer) *failure {
 	case http.StatusForbidden:
 		return p.forbidden(a)
 	case http.StatusNotFound, http.StatusGone:
+		if front := a.frontEnd(); front != "" {
+			return fail(Refused, fmt.Sprintf("There is nothing at %s on this server (%d): %s itself says so, and has asked no backend.", p.path(), a.Status, front),
+				"see whether the path is right to the letter, with its slash at the end or without",
+				"see whether the name leads to the right site of "+front+", and whether that has a location of this path that leads to the WebSocket's port")
+		}
 		return fail(Refused, fmt.Sprintf("There is nothing at %s on this server (%d).", p.path(), a.Status),
 			"see whether the path is right to the letter, with its slash at the end or without",
 			"see whether the name leads to the right site of the server: its log tells of this request, or does not",
@@ -58,19 +63,22 @@ func (p *probe) path() string { return p.Target.url.EscapedPath() }
 // passOn says how a proxy is told to pass an upgrade on; where it is known which one answered, of that one alone.
 func (p *probe) passOn(a *answer) []string {
 	path := p.path()
-	nginx := `in nginx the location needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`
-	apache := fmt.Sprintf(`in Apache, before ProxyPass "/", with mod_proxy_wstunnel: ProxyPass "%s" "ws://127.0.0.1:PORT%s"`, path, path)
+	nginx := `where nginx is on the way, its location needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`
+	apache := fmt.Sprintf(`where Apache is on the way, before ProxyPass "/", with mod_proxy_wstunnel: ProxyPass "%s" "ws://127.0.0.1:PORT%s"`, path, path)
 	switch server := strings.ToLower(a.field("Server")); {
 	case strings.HasPrefix(server, "nginx"), strings.HasPrefix(server, "openresty"):
 		return []string{nginx}
 	case strings.HasPrefix(server, "apache"):
 		return []string{apache}
 	}
-	return []string{"where a proxy is on the way:", nginx, apache, "in wstunnel the location needs `websocket:` or `proxy:` with the target, not only `http:`"}
+	return []string{nginx, apache, "where wstunnel is on the way, its location needs `websocket:` or `proxy:` with the target, not only `http:`"}
 }
 
 // plainToTLS are what servers say that were spoken to without TLS on a port that has it.
-var plainToTLS = []string{"plain http request was sent to https port", "speaking plain http to an ssl-enabled server", "sent an http request to an https server"}
+var plainToTLS = []string{
+	"plain http request was sent to https port", "speaking plain http to an ssl-enabled server", "sent an http request to an https server",
+	"plain http was sent to a port that speaks https",
+}
 
 // badRequest says why a handshake is taken for no request.
 func (p *probe) badRequest(a *answer) *failure {
@@ -114,7 +122,12 @@ func (p *probe) unauthorized(a *answer) *failure {
 }
 
 func (p *probe) forbidden(a *answer) *failure {
+	front := a.frontEnd()
 	switch {
+	case front != "":
+		return fail(Refused, front+" itself refuses this client (403), and has asked no backend.",
+			"see which rule its error log names: addresses (deny, Require ip), users, or a directory without an index",
+			"see whether a location of this path leads to the WebSocket's port")
 	case !p.Target.secure && strings.Contains(string(a.body), "use wss://"):
 		return fail(Refused, "The site is served over https only (403).", "write "+p.Target.withScheme(true))
 	case p.sentOrigin() == "":
@@ -125,6 +138,18 @@ func (p *probe) forbidden(a *answer) *failure {
 		"let the server allow the origin of the page, scheme and port included (allowed_origins in wstunnel, CheckOrigin, allowedOrigins, ALLOWED_HOSTS)",
 		"where the page is of another origin, probe with that: --origin https://example.com",
 		"see whether addresses are refused, or a login is missing: the log of whoever answered")
+}
+
+// frontEnd names the front end whose own error page an answer is; empty for any other answer.
+func (a *answer) frontEnd() string {
+	body := string(a.body)
+	switch {
+	case strings.Contains(body, "<center>nginx"):
+		return "nginx"
+	case strings.Contains(body, "<p>You don't have permission to access this resource."), strings.Contains(body, "<p>The requested URL was not found on this server."):
+		return "Apache"
+	}
+	return ""
 }
 
 // sentOrigin is the Origin of the request.

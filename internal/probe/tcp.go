@@ -58,7 +58,7 @@ func plainly(err error) string {
 	if number, ok := errors.AsType[syscall.Errno](err); ok {
 		return number.Error()
 	}
-	return err.Error()
+	return strings.TrimPrefix(err.Error(), "tls: ")
 }
 
 // unreachable says why there is no connection.

@@ -125,8 +125,14 @@ func probeTLS(t *testing.T, url, address string, roots *identity) *probe.Report 
 func TestCertificates(t *testing.T) {
 	root := certify(t, nil, authority("Example Root"))
 	middle := certify(t, root, authority("Example CA"))
-	expired := func(c *x509.Certificate) { c.NotAfter = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC); c.NotBefore = c.NotAfter.Add(-90 * day) }
-	early := func(c *x509.Certificate) { c.NotBefore = time.Date(2099, 1, 2, 3, 4, 5, 0, time.UTC); c.NotAfter = c.NotBefore.Add(90 * day) }
+	expired := func(c *x509.Certificate) {
+		c.NotAfter = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		c.NotBefore = c.NotAfter.Add(-90 * day)
+	}
+	early := func(c *x509.Certificate) {
+		c.NotBefore = time.Date(2099, 1, 2, 3, 4, 5, 0, time.UTC)
+		c.NotAfter = c.NotBefore.Add(90 * day)
+	}
 	past := certify(t, root, func(c *x509.Certificate) {
 		authority("Old CA")(c)
 		expired(c)
@@ -199,7 +205,7 @@ func TestCertificatesAreTold(t *testing.T) {
 		t.Errorf("%s: %s", s.Name, s.Result)
 	}
 	want := "chat.example, *.chat.example, 127.0.0.1, by Example Root, from 2026-01-02 03:04:05 to " + leaf.cert.NotAfter.UTC().Format(time.DateTime) + " (20 days left)"
-	if len(s.Details) != 2 || s.Details[0] != want || !strings.HasPrefix(s.Details[1], "Example Root, by Example Root, from ") {
+	if len(s.Details) != 2 || s.Details[0] != want || !strings.HasPrefix(s.Details[1], "Example Root, by itself, from ") {
 		t.Errorf("%q, want %q", s.Details, want)
 	}
 }
