@@ -149,7 +149,7 @@ func (x *exchange) decideAt(l *location) decision {
 		return refusal(http.StatusNotFound, "no location is configured for this path")
 	}
 	if upgrade {
-		d.hint = "a WebSocket was asked for on a location that has none; if there is a backend for it, write websocket: and its URL in that location"
+		d.hint = hintAtWebSocket(l)
 	}
 	return d
 }

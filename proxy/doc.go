@@ -25,7 +25,7 @@
 //	tunnels.go     the live tunnels, and control.go what can be done with them
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
-//	hints.go       what the operator is told once an hour; httpshint.go is such a case
+//	hints.go       what the operator is told once an hour; causes.go and httpshint.go have the cases
 //
 // There are three lifetimes:
 //

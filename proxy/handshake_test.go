@@ -133,7 +133,7 @@ func TestUpgradeOnALocationWithoutOneIsToldOfOnce(t *testing.T) {
 			c.answer("GET")
 		}
 	}
-	const hint = "write websocket: and its URL in that location"
+	const hint = "a WebSocket was asked for on a location that has none"
 	await(t, "the hint", func() bool { return strings.Contains(f.log.String(), hint) })
 	if n := strings.Count(f.log.String(), hint); n != 1 {
 		t.Errorf("told %d times:\n%s", n, f.log.String())

@@ -18,8 +18,9 @@ func (x *exchange) hintAtHTTPS(status int, fields head.Fields) {
 	}
 	// One that sets a cookie may mean to see whether it comes back.
 	if fields.Count(head.Location) == 1 && !fields.Has(head.SetCookie) && x.isOwnURL(fields.Get(head.Location)) {
-		x.server.hints.tell(x.server.log, "a backend redirects an https request to its own URL, and browsers give up: it takes the request for plain http; "+
-			"let it look at X-Forwarded-Proto (Apache: SetEnvIf X-Forwarded-Proto https HTTPS=on)", "site", x.site.name, "location", x.location.pattern)
+		x.server.hints.tell(x.server.log, "a backend redirects an https request to its own URL, and browsers give up: it takes the request for "+
+			"plain http, since TLS ends at this server; write `SetEnvIf X-Forwarded-Proto https HTTPS=on` in Apache's configuration; or in PHP, of WordPress at the top of wp-config.php, "+
+			"`if (($_SERVER['HTTP_X_FORWARDED_PROTO'] ?? '') === 'https') $_SERVER['HTTPS'] = 'on';`", "site", x.site.name, "location", x.location.pattern)
 	}
 }
 

@@ -26,6 +26,10 @@ func TestTargetThatLeadsBackIsAnswered508(t *testing.T) {
 			if log := f.log.String()[since:]; strings.Count(log, "a target leads here") != 1 {
 				t.Errorf("%s: the log says\n%s", name, log)
 			}
+			target := map[string]string{get: "http://" + address, upgrade: "ws://" + address}[request]
+			if h := f.hints(t, "the target leads back to this server"); len(h) == 0 || h[len(h)-1].Target != target || h[len(h)-1].Site != "example.com" {
+				t.Errorf("%s: hints %q, want one of %s", name, h, target)
+			}
 		}
 	}
 }

@@ -62,6 +62,7 @@ func (x *reply) Unreachable(err error) { x.fail(err) }
 // fail answers for a server that did not.
 func (x *reply) fail(err error) {
 	x.err = err
+	x.hintAtFailure(err)
 	x.give(answerForFailure(err))
 }
 
@@ -104,6 +105,7 @@ func (x *reply) pass(r *head.Response) {
 		fields = announce(fields, r.Fields)
 	}
 	x.hintAtHTTPS(r.Status, fields)
+	x.hintAtLoop(r.Status)
 	x.fields = r.Fields
 	x.backend.Await(x.location.Timeouts.ResponseBody)
 	x.respond(r.Status, fields, r.Length)
@@ -115,6 +117,7 @@ func (x *reply) Body(p []byte) {
 		x.backlog.add(p)
 		return
 	}
+	x.hintAtComplaint(p)
 	x.sent += int64(len(p))
 	x.client.Write(p)
 	x.backlog.note()

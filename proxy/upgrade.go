@@ -32,6 +32,8 @@ type upgrade struct {
 	reply
 	early []byte        // what the client said behind its request
 	share session.Share // what that is of the memory for slow clients
+	// silent says that a server broke off without a word.
+	silent bool
 }
 
 // serve begins.
@@ -92,6 +94,7 @@ func (x *upgrade) Answered(r *head.Response) {
 	case x.extended && r.Status >= 200 && r.Status < 300: // which would say that the tunnel is open
 		x.fail(x.failed(fmt.Errorf("the backend answered %d, not 101", r.Status)))
 	default:
+		x.hintAtRefusal(r.Status)
 		x.pass(r)
 	}
 }
@@ -114,11 +117,20 @@ func (x *upgrade) Broke(err error) {
 		x.breakOff(err)
 		x.drop()
 	case !backend.Began():
-		x.out = x.request(nil)
+		x.out, x.silent = x.request(nil), true
 		x.way.Refused(x.failed(err))
 	default:
 		x.fail(x.failed(err))
 	}
+}
+
+// Unreachable answers for servers of which none could be connected with, or none said a word.
+func (x *upgrade) Unreachable(err error) {
+	if x.silent {
+		x.diagnose(err)
+		return
+	}
+	x.fail(err)
 }
 
 // failed says what an error was about.

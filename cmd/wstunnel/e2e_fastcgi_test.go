@@ -39,7 +39,8 @@ func startFPM(t *testing.T) (socket string) {
 }
 
 func TestFastCGISocketAsAnHTTPTargetIsCalledByItsName(t *testing.T) {
-	f := startFront(t, settings(`{path: /, http: "unix:`+startFPM(t)+`"}`))
+	socket := startFPM(t)
+	f := startFront(t, settings(`{path: /, http: "unix:`+socket+`"}`))
 	for range 2 {
 		since := f.out.len()
 		resp, err := newClient(nil).Get("http://" + f.http + "/index.php")
@@ -54,4 +55,6 @@ func TestFastCGISocketAsAnHTTPTargetIsCalledByItsName(t *testing.T) {
 			t.Errorf("the log says %q", line.text("error"))
 		}
 	}
+	f.awaitLog(t, 0, "the target speaks FastCGI, as PHP-FPM does, not HTTP: write `php: unix:"+socket+"` in place of http: or proxy:, and `root:` with the directory of the scripts",
+		"location", "/", "target", "unix:"+socket)
 }

@@ -80,7 +80,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/head":     "handshakes and answers have heads",
 		"wstunnel/internal/host":     "URLs and headers name hosts",
 		"wstunnel/internal/http1":    "what answers is taken apart as answers of backends are",
-		"wstunnel/internal/upstream": "a silent server is asked for FastCGI as backends are",
+		"wstunnel/internal/upstream": "a server that speaks no HTTP is found out as backends are",
 		"wstunnel/internal/ws":       "101s and frames are checked",
 	},
 	"wstunnel/internal/demo": {

@@ -17,8 +17,14 @@ const MaxResponseHead = 128 << 10
 // maxInformational bounds the 1xx responses before the one that counts.
 const maxInformational = 16
 
-// ErrNotHTTP is what a backend's first bytes can be nothing of.
-var ErrNotHTTP = errors.New("no status line of HTTP/1")
+// NotHTTPError is an answer whose first bytes can be nothing of HTTP.
+type NotHTTPError struct {
+	Began string // how it begins
+}
+
+func (e *NotHTTPError) Error() string {
+	return "the answer begins with " + head.Quoted(e.Began) + ", which is no status line of HTTP/1"
+}
 
 // ResponseDecoder follows the responses of one backend. For each request, in order, it is to be told by [ResponseDecoder.Expect].
 type ResponseDecoder struct {
@@ -79,7 +85,7 @@ func (d *ResponseDecoder) nextHead(p []byte) (n int, event Event, err error) {
 		whole = d.head
 	}
 	if !mayBeginResponse(whole) {
-		return 0, More, fmt.Errorf("the answer begins with %s, which is %w", head.Quoted(string(whole[:min(len(whole), 32)])), ErrNotHTTP)
+		return 0, More, &NotHTTPError{string(whole[:min(len(whole), 32)])}
 	}
 	end := HeadEnd(whole, before)
 	switch {
@@ -176,7 +182,7 @@ func parseStatusLine(line string) (*head.Response, error) {
 	version, rest, _ := strings.Cut(line, " ")
 	digit, ok := strings.CutPrefix(version, "HTTP/1.")
 	if !ok || len(digit) != 1 || !isDigit(digit[0]) {
-		return nil, fmt.Errorf("the answer begins with %s, which is %w", head.Quoted(line), ErrNotHTTP)
+		return nil, &NotHTTPError{line}
 	}
 	code, _, _ := strings.Cut(head.Trim(rest), " ")
 	if len(code) != 3 || !isDigit(code[0]) || !isDigit(code[1]) || !isDigit(code[2]) || code[0] == '0' {

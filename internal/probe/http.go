@@ -17,6 +17,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
+	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
 )
 
@@ -137,9 +138,10 @@ func (p *probe) readAnswer() (*answer, error) {
 func (p *probe) unanswered(ctx context.Context, err error) *failure {
 	came := p.first.came
 	silence := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	_, notHTTP := errors.AsType[*http1.NotHTTPError](err)
 	switch {
-	case errors.Is(err, http1.ErrNotHTTP):
-		return p.otherLanguage(speaks(came))
+	case notHTTP:
+		return p.otherLanguage(upstream.LanguageOf(came))
 	case isAlert(err):
 		return p.alerted(err)
 	case errors.Is(err, os.ErrDeadlineExceeded) && len(came) == 0:
@@ -148,11 +150,12 @@ func (p *probe) unanswered(ctx context.Context, err error) *failure {
 			"see whether the port is right: a server of another protocol may wait for something else")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(Broken, fmt.Sprintf("The head of the answer was not whole within %v.", p.Timeout), "see what hangs: the server, or a proxy before it")
-	case silence && !p.Target.secure && p.answersTLS(ctx):
-		return p.otherLanguage("TLS")
-	case silence && !p.Target.secure && p.answersLikeFastCGI(ctx):
-		return p.otherLanguage("FastCGI")
-	case silence:
+	case silence && !p.Target.secure:
+		if language := p.asked(ctx); language != "" {
+			return p.otherLanguage(language)
+		}
+	}
+	if silence {
 		return fail(Broken, "The server closed the connection without a word.",
 			"see the server's log: it may have failed while it read the request",
 			"a listener with the PROXY protocol closes connections that do not begin with its header")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
 )
 
@@ -74,12 +75,6 @@ func (p *probe) passOn(a *answer) []string {
 	return []string{nginx, apache, "where wstunnel is on the way, its location needs `websocket:` or `proxy:` with the target, not only `http:`"}
 }
 
-// plainToTLS are what servers say that were spoken to without TLS on a port that has it.
-var plainToTLS = []string{
-	"plain http request was sent to https port", "speaking plain http to an ssl-enabled server", "sent an http request to an https server",
-	"plain http was sent to a port that speaks https",
-}
-
 // badRequest says why a handshake is taken for no request.
 func (p *probe) badRequest(a *answer) *failure {
 	body := strings.ToLower(string(a.body))
@@ -87,7 +82,7 @@ func (p *probe) badRequest(a *answer) *failure {
 		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(body, text) })
 	}
 	switch {
-	case says(plainToTLS...):
+	case upstream.ComplainsOfPlainHTTP(a.body):
 		return fail(Refused, "The port "+p.port()+" speaks TLS, and was asked without (400).", "write "+p.Target.withScheme(true))
 	case says("no required ssl certificate"):
 		return fail(Refused, "The server wants a certificate of its clients, and this probe has none (400).", withoutCertificate)
@@ -198,11 +193,11 @@ func (p *probe) serverFailed(a *answer) *failure {
 // redirected says where a redirect leads; no client of WebSocket follows one.
 func (p *probe) redirected(a *answer) *failure {
 	const rule = "browsers follow no redirect of a WebSocket"
-	to, err := p.asked().Parse(a.field("Location"))
+	to, err := p.page().Parse(a.field("Location"))
 	if a.field("Location") == "" || err != nil {
 		return fail(Refused, fmt.Sprintf("The server redirects (%d) to nowhere; %s.", a.Status, rule), "see the log of whoever answered")
 	}
-	from := p.asked()
+	from := p.page()
 	cause := func(what string) string {
 		return fmt.Sprintf("The server redirects (%d) %s; %s.", a.Status, what, rule)
 	}
@@ -225,8 +220,8 @@ func (p *probe) redirected(a *answer) *failure {
 	return fail(Refused, cause("to "+shortened(to.String())), "write "+asWebSocket(to)+" if that is where the WebSocket is", "see whether the path is right")
 }
 
-// asked is the URL as HTTP has it.
-func (p *probe) asked() *url.URL {
+// page is the URL as HTTP has it.
+func (p *probe) page() *url.URL {
 	u := *p.Target.url
 	u.Scheme, u.Host, u.User, u.Fragment = "http", p.Target.authority, nil, ""
 	if p.Target.secure {

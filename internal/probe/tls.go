@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"wstunnel/internal/upstream"
 )
 
 // tlsConfig is that of a browser that would open a WebSocket. The certificate is judged later, so that what is wrong with it can be told.
@@ -50,15 +52,16 @@ func (p *probe) withoutTLS(ctx context.Context, err error) *failure {
 	silent := errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	_, noRecord := errors.AsType[tls.RecordHeaderError](err)
+	language := upstream.LanguageOf(p.first.came)
 	switch {
 	case isAlert(err):
 		return p.alerted(err)
-	case noRecord && speaks(p.first.came) == "plain HTTP", (silent || closed) && p.answersPlainly(ctx):
+	case noRecord && language == upstream.PlainHTTP, (silent || closed) && p.answersPlainly(ctx):
 		return fail(NoTLS, "The port "+p.port()+" speaks plain HTTP, without TLS.",
 			"write "+p.Target.withScheme(false)+", or the port that has TLS",
 			"in wstunnel a listener needs `tls: true`, in nginx `listen 443 ssl`, in Apache `SSLEngine on`")
-	case noRecord && speaks(p.first.came) != "":
-		return fail(NoTLS, "The port "+p.port()+" speaks "+speaks(p.first.came)+", not TLS.", "see whether the port is right")
+	case noRecord && language != "":
+		return fail(NoTLS, "The port "+p.port()+" speaks "+string(language)+", not TLS.", "see whether the port is right")
 	case silent:
 		return fail(NoTLS, fmt.Sprintf("The TLS handshake did not end within %v.", p.Timeout),
 			"see whether port "+p.port()+" has TLS: a server without waits for more",

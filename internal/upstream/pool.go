@@ -47,9 +47,9 @@ type Pool struct {
 	poolKey
 	among        *Pools
 	clock        *reactor.Clock
-	delayedUntil atomic.Int64 // nanoseconds on the clock, or 0
-	fastCGI      atomic.Bool  // what the server said when it was asked
-	fastCGIAsked atomic.Int64 // when that was, on the clock, or 0
+	delayedUntil atomic.Int64             // nanoseconds on the clock, or 0
+	language     atomic.Pointer[Language] // what the server said when it was asked; nil before
+	asked        atomic.Int64             // when that was, on the clock, or 0
 
 	mu      sync.Mutex
 	kept    []*Conn        // oldest first
