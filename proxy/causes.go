@@ -45,6 +45,8 @@ func hintAtLanguage(language upstream.Language, target *config.Target, socket bo
 		return "the target speaks FastCGI, as PHP-FPM does, which knows no WebSockets: a WebSocket server has a port of its own, and that is what to write"
 	case language == upstream.FastCGI:
 		return "the target speaks FastCGI, as PHP-FPM does, not HTTP: write `php: " + bareTarget(target) + "` in place of http: or proxy:, and `root:` with the directory of the scripts"
+	case language == upstream.TLS && target.Scheme == "unix":
+		return "the target speaks TLS, in which no Unix socket is asked: let it speak plain HTTP there"
 	case language == upstream.TLS:
 		return "the target speaks TLS, and was asked without: write `" + withScheme(target, "https", "wss") + "`, and below it tls_ca: with the file of its authority, if that is no public one"
 	case language == upstream.PlainHTTP:

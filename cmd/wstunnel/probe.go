@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"text/tabwriter"
 	"time"
 
@@ -47,9 +46,7 @@ browser opens ws:// for a page over https.`,
 			if err := f.read(cmd, args[0]); err != nil {
 				return usageError{err}
 			}
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-			defer stop()
-			report := probe.Run(ctx, f.options)
+			report := probe.Run(context.Background(), f.options)
 			if err := f.print(stdout, report); err != nil {
 				return err
 			}
