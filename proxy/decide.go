@@ -35,7 +35,8 @@ const (
 	forwardHTTP
 	serveStatic
 	servePHP
-	respond // as the location says
+	respond    // as the location says
+	giveStatus // that try_files ends in
 )
 
 func refusal(status int, reason string) decision {

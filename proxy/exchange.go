@@ -22,6 +22,7 @@ type exchange struct {
 	site      *site
 	location  *location
 	routed    int         // how often a location was looked for
+	trace     *trace      // what is told of that, for [Explain]; nil for a client's exchange
 	responder responder   // nil before it is decided, and where the answer was given at once
 	address   string      // of the server that was asked last
 	cookies   head.Fields // that the server of auth_request sets
@@ -54,17 +55,22 @@ type responder interface {
 }
 
 func (s *Server) newExchange(client session.Stream, r *head.Request, from clientInfo) *exchange {
-	x := &exchange{server: s, gen: s.gen.Load(), from: from, client: client, start: time.Now()}
+	gen := s.gen.Load()
+	return &exchange{server: s, gen: gen, from: from, client: client, start: time.Now(), in: gen.inbound(r, &from, s.loopID)}
+}
+
+// inbound returns what is known of a request before it is decided.
+func (g *generation) inbound(r *head.Request, from *clientInfo, loopID string) inbound {
 	peer := from.remote.Addr()
-	x.in = inbound{
+	in := inbound{
 		request: r, target: r.Target, tlsVersion: from.tlsVersion(),
 		peer: peer, client: peer, secure: from.secure, port: from.port(),
-		trusted: x.gen.trusts(peer), loopID: s.loopID,
+		trusted: g.trusts(peer), loopID: loopID,
 	}
-	if x.in.trusted {
-		x.in.client = x.gen.clientOf(peer, r.Fields.Joined(head.XForwardedFor))
+	if in.trusted {
+		in.client = g.clientOf(peer, r.Fields.Joined(head.XForwardedFor))
 	}
-	return x
+	return in
 }
 
 // begin decides what becomes of the request, and begins with it.

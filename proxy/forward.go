@@ -21,13 +21,19 @@ func (x *forward) start() { x.ask(x.client.Worker().Fields[:0]) }
 
 // ask asks a server, with a head whose fields are made in dst.
 func (x *forward) ask(dst head.Fields) {
+	out := x.request(dst)
+	x.send(out, dst, x, upstream.Needs{MaxIdle: x.maxIdle(out.Close)})
+}
+
+// request makes the head that a server is sent.
+func (x *forward) request(dst head.Fields) head.Request {
 	target := x.upstream.Target
 	out := rewriteRequest(dst, &x.in, x.location, target, "")
 	if out.Length = x.upload.knownLength(); out.Length == head.Unknown {
 		out.Fields = announce(out.Fields, x.in.request.Fields)
 	}
 	out.Close = x.in.request.HasBody() && !http1.BodyExpected(x.in.request.Method) || target.KeepAlive == 0
-	x.send(out, dst, x, upstream.Needs{MaxIdle: x.maxIdle(out.Close)})
+	return out
 }
 
 // Connected sends the request.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -31,21 +32,40 @@ func (x *exchange) guard(d decision) *guard {
 
 // serve begins with where the request comes from.
 func (g *guard) serve() {
-	a := &g.location.Access
-	named := len(a.Allow)+len(a.Deny) > 0
-	inside := access.Allowed(g.in.client, a.Allow, a.Deny)
-	switch {
-	case named && inside && a.Any:
-		g.letIn()
-		return
-	case !inside:
+	verdict, inside := g.location.judgeAddress(g.in.client)
+	if !inside {
 		g.refused = textAnswer(http.StatusForbidden, "access from this address is not allowed")
 	}
-	if !inside && (!a.Any || g.location.users == nil && g.location.asked == nil) {
+	switch verdict {
+	case letIn:
+		g.letIn()
+	case refuse:
 		g.refuse()
-		return
+	default:
+		g.askPassword()
 	}
-	g.askPassword()
+}
+
+// verdict is what an address alone means for a request.
+type verdict int
+
+const (
+	askFurther verdict = iota
+	letIn
+	refuse
+)
+
+// judgeAddress says what a client's address means, and whether allow and deny let it in.
+func (l *location) judgeAddress(client netip.Addr) (v verdict, inside bool) {
+	a := &l.Access
+	inside = access.Allowed(client, a.Allow, a.Deny)
+	switch {
+	case inside && a.Any && len(a.Allow)+len(a.Deny) > 0:
+		return letIn, inside
+	case !inside && (!a.Any || l.users == nil && l.asked == nil):
+		return refuse, inside
+	}
+	return askFurther, inside
 }
 
 // askPassword checks the name and the password that the request brings (RFC 7617).

@@ -90,17 +90,30 @@ func appendOwn(dst head.Fields, in *inbound, forwarded bool, protocol string) he
 	listed := listedIn(fields)
 	for i := range fields {
 		f := &fields[i]
-		switch {
-		case endsHere.Has(f.ID) || replaced.Has(f.ID) || f.ID == head.Other && !head.IsPlain(f.Name):
-		case f.ID == head.Forwarded && forwarded:
-		case !in.trusted && isClaim(f):
-		case listed.has(f) && !isOwn(f) && !(protocol != "" && handshakeFields.Has(f.ID)):
-		case in.grants != nil && slices.ContainsFunc(in.grants, func(name string) bool { return strings.EqualFold(name, f.Name) }):
-		default:
+		if in.whyDropped(f, listed, forwarded, protocol) == "" {
 			dst = append(dst, *f)
 		}
 	}
 	return dst
+}
+
+// whyDropped says why a field of the client's own does not go on; it is empty for one that does.
+func (in *inbound) whyDropped(f *head.Field, listed connectionNames, forwarded bool, protocol string) string {
+	switch {
+	case endsHere.Has(f.ID):
+		return "ends at each proxy (RFC 9110, section 7.6.1), or is written anew"
+	case replaced.Has(f.ID), f.ID == head.Forwarded && forwarded:
+		return "written anew, with what is known here"
+	case f.ID == head.Other && !head.IsPlain(f.Name):
+		return "its name is not of letters, digits and hyphens only: CGI takes it for another one"
+	case !in.trusted && isClaim(f):
+		return "says who asks and how, and comes from none of trusted_proxies"
+	case listed.has(f) && !isOwn(f) && !(protocol != "" && handshakeFields.Has(f.ID)):
+		return "listed in Connection"
+	case in.grants != nil && slices.ContainsFunc(in.grants, func(name string) bool { return strings.EqualFold(name, f.Name) }):
+		return "for the server of auth_request to set"
+	}
+	return ""
 }
 
 // connectionNames are the names that Connection lists, in lower case (RFC 9110, section 7.6.1); nil for none but those that say what becomes of the

@@ -18,6 +18,7 @@ func (x *exchange) route() decision {
 	for ; x.routed < maxRouted; x.routed++ {
 		l, lacksSlash, err := x.site.locations.Find(x.in.path, x.wanted)
 		x.location = l
+		x.trace.looked(x)
 		switch {
 		case err != nil:
 			return refusal(http.StatusRequestURITooLong, err.Error())
@@ -76,6 +77,7 @@ func (x *exchange) rewrite(rewrites []config.Rewrite) error {
 
 // rewriteBy changes the path, and the query if the rewrite has one.
 func (x *exchange) rewriteBy(r *config.Rewrite) error {
+	x.trace.rewrote(r)
 	own := captures{regexp: r.Path, text: x.in.path}
 	url := expandURL(r.To, func(name string) string {
 		if r.Path.SubexpIndex(name) >= 0 || strings.Trim(name, "0123456789") == "" {

@@ -179,34 +179,49 @@ func (x *exchange) below(path string) (name string, ok bool) {
 
 // notFound answers where no file was found: by the backend beside the directory, by what try_files ends in, or by saying so.
 func (d *download) notFound() {
-	x, l := d.x, d.x.location
-	missing := d.named == "" && !errors.Is(d.err, fs.ErrPermission) && !static.IsTrouble(d.err)
+	x := d.x
+	var then decision
+	decided := false
+	if d.named == "" {
+		then, decided = x.decideWithout(d.err)
+	}
 	switch {
-	case missing && l.TryStatus > 0:
-		x.give(x.answerStatus(l.TryStatus))
-	case missing && len(l.TryFiles) > 0 && l.http == nil:
-		d.tryLast()
-	case missing && l.http != nil:
-		x.responder = nil
-		x.proceed(decision{action: forwardHTTP})
-	default:
+	case !decided:
 		x.give(x.answerFileError(d.err))
+	case then.action == giveStatus:
+		x.give(x.answerStatus(then.status))
+	default:
+		x.responder = nil
+		x.proceed(then)
 	}
 }
 
-// tryLast routes anew what try_files ends in.
-func (d *download) tryLast() {
-	x := d.x
+// decideWithout decides anew where the location has no file for the request, for the reason err. It reports false where nothing else is there for it.
+func (x *exchange) decideWithout(err error) (d decision, decided bool) {
+	l := x.location
+	switch {
+	case errors.Is(err, fs.ErrPermission) || static.IsTrouble(err):
+		return decision{}, false
+	case l.TryStatus > 0:
+		return decision{action: giveStatus, status: l.TryStatus}, true
+	case len(l.TryFiles) > 0 && l.http == nil:
+		return x.routeLast(), true
+	case l.http != nil:
+		return decision{action: forwardHTTP}, true
+	}
+	return decision{}, false
+}
+
+// routeLast routes anew what try_files ends in.
+func (x *exchange) routeLast() decision {
 	last := x.location.TryFiles[len(x.location.TryFiles)-1]
 	url := expandURL(last, x.in.value)
 	if !strings.Contains(last.String(), "?") {
 		url += x.in.query()
 	}
-	x.responder = nil
 	x.routed++
 	if err := x.goTo(url); err != nil {
-		x.give(textAnswer(http.StatusBadRequest, err.Error()))
-		return
+		return refusal(http.StatusBadRequest, err.Error())
 	}
-	x.proceed(x.route())
+	return x.route()
 }

@@ -21,7 +21,7 @@ const defaultConfig = "/etc/wstunnel/config.yaml"
 // configFile lets a command take the name of the configuration by --config or as its argument.
 func configFile(cmd *cobra.Command, file *string) {
 	cmd.Use += " [FILE]"
-	cmd.Flags().StringVarP(file, "config", "c", defaultConfig, "the configuration file")
+	configFlag(cmd, file)
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) > 1:
@@ -34,6 +34,11 @@ func configFile(cmd *cobra.Command, file *string) {
 		return nil
 	}
 	cmd.ValidArgsFunction = completeYAML
+}
+
+// configFlag lets a command take the name of the configuration by --config.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", defaultConfig, "the configuration file")
 	cmd.RegisterFlagCompletionFunc("config", completeYAML) // fails only for a flag that is not there
 }
 

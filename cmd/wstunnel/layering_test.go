@@ -116,7 +116,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/config": "commands load it",
 		"wstunnel/internal/demo":   "the demo command",
 		"wstunnel/internal/logs":   "where the server's own log goes",
-		"wstunnel/internal/probe":  "the probe command",
+		"wstunnel/internal/probe":  "the probe command; headers of a command line",
 		"wstunnel/proxy":           "the server",
 		"wstunnel/tls":             "its certificates",
 	},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +88,9 @@ func (f *probeFlags) read(cmd *cobra.Command, url string) (err error) {
 	}
 	for _, text := range f.headers {
 		field, err := probe.ParseField(text)
+		if err == nil {
+			err = probe.CheckField(field)
+		}
 		if err != nil {
 			return fmt.Errorf("--header: %w", err)
 		}
@@ -120,10 +122,7 @@ func (f *probeFlags) read(cmd *cobra.Command, url string) (err error) {
 // print prints the report.
 func (f *probeFlags) print(w io.Writer, r *probe.Report) error {
 	if f.json {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(r)
+		return printJSON(w, r)
 	}
 	return printProbe(w, r)
 }

@@ -105,12 +105,20 @@ func ParseField(text string) (head.Field, error) {
 	switch {
 	case !ok || !head.IsToken(name) || bad:
 		return f, fmt.Errorf("%q is no header: write 'Name: value'", text)
-	case f.ID == head.Upgrade || f.ID == head.Connection || f.ID == head.ContentLength || f.ID == head.TransferEncoding:
-		return f, fmt.Errorf("the handshake has its own %s", f.ID)
+	case f.ID == head.ContentLength || f.ID == head.TransferEncoding:
+		return f, fmt.Errorf("%s is for a body, and there is none", f.ID)
 	case f.ID == head.Host && !host.Valid(value):
 		return f, fmt.Errorf("%q is no host", value)
 	}
 	return f, nil
+}
+
+// CheckField reports a header that the handshake has itself, and that nothing can take the place of.
+func CheckField(f head.Field) error {
+	if f.ID == head.Upgrade || f.ID == head.Connection {
+		return fmt.Errorf("the handshake has its own %s", f.ID)
+	}
+	return nil
 }
 
 // ParseConnect parses what is connected to in place of a URL's host: host:port, or unix:/path.

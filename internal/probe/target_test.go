@@ -50,9 +50,14 @@ func TestFieldsAndAddressesOfTheCommandLine(t *testing.T) {
 	if f := mustField(t, "X-Token:  a: b "); f.Name != "X-Token" || f.Value != "a: b" {
 		t.Errorf("%+v", f)
 	}
-	for _, wrong := range []string{"X-Token", "X Token: a", ": a", "A: b\r\nC: d", "Connection: close", "upgrade: h2c", "Content-Length: 5", "Host: a b"} {
+	for _, wrong := range []string{"X-Token", "X Token: a", ": a", "A: b\r\nC: d", "Content-Length: 5", "transfer-encoding: chunked", "Host: a b"} {
 		if f, err := probe.ParseField(wrong); err == nil {
 			t.Errorf("%q is taken for %+v", wrong, f)
+		}
+	}
+	for _, own := range []string{"Connection: close", "upgrade: h2c"} {
+		if probe.CheckField(mustField(t, own)) == nil {
+			t.Errorf("%q takes the place of the handshake's", own)
 		}
 	}
 	for text, want := range map[string][2]string{
