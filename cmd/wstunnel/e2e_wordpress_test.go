@@ -278,8 +278,9 @@ func TestWordPressOverHTTPS(t *testing.T) {
 func httpToLAMP(address string) string { return `{path: /, http: "http://` + address + `"}` }
 
 // toItself is what the log says of a backend that does not know of https.
-const toItself = "a backend redirects an https request to its own URL, and browsers give up: it takes the request for plain http; " +
-	"let it look at X-Forwarded-Proto (Apache: SetEnvIf X-Forwarded-Proto https HTTPS=on)"
+const toItself = "a backend redirects an https request to its own URL, and browsers give up: it takes the request for plain http, since TLS ends at this server; " +
+	"write `SetEnvIf X-Forwarded-Proto https HTTPS=on` in Apache's configuration; or in PHP, of WordPress at the top of wp-config.php, " +
+	"`if (($_SERVER['HTTP_X_FORWARDED_PROTO'] ?? '') === 'https') $_SERVER['HTTPS'] = 'on';`"
 
 // checkUpload sends a picture by the form of the media library, and requires it to be there.
 func checkUpload(t *testing.T, b browser, l lamp, base string) {
