@@ -23,7 +23,7 @@
 //	upgrade.go     a request for a WebSocket; its tunnel is of internal/tunnel, or by relay.go of internal/relay
 //	static.go      a file below a directory on its way to a client; search.go finds it, listing.go lists the directory
 //	tunnels.go     the live tunnels, and control.go what can be done with them
-//	explain.go     what would be decided, told by those who decide: explainroute.go, explainhead.go, explainanswer.go
+//	explain.go     what would be decided, told by those who decide: explainroute.go, explaindisk.go, explainhead.go, explainanswer.go
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
 //	hints.go       what the operator is told once an hour; causes.go and httpshint.go have the cases

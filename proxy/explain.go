@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,7 +16,6 @@ import (
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
 	"wstunnel/internal/logs"
-	"wstunnel/internal/static"
 	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
 )
@@ -92,9 +90,13 @@ func Explain(cfg *config.Config, q Question) (*Explanation, error) {
 	d := x.decide()
 	e.Sites = explainSites(cfg, x)
 	e.check(x)
-	d = x.decideByFiles(d)
+	first := x.location
+	d, script := x.decideOnDisk(d)
+	if x.location != first {
+		e.check(x)
+	}
 	e.Looks = x.trace.looks
-	e.decide(x, d)
+	e.conclude(x, d, script)
 	return e, nil
 }
 
@@ -196,66 +198,6 @@ func (e *Explanation) noteListener(cfg *config.Config, port string, secure bool)
 		}
 	}
 	e.Notes = append(e.Notes, "no listener is on port "+port+" "+kind+": this is what one would do")
-}
-
-// decideByFiles looks for files where one is to answer, and decides anew where there is none.
-func (x *exchange) decideByFiles(d decision) decision {
-	for d.action == serveStatic {
-		onlyGet := refusal(http.StatusMethodNotAllowed, "there are only files here, to GET")
-		if len(x.location.TryFiles) == 0 && !mayBeFile(x.in.request) {
-			return onlyGet
-		}
-		err := x.lookForFile()
-		if err == nil && !mayBeFile(x.in.request) {
-			return onlyGet
-		}
-		if err == nil {
-			break
-		}
-		next, decided := x.decideWithout(err)
-		if !decided {
-			return refusal(http.StatusNotFound, "no such file")
-		}
-		d = next
-	}
-	return d
-}
-
-// lookForFile looks for the file that answers, and tells of each that could. Where there is none, the error says why.
-func (x *exchange) lookForFile() error {
-	files := static.NewFiles(16)
-	all := search{x: x}
-	all.begin()
-	result := all.find(files.Find)
-	all.close()
-	look := Look{Path: x.in.path, Reason: "a file below " + x.location.Directory(), File: true}
-	for _, t := range all.tries {
-		one := search{x: x, tries: []try{t}}
-		err := one.find(files.Find)
-		c := Candidate{Name: t.path, Matches: true, Chosen: err == nil, Reason: "not there"}
-		switch name, ok := x.below(t.path); {
-		case !ok:
-			c.Reason = "kept back: it looks like source, a dump or a secret"
-		case one.listed != "":
-			c.Reason = "a directory, which is listed"
-		case one.lacksSlash:
-			c.Reason = "a directory, which the client is sent to with a slash at its end"
-		case err == nil:
-			c.Reason = "the file " + name
-			if strings.HasSuffix(name, "/") || name == "" {
-				c.Reason = "a file that stands for the directory"
-			}
-		case !errors.Is(err, fs.ErrNotExist):
-			c.Reason = err.Error()
-		}
-		one.close()
-		if look.Candidates = append(look.Candidates, c); c.Chosen {
-			break
-		}
-	}
-	x.trace.looks = append(x.trace.looks, look)
-	x.trace.reason = "since there is no file, what try_files ends in"
-	return result
 }
 
 // check tells what is checked at the location before anything is done.

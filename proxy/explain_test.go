@@ -15,8 +15,8 @@ import (
 	"wstunnel/proxy"
 )
 
-// fieldsOf are header lines.
-func fieldsOf(lines ...string) (fields head.Fields) {
+// linesOf are header lines.
+func linesOf(lines ...string) (fields head.Fields) {
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, ": ")
 		fields = append(fields, head.Field{Name: name, Value: value, ID: head.IDOf(name)})
@@ -120,7 +120,7 @@ sites:
 			c.send(tt.request, " HTTP/1.1\r\nHost: example.com\r\n", strings.Join(append(lines, ""), "\r\n"), "\r\n")
 			got := c.head()
 			e := explain(t, yaml, proxy.Question{
-				URL: scheme + "://127.0.0.1:" + port + target, Method: method, Fields: append(fieldsOf(tt.fields...), head.Field{Name: "Host", Value: "example.com", ID: head.Host}),
+				URL: scheme + "://127.0.0.1:" + port + target, Method: method, Fields: append(linesOf(tt.fields...), head.Field{Name: "Host", Value: "example.com", ID: head.Host}),
 			})
 			seen := b.seen()[before:]
 			switch {
@@ -227,7 +227,7 @@ func TestExplanationSaysWhyOtherSitesAndLocationsDoNotAnswer(t *testing.T) {
 		},
 	}
 	for _, tt := range tests {
-		e := explain(t, yaml, proxy.Question{URL: tt.url, Fields: fieldsOf(tt.fields...)})
+		e := explain(t, yaml, proxy.Question{URL: tt.url, Fields: linesOf(tt.fields...)})
 		if got := reasons(e.Sites); !slices.Equal(got, tt.sites) {
 			t.Errorf("%s: sites\n%s", tt.url, strings.Join(got, "\n"))
 		}
@@ -251,7 +251,7 @@ func TestQuestionsThatAreNoRequests(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	if _, err := proxy.Explain(cfg, proxy.Question{URL: "http://example.com/", Fields: fieldsOf("Host: a b")}); err == nil {
+	if _, err := proxy.Explain(cfg, proxy.Question{URL: "http://example.com/", Fields: linesOf("Host: a b")}); err == nil {
 		t.Error("a request that the decoder refuses is explained")
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"wstunnel/internal/http1"
 )
 
-// decide tells what is decided, and what comes of it.
-func (e *Explanation) decide(x *exchange, d decision) {
+// conclude tells what is decided, and what comes of it.
+func (e *Explanation) conclude(x *exchange, d decision, script meaning) {
 	if l := x.location; l != nil && l.guarded {
 		if v, _ := l.judgeAddress(x.in.client); v == refuse {
 			d = refusal(http.StatusForbidden, "access from this address is not allowed")
@@ -39,6 +39,9 @@ func (e *Explanation) decide(x *exchange, d decision) {
 		e.Decision = fmt.Sprintf("answered with %d, which try_files ends in", d.status)
 	case serveStatic:
 		e.Decision = "a file below " + x.location.Directory()
+	case servePHP:
+		e.Decision = "the script " + x.location.Directory() + "/" + script.name + ", run by " + toldTarget(x.location.PHP.Target)
+		e.explainParams(x, script)
 	case openTunnel:
 		target := x.location.WebSocket
 		e.Decision = "a WebSocket of " + toldTarget(target) + ", as a " + x.location.Mode.String()
