@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/fastcgi"
 	"wstunnel/internal/http1"
 	"wstunnel/internal/upstream"
 )
@@ -31,6 +32,8 @@ func (x *reply) hintAtFailure(err error) {
 	}
 	socket := x.in.request.Protocol != ""
 	switch {
+	case errors.Is(err, fastcgi.ErrNotFastCGI):
+		x.hint("the target of php: speaks no FastCGI: if it is an HTTP server, write `proxy: " + bareTarget(x.upstream.Target) + "` in place of php:")
 	case language != "":
 		x.hint(hintAtLanguage(language, x.upstream.Target, socket))
 	case socket && errors.Is(err, io.EOF):

@@ -110,6 +110,15 @@ func TestTargetThatSpeaksSomethingElseIsToldOf(t *testing.T) {
 	}
 }
 
+func TestTargetOfPHPThatSpeaksHTTPIsToldOf(t *testing.T) {
+	plain := saying(t, "HTTP/1.1 400 Bad Request\r\n\r\n")
+	root := directory(t, map[string]string{"index.php": "<?php"})
+	f := start(t, "sites:\n  - hosts: [example.com]\n    php: "+plain.address+"\n    root: "+root+"\n")
+	f.checkHint(t, get, 502, hint{
+		"the target of php: speaks no FastCGI: if it is an HTTP server, write `proxy: " + plain.address + "` in place of php:", "example.com", "/", plain.address,
+	})
+}
+
 func TestBackendThatRefusesHandshakesIsToldOf(t *testing.T) {
 	const answer = " X\r\nContent-Length: 0\r\n\r\n"
 	for _, tt := range []struct {

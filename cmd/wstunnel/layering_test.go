@@ -96,6 +96,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/logs":       "requests and tunnels have their lines",
 		"wstunnel/internal/host":       "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/head":       "heads are rewritten",
+		"wstunnel/internal/fastcgi":    "targets that do not speak it are told of",
 		"wstunnel/internal/http1":      "and written to backends",
 		"wstunnel/internal/http2":      "windows grow out of its budget",
 		"wstunnel/internal/route":      "paths lead to locations",
