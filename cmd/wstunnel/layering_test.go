@@ -83,6 +83,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/upstream": "a server that speaks no HTTP is found out as backends are",
 		"wstunnel/internal/ws":       "101s and frames are checked",
 	},
+	"wstunnel/internal/migrate": {},
 	"wstunnel/internal/demo": {
 		"wstunnel/internal/config": "the demo is a configuration",
 	},
@@ -114,12 +115,13 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
 	"wstunnel/cmd/wstunnel": {
-		"wstunnel/internal/config": "commands load it",
-		"wstunnel/internal/demo":   "the demo command",
-		"wstunnel/internal/logs":   "where the server's own log goes",
-		"wstunnel/internal/probe":  "the probe command; headers of a command line",
-		"wstunnel/proxy":           "the server",
-		"wstunnel/tls":             "its certificates",
+		"wstunnel/internal/config":  "commands load it",
+		"wstunnel/internal/demo":    "the demo command",
+		"wstunnel/internal/probe":   "the probe command; headers of a command line",
+		"wstunnel/internal/logs":    "where the server's own log goes",
+		"wstunnel/internal/migrate": "the import command",
+		"wstunnel/proxy":            "the server",
+		"wstunnel/tls":              "its certificates",
 	},
 }
 
@@ -136,6 +138,7 @@ var forbidden = map[string][]string{
 	"wstunnel/internal/http2":      {"net", "os", "syscall"},
 	"wstunnel/internal/fastcgi":    {"net", "os", "syscall"},
 	"wstunnel/internal/proxyproto": {"net", "os", "syscall"},
+	"wstunnel/internal/migrate":    {"net", "os", "syscall"},
 }
 
 func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/migrate"
+)
+
+func newImportCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import",
+		Short: "Translate a configuration of Apache or nginx",
+		Long: `Import reads a configuration of Apache or nginx, with all that it includes, and writes one of
+wstunnel's that means the same to standard output. What has no counterpart is a note in it, with the
+file and the line that it is about, and on standard error.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newImportFrom("apache", "/etc/apache2/apache2.conf", migrate.Apache, stdin, stdout, stderr),
+		newImportFrom("nginx", "/etc/nginx/nginx.conf", migrate.Nginx, stdin, stdout, stderr),
+	)
+	return cmd
+}
+
+func newImportFrom(kind, usual string, translate func(migrate.Input) (*migrate.Result, error), stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	var strict bool
+	cmd := &cobra.Command{
+		Use:   kind + " [FILE]",
+		Short: "Translate " + usual,
+		Long: `Translate FILE, or ` + usual + `: a whole configuration, some of its servers, or locations
+only. FILE is - for standard input.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{fmt.Errorf("wstunnel import %s takes one file, but got %q", kind, args)}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := usual
+			if len(args) == 1 {
+				name = args[0]
+			}
+			in, err := importInput(name, usual, stdin)
+			if err != nil {
+				return err
+			}
+			result, err := translate(in)
+			if err != nil {
+				return fmt.Errorf("import %s: %w", kind, err)
+			}
+			if _, err := stdout.Write(result.YAML); err != nil {
+				return err
+			}
+			return report(stderr, result, strict)
+		},
+	}
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if something has no counterpart")
+	return cmd
+}
+
+// importInput finds what is to be translated. Names in standard input start where the usual file is.
+func importInput(name, usual string, stdin io.Reader) (migrate.Input, error) {
+	in := migrate.Input{Files: os.DirFS("/"), Name: filepath.Join(filepath.Dir(usual), "standard-input"), Check: checkImported}
+	if name == "-" {
+		text, err := io.ReadAll(io.LimitReader(stdin, 16<<20))
+		in.Text = append([]byte{}, text...)
+		return in, err
+	}
+	abs, err := filepath.Abs(name)
+	in.Name = abs
+	return in, err
+}
+
+// checkImported returns what is wrong with a configuration. Files that this machine lacks are told of and no mistakes.
+func checkImported(yaml []byte) (mistakes []migrate.Mistake) {
+	_, err := config.Parse("config.yaml", yaml, os.LookupEnv)
+	var errs config.Errors
+	if err != nil && !errors.As(err, &errs) {
+		return []migrate.Mistake{{Line: 1, Text: err.Error()}}
+	}
+	for _, e := range errs {
+		mistakes = append(mistakes, migrate.Mistake{
+			Line: e.Line, Text: e.Found + "; " + e.Allowed, Unreachable: strings.Contains(e.Found, "can never match"), NoFile: isMissingFile(e),
+		})
+	}
+	return mistakes
+}
+
+// isMissingFile reports a mistake that another machine, or the file once it is there, would not have.
+func isMissingFile(e config.Error) bool {
+	return strings.HasPrefix(e.Found, "cannot read file") || strings.HasPrefix(e.Found, "cannot open directory")
+}
+
+// report tells what became of the directives; what has no counterpart is a failure where strict says so.
+func report(w io.Writer, r *migrate.Result, strict bool) error {
+	lacking := 0
+	for _, n := range r.Notes {
+		fmt.Fprintln(w, n)
+		if !n.Advice {
+			lacking++
+		}
+	}
+	bad := 0
+	for _, m := range r.Mistakes {
+		if m.NoFile {
+			fmt.Fprintf(w, "line %d of what was written: %s\n", m.Line, m.Text)
+			continue
+		}
+		bad++
+		fmt.Fprintf(w, "line %d of what was written is wrong, which is a mistake of this translation: %s\n", m.Line, m.Text)
+	}
+	c := r.Counts
+	fmt.Fprintf(w, "%d directives translated, %d noted, %d not needed, %d refused\n", c.Translated, c.Noted, c.NotNeeded, c.Refused)
+	switch {
+	case bad > 0:
+		return fmt.Errorf("`wstunnel check` finds %d mistakes in what was written", bad)
+	case strict && lacking > 0:
+		return fmt.Errorf("%d directives have no counterpart", lacking)
+	}
+	return nil
+}

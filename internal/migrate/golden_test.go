@@ -1,0 +1,76 @@
+package migrate
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"gopkg.in/yaml.v3"
+)
+
+// load makes the files of a testdata directory, and of its directory etc, those of a machine's /etc/KIND.
+func load(t testing.TB, kind string) fstest.MapFS {
+	t.Helper()
+	files := fstest.MapFS{}
+	root := filepath.Join("testdata", kind)
+	err := filepath.Walk(root, func(name string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		rel, _ := filepath.Rel(root, name)
+		rel = strings.TrimPrefix(filepath.ToSlash(rel), "etc/")
+		files["etc/"+kind+"/"+rel] = &fstest.MapFile{Data: data}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+var translators = map[string]func(Input) (*Result, error){"nginx": Nginx, "apache": Apache}
+
+// TestGoldenFiles translates each testdata/nginx/NAME.conf and testdata/apache/NAME.conf and compares the YAML with NAME.yaml. To add a case,
+// add the file and run the tests once with UPDATE_GOLDEN=1.
+func TestGoldenFiles(t *testing.T) {
+	for kind, translate := range translators {
+		files := load(t, kind)
+		names, _ := filepath.Glob("testdata/" + kind + "/*.conf")
+		if len(names) == 0 {
+			t.Errorf("no files of %s", kind)
+		}
+		for _, name := range names {
+			base := strings.TrimSuffix(filepath.Base(name), ".conf")
+			t.Run(kind+"/"+base, func(t *testing.T) {
+				r, err := translate(Input{Files: files, Name: "/etc/" + kind + "/" + base + ".conf"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				golden(t, strings.TrimSuffix(name, ".conf")+".yaml", r.YAML)
+				var any map[string]any
+				if err := yaml.Unmarshal(r.YAML, &any); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
