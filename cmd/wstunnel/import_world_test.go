@@ -141,6 +141,24 @@ func (w *world) take() []sighting {
 	return seen
 }
 
+// fpm runs PHP-FPM where a configuration has its socket.
+func (w *world) fpm(t *testing.T, name string) {
+	t.Helper()
+	if w.backends["php-fpm"] != nil {
+		return
+	}
+	socket := startFPM(t)
+	for _, path := range []string{filepath.Dir(filepath.Dir(socket)), filepath.Dir(socket)} {
+		os.Chmod(path, 0o755)
+	}
+	os.Chmod(socket, 0o777)
+	w.backends["php-fpm"] = &recorder{name: socket}
+	os.MkdirAll(filepath.Dir(w.dir+name), 0o755)
+	if err := os.Symlink(socket, w.dir+name); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var (
 	backendAddress = regexp.MustCompile(`\b(?:127\.0\.0\.1|localhost|app\.internal):(\d{4,5})\b`)
 	directories    = regexp.MustCompile(`(^|[\s"'=:])(/(?:var/www|srv|etc/letsencrypt|etc/ssl/private|run|etc/users)/?[^\s;"'|]*)`)
@@ -161,7 +179,10 @@ func (w *world) adapt(t *testing.T, text string) string {
 	text = regexp.MustCompile(`(?m)^\s*listen\s+\[::\]:[^;]*;`).ReplaceAllString(text, "")
 	text = directories.ReplaceAllStringFunc(text, func(s string) string {
 		m := directories.FindStringSubmatch(s)
-		if strings.HasSuffix(m[2], ".sock") && !strings.Contains(m[2], "/php/") {
+		switch {
+		case strings.HasPrefix(m[2], "/run/php/"):
+			w.fpm(t, m[2])
+		case strings.HasSuffix(m[2], ".sock"):
 			w.backend(t, m[2])
 		}
 		return m[1] + w.dir + m[2]
@@ -401,7 +422,7 @@ func readScript(t *testing.T, name string) (s questions) {
 		}
 		if rest, ok := strings.CutPrefix(line, "FILE "); ok {
 			file, content, _ := strings.Cut(rest, " ")
-			s.files = append(s.files, [2]string{file, content + "\n"})
+			s.files = append(s.files, [2]string{file, strings.ReplaceAll(content, `\n`, "\n") + "\n"})
 			continue
 		}
 		line, keys, _ := strings.Cut(line, " # ")

@@ -60,11 +60,28 @@ func (h *apacheHost) content(at string) (c apacheContent) {
 	return c
 }
 
+// isApachesOwn reports what shows numbers of Apache, and the icons of its listings.
+func (h *apacheHost) isApachesOwn(p string, d *directive) bool {
+	if d.name == "alias" && p == "/icons/" && strings.Contains(d.arg(1), "/apache2/icons") {
+		h.ledger.needless(d)
+		return true
+	}
+	if handler := lastOf(d.block, "sethandler"); handler != nil {
+		switch handler.arg(0) {
+		case "server-status", "server-info", "balancer-manager", "ldap-status":
+			h.ledger.needless(d)
+			h.ledger.needless(d.block...)
+			return true
+		}
+	}
+	return false
+}
+
 // prefixes returns the paths that something is said about, with where that stands; / is the last one.
 func (h *apacheHost) prefixes() (paths []string, places map[string]*directive) {
 	places = map[string]*directive{}
 	add := func(p string, d *directive) {
-		if !isPlainPath(p) || places[p] != nil {
+		if !isPlainPath(p) || places[p] != nil || h.isApachesOwn(p, d) {
 			return
 		}
 		places[p] = d

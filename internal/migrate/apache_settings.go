@@ -38,27 +38,20 @@ func (h *apacheHost) settings(l *location, c apacheContent, levels apacheLevels)
 
 // compress translates the filter DEFLATE.
 func (h *apacheHost) compress(l *location, levels apacheLevels) {
-	var types list
+	var types []string
 	for _, d := range levels.every("addoutputfilterbytype", "setoutputfilter", "filterprovider") {
 		filter := strings.ToUpper(d.arg(0))
 		if filter != "DEFLATE" && filter != "BROTLI_COMPRESS" && filter != "BROTLI_COMPRESS;DEFLATE" {
 			continue
 		}
 		h.ledger.took(d)
+		types = append(types, d.args[1:]...)
 		if d.name == "setoutputfilter" {
-			l.opts.set("compress", word("true"))
-			return
-		}
-		for _, t := range d.args[1:] {
-			if v := value(text(t)); strings.Count(t, "/") == 1 && !slices.Contains(types, v) {
-				types = append(types, v)
-			}
+			types = append(types, "text/html")
 		}
 	}
 	if len(types) > 0 {
-		m := &mapping{}
-		m.set("types", types)
-		l.opts.set("compress", m)
+		l.opts.set("compress", compressed(types))
 	}
 }
 

@@ -56,6 +56,15 @@ var Differences = []Difference{
 		"sources", "both", "a file `.php`, `.env`, `.git/config`, `.bak`, `.sql` is sent as any other where no handler is for it", "404, unless `serve_sources: true`", "a handler that is lost must not show passwords",
 	},
 	{
+		"missing-scripts", "both", "a script that is not there is 404", "with a front controller it answers, as for all that is no file", "so that a program's own page says so",
+	},
+	{
+		"deny-behind-php", "nginx", "a `location` that denies scripts counts only before the one for `.php`", "it counts wherever it stands", "who wrote it meant it",
+	},
+	{
+		"hidden-files", "Apache", "`.htaccess` is 403", "404, or what the front controller says", "whether it is there is nobody's business",
+	},
+	{
 		"basic-charset", "both", "`WWW-Authenticate: Basic realm=...`", "`charset=\"UTF-8\"` behind it", "names with umlauts work (RFC 7617)",
 	},
 	{
@@ -73,6 +82,9 @@ var Differences = []Difference{
 	},
 	{
 		"internal", "nginx", "`internal` locations of error pages are 404 for clients", "the pages are files as all others", "they hold no secrets",
+	},
+	{
+		"compression", "both", "gzip, of the types and at the level that are named", "zstd, br or gzip, of text and what is like it from 1 KiB on; only where other types are named they count", "lists of types grow old",
 	},
 	{
 		"claims", "both", "what a client claims in X-Forwarded-* goes on, or is added to", "it is replaced, unless trusted_proxies names the peer", "backends believe it",

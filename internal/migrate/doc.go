@@ -10,6 +10,8 @@ package migrate
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io/fs"
 )
 
@@ -76,6 +78,15 @@ type Note struct {
 	Advice bool
 }
 
+// cause is an error without the name of its file, which is another one within Files.
+func cause(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}
+
 // maxText bounds the text of one file: none that people write is so long.
 const maxText = 4 << 20
 
@@ -83,7 +94,7 @@ const maxText = 4 << 20
 func readText(files fs.FS, name string) ([]byte, error) {
 	f, err := files.Open(fsName(name))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s: %w", name, cause(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -91,7 +102,7 @@ func readText(files fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxText {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}
+		return nil, fmt.Errorf("read %s: no plain file, or larger than %d MiB", name, maxText>>20)
 	}
 	text, err := fs.ReadFile(files, fsName(name))
 	return bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), err

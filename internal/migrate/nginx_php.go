@@ -165,8 +165,12 @@ func (s *nginxServer) placePHP() {
 	if s.php == nil || len((&scope{own: s.php.block.block}).here("allow", "deny", "auth_basic", "if")) > 0 {
 		return
 	}
-	covers := false
+	covers, behind := false, false
 	for _, l := range s.locations {
+		if behind && l.isRegex() && !l.opts.has("respond") && !extension.MatchString(l.path) {
+			return // it would win over scripts
+		}
+		behind = behind || l.Place == s.php.block.Place && l.isRegex()
 		if l.isPrefix() && !l.opts.has("php") {
 			return // scripts below it run nevertheless
 		}

@@ -268,29 +268,35 @@ func (l *nginxLocation) compress() {
 			return
 		}
 	}
-	m := &mapping{}
-	kinds := list{text("text/html")}
+	var kinds []string
 	if types != nil {
-		for _, t := range types.args {
-			if t != "text/html" && strings.Count(t, "/") == 1 && !slices.Contains(kinds, value(text(t))) {
-				kinds = append(kinds, text(t))
-			}
-		}
+		kinds = types.args
 	}
-	m.set("types", kinds)
-	if size := l.scope.find("gzip_min_length"); size != nil {
-		if n, ok := nginxSize(size.arg(0)); ok && n > 0 {
-			s.ledger.took(size)
-			m.set("min_size", sizeText(n))
+	l.opts.set("compress", compressed(kinds))
+}
+
+// textLike are in the names of types that are compressed unless something else is said, or were once called so.
+var textLike = []string{
+	"text/", "json", "xml", "javascript", "ecmascript", "font", "opentype", "x-icon", "wasm", "manifest", "/rtf", "x-component", "/bmp", "vnd.microsoft.icon", "markdown", "yaml",
+}
+
+// compressed says what is compressed: text and what is like it, or the types where others are among them.
+func compressed(types []string) value {
+	all := list{}
+	plain := true
+	for _, t := range types {
+		if strings.Count(t, "/") != 1 || slices.Contains(all, value(text(t))) {
+			continue
 		}
+		all = append(all, text(t))
+		plain = plain && slices.ContainsFunc(textLike, func(like string) bool { return strings.Contains(t, like) })
 	}
-	if level := l.scope.find("gzip_comp_level"); level != nil {
-		if n, err := strconv.Atoi(level.arg(0)); err == nil && 1 <= n && n <= 9 {
-			s.ledger.took(level)
-			m.set("level", statusWord(n))
-		}
+	if plain {
+		return word("true")
 	}
-	l.opts.set("compress", m)
+	m := &mapping{}
+	m.set("types", all)
+	return m
 }
 
 // expires translates expires; of a backend's answers only Cache-Control can be said.
@@ -345,6 +351,13 @@ func (l *nginxLocation) errorPages() {
 			continue
 		}
 		page := d.args[len(d.args)-1]
+		if strings.HasSuffix(page, ".php") && l.server.php != nil {
+			l.server.ledger.needless(d) // what is no file leads to the front controller
+			if d.arg(0) != "404" || len(d.args) > 2 {
+				l.note(l.server.ledger.note(d, "has a script answer errors", "have the front controller answer what is no file"))
+			}
+			continue
+		}
 		file, ok := s.pageFile(l, page)
 		for _, code := range d.args[:len(d.args)-1] {
 			n, err := strconv.Atoi(code)
@@ -368,7 +381,7 @@ func (l *nginxLocation) errorPages() {
 
 // pageFile finds the file that a URI of an error page means.
 func (s *nginxServer) pageFile(l *nginxLocation, uri string) (string, bool) {
-	if !strings.HasPrefix(uri, "/") || strings.ContainsAny(uri, "$?") || !isPlainPath(uri) {
+	if strings.ContainsAny(uri, "$?") || !isPlainPath(uri) || strings.Contains(path.Ext(uri), ".ph") {
 		return "", false
 	}
 	root := l.root()
