@@ -74,3 +74,30 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }
+
+// TestDocsShowWhatIsTested: the page about importing has the files before and after as they are tested, and all wanted differences.
+func TestDocsShowWhatIsTested(t *testing.T) {
+	page, err := os.ReadFile("../../docs/import.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"apache/lamp.conf", "apache/lamp.yaml", "nginx/site.conf", "nginx/site.yaml"} {
+		shown, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(page), "\n"+string(shown)+"```\n") {
+			t.Errorf("docs/import.md does not show %s as it is", name)
+		}
+	}
+	keys := map[string]bool{}
+	for _, d := range Differences {
+		if row := "| " + d.Of + " | " + d.Theirs + " | " + d.Ours + " | " + d.Why + " |\n"; !strings.Contains(string(page), row) {
+			t.Errorf("docs/import.md lacks the row\n%s", row)
+		}
+		if keys[d.Key] {
+			t.Errorf("two differences are called %s", d.Key)
+		}
+		keys[d.Key] = true
+	}
+}

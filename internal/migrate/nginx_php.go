@@ -148,6 +148,9 @@ func (l *nginxLocation) usePHP() {
 		return
 	}
 	l.opts.set("php", text(s.php.target))
+	if index, ok := l.opts.get("index").(list); ok && slices.Equal(index, list{text("index.php"), text("index.html")}) {
+		l.opts.remove("index")
+	}
 	if !l.opts.has("front_controller") {
 		l.opts.set("front_controller", word("off"))
 	}
