@@ -222,6 +222,7 @@ func TestRelayCloseDoesNotWaitForAStalledClient(t *testing.T) {
 // awaitStall waits until the write of the only relay to its client has got nowhere for a while.
 func awaitStall(t *testing.T, f *front) {
 	t.Helper()
+	await(t, "the relay", func() bool { return len(f.server.Tunnels()) == 1 })
 	stacks, held, before := make([]byte, 1<<20), 0, uint64(0)
 	await(t, "the client's stall", func() bool {
 		sent := f.server.Tunnels()[0].ToClient.Bytes
