@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -37,6 +38,7 @@ type feed struct {
 	err     error     // behind in
 	turn    *turn
 	out     []byte // ciphertext on its way to the loop
+	ticket  []byte // which is kept back
 	posted  bool   // the loop has been asked to send out
 	expired bool
 }
@@ -130,7 +132,9 @@ func (f *feed) write(p []byte) (int, error) {
 	if f.expired {
 		return 0, f.err
 	}
-	f.out = append(f.out, p...)
+	before, ticket := cutTicket(p)
+	f.out = append(append(f.out, f.ticket...), before...)
+	f.ticket = bytes.Clone(ticket)
 	if !f.posted {
 		f.posted = true
 		f.conn.loop.Post(f.send)
@@ -233,7 +237,7 @@ func (h *handshaking) finish(t *transport, err error, done func(tls.ConnectionSt
 	if len(f.in) > 0 {
 		t.left = f.in
 	}
-	t.leftErr = f.err
+	t.leftErr, t.ticket = f.err, f.ticket
 	expired := f.expired
 	f.mu.Unlock()
 	t.feed.Store(nil)

@@ -3,7 +3,9 @@ package reactor
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -85,5 +87,69 @@ func TestHandshakeEndsInTime(t *testing.T) {
 				t.Error("the source of the certificate was not told")
 			}
 		})
+	}
+}
+
+// recordwise reads one TLS record at a time, as OpenSSL does.
+type recordwise struct {
+	net.Conn
+	body int // of the record that has begun
+}
+
+func (r *recordwise) Read(p []byte) (n int, err error) {
+	if r.body > 0 {
+		n, err = r.Conn.Read(p[:min(len(p), r.body)])
+		r.body -= n
+		return n, err
+	}
+	n, err = io.ReadFull(r.Conn, p[:recordHeader])
+	r.body = int(binary.BigEndian.Uint16(p[3:]))
+	return n, err
+}
+
+// TestHandshakeLeavesNothingUnreadToAClientThatAsksAndCloses: its system would send a reset, and what it has asked would be lost. It can still go on with the session.
+func TestHandshakeLeavesNothingUnreadToAClientThatAsksAndCloses(t *testing.T) {
+	g, _ := startGroup(t)
+	settings := &tls.Config{
+		Certificates: []tls.Certificate{certificate(t)}, InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1), ServerName: "x",
+	}
+	for _, ask := range []struct {
+		waits, resumes bool
+	}{{false, false}, {true, false}, {false, true}} {
+		c, peer := accept(t, g, "tcp")
+		shaken := shake(t, c, tls.Server, settings)
+		client := tls.Client(&recordwise{Conn: peer}, settings)
+		io.WriteString(client, "hello")
+		if resumed := client.ConnectionState().DidResume; resumed != ask.resumes {
+			t.Errorf("resumed: %v, want %v", resumed, ask.resumes)
+		}
+		if err := await(t, shaken); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		if ask.waits {
+			start(t, c, echoing(ended))
+			if _, err := io.ReadFull(client, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		client.Close()
+		if ask.waits {
+			await(t, ended)
+			continue
+		}
+		asked := make(chan string, 1)
+		start(t, c, &script{readable: func(c *Conn) {
+			p, err := c.Read()
+			if err != nil {
+				asked <- err.Error()
+			} else if len(p) > 0 {
+				asked <- string(p)
+			}
+			c.Close()
+		}})
+		if got := await(t, asked); got != "hello" {
+			t.Errorf("the client asked %q", got)
+		}
 	}
 }

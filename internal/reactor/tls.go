@@ -18,6 +18,7 @@ type transport struct {
 	feed    atomic.Pointer[feed] // nil after the handshake
 	left    []byte               // of the handshake: ciphertext to be read first
 	leftErr error                // and the end behind it
+	ticket  []byte               // of the handshake: ciphertext to be sent first
 	secure  *tls.Conn
 }
 
@@ -55,7 +56,8 @@ func (t *transport) Write(p []byte) (int, error) {
 		return feed.write(p)
 	}
 	l := t.conn.loop
-	l.ciphertext = append(l.ciphertext, p...)
+	l.ciphertext = append(append(l.ciphertext, t.ticket...), p...)
+	t.ticket = nil
 	return len(p), nil
 }
 
