@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// startFPM runs PHP-FPM on a Unix socket.
-func startFPM(t *testing.T) (socket string) {
+// startFPM runs PHP-FPM with so many workers on a Unix socket.
+func startFPM(t *testing.T, workers int) (socket string) {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/sbin/php-fpm*")
 	if len(found) == 0 {
@@ -26,7 +26,7 @@ func startFPM(t *testing.T) (socket string) {
 	if os.Getuid() == 0 {
 		user = "user = www-data\ngroup = www-data\n"
 	}
-	text := fmt.Sprintf("[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\n%slisten = %s\npm = static\npm.max_children = 1\n", user, socket)
+	text := fmt.Sprintf("[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\n%slisten = %s\npm = static\npm.max_children = %d\n", user, socket, workers)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func startFPM(t *testing.T) (socket string) {
 }
 
 func TestFastCGISocketAsAnHTTPTargetIsCalledByItsName(t *testing.T) {
-	socket := startFPM(t)
+	socket := startFPM(t, 1)
 	f := startFront(t, settings(`{path: /, http: "unix:`+socket+`"}`))
 	for range 2 {
 		since := f.out.len()

@@ -274,3 +274,23 @@ func writePEM(file, kind string, der []byte) error {
 	}
 	return nil
 }
+
+// must runs a command to its end.
+func must(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+}
+
+// awaitDial waits until something listens at an address.
+func awaitDial(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, "a listener at "+address, func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}

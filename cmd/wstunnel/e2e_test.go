@@ -60,8 +60,13 @@ type front struct {
 	http, https string // host:port of the listeners of settings()
 }
 
-// settings makes a configuration with a plain and a TLS listener and one site for every name.
+// settings makes a configuration with a plain and a TLS listener and one site for every name, with locations.
 func settings(locations ...string) string {
+	return siteSettings("locations:", "  - "+strings.Join(locations, "\n      - "))
+}
+
+// siteSettings is settings with the lines of the site.
+func siteSettings(lines ...string) string {
 	return `listen:
   - address: 127.0.0.1:0
   - address: localhost:0
@@ -72,8 +77,7 @@ shutdown_timeout: 5s
 sites:
   - hosts: [_]
     tls: self-signed
-    locations:
-      - ` + strings.Join(locations, "\n      - ") + "\n"
+    ` + strings.Join(lines, "\n    ") + "\n"
 }
 
 // startFront runs wstunnel with a configuration and waits until it listens. At the end of the test it is
