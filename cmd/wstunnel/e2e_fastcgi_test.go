@@ -38,6 +38,40 @@ func startFPM(t *testing.T, workers int) (socket string) {
 	return socket
 }
 
+// docroot is a directory of scripts and files, readable for servers that have users of their own.
+type docroot string
+
+// newDocroot makes one with files, by their names.
+func newDocroot(t *testing.T, files map[string]string) docroot {
+	t.Helper()
+	d := docroot(readableDir(t))
+	for name, text := range files {
+		d.write(t, name, text)
+	}
+	return d
+}
+
+func (d docroot) file(name string) string { return filepath.Join(string(d), name) }
+
+func (d docroot) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(d.file(name)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.file(name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readableDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		os.Chmod(d, 0o755)
+	}
+	return dir
+}
+
 func TestFastCGISocketAsAnHTTPTargetIsCalledByItsName(t *testing.T) {
 	socket := startFPM(t, 1)
 	f := startFront(t, settings(`{path: /, http: "unix:`+socket+`"}`))

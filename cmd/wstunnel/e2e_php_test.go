@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -45,10 +44,10 @@ func TestWordPressOnFPM(t *testing.T) {
 	fpm := startFPM(t, 6)
 	f := startFront(t, siteSettings(
 		"php: unix:"+fpm,
-		"root: "+root.docroot,
+		"root: "+string(root.docroot),
 		"deny_scripts_in: [/wp-content/uploads]",
 		"locations:",
-		"  - {path: /blog, static: "+blog.docroot+`, php: "unix:`+fpm+`", deny_scripts_in: [/blog/wp-content/uploads]}`))
+		"  - {path: /blog, static: "+string(blog.docroot)+`, php: "unix:`+fpm+`", deny_scripts_in: [/blog/wp-content/uploads]}`))
 	b := startBrowser(t, caFile(f))
 	for _, s := range []site{{root, f, ""}, {blog, f, "/blog"}} {
 		t.Run("at "+s.path+"/", func(t *testing.T) { s.check(t, b) })
@@ -132,7 +131,7 @@ func (s site) checkCron(t *testing.T) {
 		if status, body := s.status(t, "/?tick"); status != http.StatusOK {
 			t.Fatalf("%d %s", status, body)
 		}
-		_, err := os.Stat(filepath.Join(s.docroot, "wp-content/ticked"))
+		_, err := os.Stat(s.file("wp-content/ticked"))
 		return err == nil
 	})
 }

@@ -37,42 +37,21 @@ const plainTheme = `<!doctype html><meta name="viewport" content="width=device-w
 while (have_posts()) { the_post(); the_content(); } wp_footer();`
 
 // wordpress is Debian's WordPress as a site's owner has it: all its files in one directory, which is the web server's.
-type wordpress struct{ docroot string }
+type wordpress struct{ docroot }
 
 // newWordPress makes one that is yet to be installed, below a directory. Its tables in the database have a prefix, by which the directory is named too.
 func newWordPress(t *testing.T, dir, database, prefix string) wordpress {
 	t.Helper()
-	w := wordpress{filepath.Join(dir, prefix)}
-	must(t, exec.Command("cp", "-rL", "/usr/share/wordpress", w.docroot))
+	w := wordpress{docroot(filepath.Join(dir, prefix))}
+	must(t, exec.Command("cp", "-rL", "/usr/share/wordpress", string(w.docroot)))
 	w.write(t, "wp-config.php", fmt.Sprintf(wordpressConf, database, prefix))
 	w.write(t, "wp-content/themes/plain/style.css", "/*\nTheme Name: Plain\n*/")
 	w.write(t, "wp-content/themes/plain/index.php", plainTheme)
 	w.write(t, "wp-content/uploads/empty", "")
 	if os.Getuid() == 0 {
-		must(t, exec.Command("chown", "-R", "www-data:www-data", w.docroot))
+		must(t, exec.Command("chown", "-R", "www-data:www-data", string(w.docroot)))
 	}
 	return w
-}
-
-func (w wordpress) write(t *testing.T, name, text string) {
-	t.Helper()
-	name = filepath.Join(w.docroot, name)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// readableDir is a directory for servers that have users of their own.
-func readableDir(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
-		os.Chmod(d, 0o755)
-	}
-	return dir
 }
 
 // startMariaDB runs a database server with an empty database for WordPress, and returns its address.
@@ -153,11 +132,11 @@ func (b browser) uploadPicture(t *testing.T, w wordpress, base string) (url stri
 	}
 	b.submit(t, "#html-upload", nil)
 	b.checkNothingIsPlain(t, "the media library", 20)
-	found, err := filepath.Glob(filepath.Join(w.docroot, "wp-content/uploads/*/*/picture.png"))
+	found, err := filepath.Glob(w.file("wp-content/uploads/*/*/picture.png"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("uploaded: %v %v: %s", found, err, b.text(t))
 	}
-	url = base + strings.TrimPrefix(found[0], w.docroot)
+	url = base + strings.TrimPrefix(found[0], string(w.docroot))
 	for of, want := range map[string]string{url: "[400 300]", strings.TrimSuffix(url, ".png") + "-150x150.png": "[150 150]"} {
 		size := script[[]int](t, b, `const i = new Image(); i.src = '`+of+`'; await i.decode(); return [i.naturalWidth, i.naturalHeight]`)
 		if fmt.Sprint(size) != want {

@@ -124,7 +124,7 @@ func TestWordPressOverHTTPS(t *testing.T) {
 	if hints := f.awaitLogs(t, 0, 1, toItself); len(hints) != 1 || hints[0].text("location") != "/" {
 		t.Errorf("told of it by %v", hints)
 	}
-	config, err := os.ReadFile(filepath.Join(l.docroot, "wp-config.php"))
+	config, err := os.ReadFile(l.file("wp-config.php"))
 	if err != nil {
 		t.Fatal(err)
 	}
