@@ -219,7 +219,7 @@ func TestProbeOfBackends(t *testing.T) {
 	checkProbe(t, "php", 0, "ws://"+php.address+"/ws")
 	checkProbe(t, "php-tls", 5, "wss://"+php.address+"/ws", "--timeout", "300ms")
 	checkProbe(t, "php-refuses", 6, "ws://"+php.address+"/refuse")
-	checkProbe(t, "fpm", 7, "ws://chat.example/ws", "--connect", "unix:"+startFPM(t))
+	checkProbe(t, "fpm", 7, "ws://chat.example/ws", "--connect", "unix:"+startFPM(t, 1))
 
 	address := freePort(t)
 	cert, key := certificate(t)
