@@ -294,3 +294,33 @@ func awaitDial(t *testing.T, address string) {
 		return err == nil
 	})
 }
+
+// startMariaDB runs a database server with an empty database for WordPress, and returns its address.
+func startMariaDB(t *testing.T, dir string) (address string) {
+	t.Helper()
+	data, socket := filepath.Join(dir, "mysql"), filepath.Join(dir, "mysql.sock")
+	var user []string
+	if os.Getuid() == 0 {
+		user = []string{"--user=mysql"}
+		if err := os.Mkdir(data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		must(t, exec.Command("chown", "mysql", data, dir))
+	}
+	must(t, exec.Command(installed(t, "mariadb-install-db", "mariadb-server"), append([]string{
+		"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db",
+	}, user...)...))
+	address = freePort(t)
+	_, port, _ := net.SplitHostPort(address)
+	init := filepath.Join(dir, "init.sql")
+	const statements = "CREATE DATABASE wordpress; CREATE USER wordpress@'%' IDENTIFIED BY 'secret'; GRANT ALL ON wordpress.* TO wordpress@'%';"
+	if err := os.WriteFile(init, []byte(strings.ReplaceAll(statements, "; ", ";\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start(t, exec.Command(installed(t, "mariadbd", "mariadb-server"), append([]string{
+		"--no-defaults", "--datadir=" + data, "--socket=" + socket, "--pid-file=" + data + "/pid", "--bind-address=127.0.0.1", "--port=" + port,
+		"--init-file=" + init, "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--performance-schema=OFF",
+	}, user...)...))
+	awaitDial(t, address)
+	return address
+}
