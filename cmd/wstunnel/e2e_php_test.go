@@ -19,17 +19,14 @@ if (isset($_GET['tick'])) add_action('init', fn() => wp_schedule_single_event(ti
 // site is a WordPress of which a browser goes through all that its owner does.
 type site struct {
 	wordpress
-	front *front
-	path  string // that it is below
+	url    string       // where the browser finds it, without a slash at the end
+	client *http.Client // that takes its certificate
 }
-
-// url is where the browser finds it.
-func (s site) url() string { return "https://" + s.front.https + s.path }
 
 // status asks for a path of the site, as nobody who is logged in.
 func (s site) status(t *testing.T, path string) (status int, body string) {
 	t.Helper()
-	resp, err := s.front.secureClient(t).Get(s.url() + path)
+	resp, err := s.client.Get(s.url + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,16 +46,22 @@ func TestWordPressOnFPM(t *testing.T) {
 		"locations:",
 		"  - {path: /blog, static: "+string(blog.docroot)+`, php: "unix:`+fpm+`", deny_scripts_in: [/blog/wp-content/uploads]}`))
 	b := startBrowser(t, caFile(f))
-	for _, s := range []site{{root, f, ""}, {blog, f, "/blog"}} {
-		t.Run("at "+s.path+"/", func(t *testing.T) { s.check(t, b) })
+	c := f.secureClient(t)
+	for path, w := range map[string]wordpress{"/": root, "/blog/": blog} {
+		t.Run("at "+path, func(t *testing.T) {
+			s := site{w, "https://" + f.https + strings.TrimSuffix(path, "/"), c}
+			b.installWordPress(t, s.url)
+			s.check(t, b)
+		})
 	}
 }
 
+// check goes through one that is installed.
 func (s site) check(t *testing.T, b browser) {
+	t.Helper()
 	s.write(t, "wp-content/mu-plugins/tick.php", tick)
-	b.installWordPress(t, s.url())
-	b.logIn(t, s.url())
-	picture := b.uploadPicture(t, s.wordpress, s.url())
+	b.logIn(t, s.url)
+	picture := b.uploadPicture(t, s.wordpress, s.url)
 	s.makePermalinksPretty(t, b)
 	s.checkPost(t, b, picture)
 	s.checkAssets(t, b)
@@ -70,7 +73,7 @@ func (s site) check(t *testing.T, b browser) {
 // makePermalinksPretty goes by the settings' own form, on which WordPress offers URLs without index.php to servers that can do them.
 func (s site) makePermalinksPretty(t *testing.T, b browser) {
 	t.Helper()
-	b.open(t, s.url()+"/wp-admin/options-permalink.php")
+	b.open(t, s.url+"/wp-admin/options-permalink.php")
 	if text := b.text(t); strings.Contains(text, "index.php") {
 		t.Errorf("permalinks have index.php: %s", text)
 	}
@@ -84,14 +87,14 @@ func (s site) makePermalinksPretty(t *testing.T, b browser) {
 // checkPost writes a post in the block editor, which speaks to the REST API, and opens it by its URL. From the editor WordPress asks itself how it is.
 func (s site) checkPost(t *testing.T, b browser, picture string) {
 	t.Helper()
-	b.open(t, s.url()+"/wp-admin/post-new.php")
+	b.open(t, s.url+"/wp-admin/post-new.php")
 	b.await(t, `window.wp && wp.data && wp.data.select('core/editor') && wp.data.select('core/editor').getCurrentPostId() && document.querySelector('.editor-post-title')`)
 	post := script[string](t, b, `
 		const editor = wp.data.dispatch('core/editor');
 		editor.editPost({title: 'A fine picture', status: 'publish', content: '<!-- wp:html --><p>Look: <img id="picture" src="`+picture+`"></p><!-- /wp:html -->'});
 		await editor.savePost();
 		return wp.data.select('core/editor').getCurrentPost().link`)
-	if want := s.url() + "/a-fine-picture/"; post != want {
+	if want := s.url + "/a-fine-picture/"; post != want {
 		t.Fatalf("the post is at %q, want %q", post, want)
 	}
 	for _, test := range []string{"loopback-requests", "authorization-header"} {
@@ -110,10 +113,10 @@ func (s site) checkPost(t *testing.T, b browser, picture string) {
 // checkAssets asks for forty things at once, of which thirty are scripts, with six workers.
 func (s site) checkAssets(t *testing.T, b browser) {
 	t.Helper()
-	b.open(t, s.url()+"/")
+	b.open(t, s.url+"/")
 	got := script[map[string]int](t, b, `
 		const kinds = ['/wp-admin/load-styles.php?load=common,forms&n=', '/wp-includes/css/dashicons.min.css?n=', '/?n=', '/wp-json/?n='];
-		const urls = Array.from({length: 40}, (_, n) => '`+s.url()+`' + kinds[n % 4] + n);
+		const urls = Array.from({length: 40}, (_, n) => '`+s.url+`' + kinds[n % 4] + n);
 		const answers = await Promise.all(urls.map(async url => {
 			const answer = await fetch(url, {cache: 'no-store'}), body = await answer.text();
 			return [answer.status, performance.getEntriesByName(url)[0].nextHopProtocol, body.length > 1000 ? 'whole' : body].join(' ');
@@ -145,15 +148,15 @@ func (s site) checkWhatIsRefused(t *testing.T, picture string) {
 	s.write(t, "wp-config.php~", shell)
 	s.write(t, ".htaccess", shell)
 	for path, want := range map[string]int{
-		"/wp-content/uploads/shell.php":                 http.StatusForbidden,
-		"/wp-content/uploads/shell.php/x.png":           http.StatusForbidden,
-		"/wp-content/uploads/../uploads/shell.php":      http.StatusForbidden,
-		strings.TrimPrefix(picture, s.url()) + "/x.php": http.StatusForbidden,
-		"/wp-content/uploads/shell.php.txt":             http.StatusNotFound,
-		"/wp-config.php~":                               http.StatusNotFound,
-		"/.htaccess":                                    http.StatusNotFound,
-		"/nowhere/":                                     http.StatusNotFound,
-		"/wp-config.php":                                http.StatusOK, // it runs, and says nothing
+		"/wp-content/uploads/shell.php":               http.StatusForbidden,
+		"/wp-content/uploads/shell.php/x.png":         http.StatusForbidden,
+		"/wp-content/uploads/../uploads/shell.php":    http.StatusForbidden,
+		strings.TrimPrefix(picture, s.url) + "/x.php": http.StatusForbidden,
+		"/wp-content/uploads/shell.php.txt":           http.StatusNotFound,
+		"/wp-config.php~":                             http.StatusNotFound,
+		"/.htaccess":                                  http.StatusNotFound,
+		"/nowhere/":                                   http.StatusNotFound,
+		"/wp-config.php":                              http.StatusOK, // it runs, and says nothing
 	} {
 		if status, body := s.status(t, path); status != want || strings.Contains(body, "this runs") || strings.Contains(body, "<?php") || strings.Contains(body, "secret") {
 			t.Errorf("%s: %d %.200s", path, status, body)
@@ -164,13 +167,13 @@ func (s site) checkWhatIsRefused(t *testing.T, picture string) {
 // logOut does so by the link on each page.
 func (s site) logOut(t *testing.T, b browser) {
 	t.Helper()
-	b.open(t, s.url()+"/")
+	b.open(t, s.url+"/")
 	b.leaveBy(t, `document.querySelector('#wp-admin-bar-logout a').click()`)
 	if text := b.text(t); !strings.Contains(text, "You are now logged out") {
 		t.Errorf("after logging out: %s", text)
 	}
-	b.open(t, s.url()+"/wp-admin/")
-	if at := script[string](t, b, `return location.href`); !strings.HasPrefix(at, s.url()+"/wp-login.php?redirect_to=") {
+	b.open(t, s.url+"/wp-admin/")
+	if at := script[string](t, b, `return location.href`); !strings.HasPrefix(at, s.url+"/wp-login.php?redirect_to=") {
 		t.Errorf("the dashboard is at %s for nobody", at)
 	}
 }
