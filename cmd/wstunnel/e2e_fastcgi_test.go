@@ -19,12 +19,12 @@ func startFPM(t *testing.T, workers int) (socket string) {
 	if len(found) == 0 {
 		t.Fatal("PHP-FPM is missing: install the package php-fpm")
 	}
-	dir := t.TempDir()
+	dir := readableDir(t)
 	socket = filepath.Join(dir, "fpm.sock")
 	conf := filepath.Join(dir, "fpm.conf")
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user = www-data\ngroup = www-data\n"
+		user = "user = www-data\ngroup = www-data\nlisten.owner = www-data\nlisten.group = www-data\n"
 	}
 	text := fmt.Sprintf("[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\n%slisten = %s\npm = static\npm.max_children = %d\n", user, socket, workers)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
@@ -63,6 +63,7 @@ func (d docroot) write(t *testing.T, name, text string) {
 	}
 }
 
+// readableDir is a directory for servers that have users of their own.
 func readableDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
