@@ -24,6 +24,7 @@ type exchange struct {
 	routed    int         // how often a location was looked for
 	trace     *trace      // what is told of that, for [Explain]; nil for a client's exchange
 	responder responder   // nil before it is decided, and where the answer was given at once
+	holds     int         // how many wait for something before anybody can take the request's body
 	address   string      // of the server that was asked last
 	cookies   head.Fields // that the server of auth_request sets
 
@@ -156,6 +157,19 @@ func (x *exchange) give(a *answer) {
 func (x *exchange) giveLast(a *answer) {
 	a.close = true
 	x.give(a)
+}
+
+// hold keeps the request's body away until it is released, as often as it was held.
+func (x *exchange) hold() {
+	x.holds++
+	x.client.Pause()
+}
+
+// release lets the request's body come, if nobody else holds it.
+func (x *exchange) release() {
+	if x.holds--; x.holds == 0 && !x.over && !x.tunnelled {
+		x.client.Resume()
+	}
 }
 
 // complete ends the exchange with the whole answer, when all of it is compressed if it is to be.

@@ -20,6 +20,7 @@ type guard struct {
 	then    decision
 	refused *answer // what is answered if nothing else lets the request in
 	asking  *inquiry
+	holding bool // the request's body
 }
 
 // guard returns who lets the request in; nil where nobody needs to.
@@ -60,7 +61,7 @@ func (l *location) judgeAddress(client netip.Addr) (v verdict, inside bool) {
 	a := &l.Access
 	inside = access.Allowed(client, a.Allow, a.Deny)
 	switch {
-	case inside && a.Any && len(a.Allow)+len(a.Deny) > 0:
+	case inside && a.Any && len(a.Allow) > 0: // not to be denied is no leave, as nginx has it
 		return letIn, inside
 	case !inside && (!a.Any || l.users == nil && l.asked == nil):
 		return refuse, inside
@@ -88,7 +89,7 @@ func (g *guard) askPassword() {
 		g.refused = a
 		g.refuse()
 	default:
-		g.client.Pause()
+		g.wait()
 		client := g.in.client
 		go func() {
 			err := users.Verify(client, name, password)
@@ -160,7 +161,7 @@ func (g *guard) askServer() {
 	switch {
 	case g.location.asked != nil:
 		g.asking = &inquiry{guard: g}
-		g.client.Pause()
+		g.wait()
 		g.asking.begin()
 	case g.refused != nil:
 		g.refuse()
@@ -173,15 +174,32 @@ func (g *guard) askServer() {
 func (g *guard) letIn() {
 	g.leave()
 	g.responder = nil
+	if a := g.location.Access.AuthRequest; a != nil { // though another may have let it in
+		g.in.grants = a.CopyHeaders
+	}
 	g.act(g.then)
-	if !g.over && !g.tunnelled {
-		g.client.Resume()
+	g.goOn()
+}
+
+// wait keeps the request's body away.
+func (g *guard) wait() {
+	if !g.holding {
+		g.holding = true
+		g.hold()
+	}
+}
+
+// goOn lets it come.
+func (g *guard) goOn() {
+	if g.holding {
+		g.holding = false
+		g.release()
 	}
 }
 
 // refuse answers instead.
 func (g *guard) refuse() {
-	g.client.Resume() // nobody wants the body
+	g.goOn() // nobody wants the body
 	if !g.over {
 		g.give(g.refused)
 	}
@@ -201,5 +219,5 @@ func (g *guard) leave() {
 	}
 }
 
-// inquiryTimeout bounds the answer of the server of auth_request.
+// inquiryTimeout is how long the server of auth_request may take to answer, from when it is asked.
 const inquiryTimeout = 30 * time.Second

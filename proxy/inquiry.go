@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/route"
 	"wstunnel/internal/session"
 	"wstunnel/internal/upstream"
@@ -24,6 +25,7 @@ type inquiry struct {
 	answered func() // what follows from the answer; nil before it has come
 	read     int    // of its body
 	stale    bool   // a kept connection was
+	timer    reactor.Timer
 }
 
 // maxInquiryBody is how much of an answer's body is read, so that its connection can be kept.
@@ -38,6 +40,8 @@ var told = []string{"X-Original-URL", "X-Original-URI", "X-Original-Method", "X-
 
 func (q *inquiry) begin() {
 	q.out = q.question()
+	q.timer.On = q
+	q.guard.client.Conn().Loop().Set(&q.timer, inquiryTimeout)
 	q.connect(upstream.Any)
 }
 
@@ -75,8 +79,19 @@ func (q *inquiry) Introduction() []byte { return nil }
 func (q *inquiry) Connected(b *upstream.Conn) {
 	q.backend = b
 	b.Ask(q, &q.out, nil)
-	if q.backend == b {
-		b.Await(inquiryTimeout)
+}
+
+// Expired ends the wait for a server that does not come to an end, be it that it never stops sending.
+func (q *inquiry) Expired() { q.guard.client.Conn().Do(q.endWait) }
+
+func (q *inquiry) endWait() {
+	switch {
+	case q.guard.over:
+	case q.answered != nil:
+		q.backend.Close()
+		q.goOn()
+	default:
+		q.fail(fmt.Errorf("no answer within %s: %w", inquiryTimeout, os.ErrDeadlineExceeded))
 	}
 }
 
@@ -85,6 +100,10 @@ func (q *inquiry) Unreachable(err error) { q.fail(err) }
 
 // Answered takes the head of the answer.
 func (q *inquiry) Answered(r *head.Response) {
+	if r.Status == http.StatusSwitchingProtocols {
+		q.fail(errors.New("the server switched protocols, which nobody had asked for"))
+		return
+	}
 	if r.Status < http.StatusOK {
 		return
 	}
@@ -110,11 +129,11 @@ func (q *inquiry) Answered(r *head.Response) {
 
 // grant takes over what the backend is to be told.
 func (q *inquiry) grant(fields head.Fields) {
-	in, names := &q.guard.in, q.guard.location.Access.AuthRequest.CopyHeaders
-	in.grants, in.granted = names, nil
-	for _, name := range names {
+	in := &q.guard.in
+	in.granted = nil
+	for _, name := range q.guard.location.Access.AuthRequest.CopyHeaders {
 		for _, f := range fields {
-			if isNamed(f.Name, lowerUnderscore(name)) {
+			if strings.EqualFold(f.Name, name) {
 				in.granted = append(in.granted, f)
 			}
 		}
@@ -210,6 +229,7 @@ func (q *inquiry) Took() {}
 
 // leave ends what is under way.
 func (q *inquiry) leave() {
+	q.guard.client.Conn().Loop().Stop(&q.timer)
 	q.way.Leave()
 	if q.backend != nil {
 		q.backend.Close()

@@ -110,10 +110,15 @@ func (in *inbound) whyDropped(f *head.Field, listed connectionNames, forwarded b
 		return "says who asks and how, and comes from none of trusted_proxies"
 	case listed.has(f) && !isOwn(f) && !(protocol != "" && handshakeFields.Has(f.ID)):
 		return "listed in Connection"
-	case in.grants != nil && slices.ContainsFunc(in.grants, func(name string) bool { return strings.EqualFold(name, f.Name) }):
+	case in.grantable(f.Name):
 		return "for the server of auth_request to set"
 	}
 	return ""
+}
+
+// grantable reports a field that is for the server of auth_request to set.
+func (in *inbound) grantable(name string) bool {
+	return slices.ContainsFunc(in.grants, func(granted string) bool { return strings.EqualFold(granted, name) })
 }
 
 // connectionNames are the names that Connection lists, in lower case (RFC 9110, section 7.6.1); nil for none but those that say what becomes of the
@@ -181,7 +186,11 @@ func announce(dst, fields head.Fields) head.Fields {
 func rewriteTarget(in *inbound, match config.Match, target *config.Target) string {
 	raw, query := route.Split(in.target)
 	if !target.PathTemplate.Empty() {
-		return withQuery(expandURL(target.PathTemplate, in.value), query)
+		url := expandURL(target.PathTemplate, in.value)
+		if bringsQuery(target.PathTemplate) {
+			return url
+		}
+		return withQuery(url, query)
 	}
 	if target.Path == "" {
 		if len(raw)+len(query) == len(in.target) {

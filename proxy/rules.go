@@ -7,6 +7,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
+	"wstunnel/internal/host"
 )
 
 // applyHeaderRules changes the fields of a head as the rules of the configuration say.
@@ -55,17 +56,29 @@ func addField(fields head.Fields, v *config.HeaderValue, value func(string) stri
 	return append(fields, head.Field{Name: v.Name, Value: text, ID: head.IDOf(v.Name)})
 }
 
-// applyRequestRules changes the head that a backend is sent. A rule for Host changes that.
+// applyRequestRules changes the head that a backend is sent. A rule for Host changes that, unless what it makes of the request is no host.
 func applyRequestRules(out *head.Request, in *inbound, rules []config.HeaderRules) {
 	for i := range rules {
 		out.Fields = applyHeaderRules(out.Fields, &rules[i], in.value)
 	}
-	for i, f := range out.Fields {
-		if f.ID == head.Host {
-			out.Host, out.Fields = f.Value, slices.Delete(out.Fields, i, i+1)
-			return
+	out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool {
+		if f.ID == head.Host && host.Valid(f.Value) {
+			out.Host = f.Value
 		}
-	}
+		return f.ID == head.Host
+	})
+}
+
+// requestTrailers returns the trailers of the client's that go on: none that a rule, or the server of auth_request, says something else about.
+func (x *exchange) requestTrailers(trailers head.Fields) head.Fields {
+	return slices.DeleteFunc(rewriteTrailers(trailers, x.in.request.Fields), func(f head.Field) bool {
+		for i := range x.location.Headers.Request {
+			if removes(&x.location.Headers.Request[i], f.Name) {
+				return true
+			}
+		}
+		return x.in.grantable(f.Name)
+	})
 }
 
 // everyday are the statuses of answers that header rules hold for without `always`.

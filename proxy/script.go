@@ -54,7 +54,7 @@ func (s *lookup) serve() {
 		s.handOn()
 		return
 	}
-	x.client.Pause()
+	x.hold()
 	conn := x.client.Conn()
 	conn.Loop().Offload(func() {
 		s.look(disk{x.location, reactor.StatFile, reactor.RealPath})
@@ -62,7 +62,7 @@ func (s *lookup) serve() {
 		conn.Do(func() {
 			if !x.over {
 				s.handOn()
-				x.client.Resume()
+				x.release()
 			}
 		})
 	})

@@ -48,7 +48,7 @@ func (d *download) serve() {
 	}
 	d.err = d.find(d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
-		d.x.client.Pause() // the body may be for somebody else
+		d.x.hold() // the body may be for somebody else
 		d.offload(d.findSlowly, d.foundSlowly)
 		return
 	}
@@ -61,9 +61,7 @@ func (d *download) mayAnswer() bool { return d.named != "" || mayBeFile(d.x.in.r
 // foundSlowly answers, and lets the request's body come to whoever does.
 func (d *download) foundSlowly() {
 	d.found()
-	if !d.x.over {
-		d.x.client.Resume()
-	}
+	d.x.release()
 }
 
 // findSlowly finds the file on a goroutine.

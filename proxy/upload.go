@@ -227,7 +227,7 @@ func (u *upload) moved() {
 // whole takes the end.
 func (u *upload) whole(trailers head.Fields) {
 	x := u.x
-	u.complete, u.trailers = true, rewriteTrailers(trailers, x.in.request.Fields)
+	u.complete, u.trailers = true, x.requestTrailers(trailers)
 	switch {
 	case x.backlog.ended:
 	case u.collecting:
