@@ -216,7 +216,7 @@ func (x *exchange) decideWithout(err error) (d decision, decided bool) {
 func (x *exchange) routeLast() decision {
 	last := x.location.TryFiles[len(x.location.TryFiles)-1]
 	url := expandURL(last, x.in.value)
-	if !strings.Contains(last.String(), "?") {
+	if !strings.Contains(last.String(), "?") && !bringsQuery(last) {
 		url += x.in.query()
 	}
 	x.routed++

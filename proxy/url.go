@@ -26,8 +26,8 @@ const (
 
 // expandURL returns the URL that a template makes.
 func expandURL(t template.Template, value func(string) string) string {
-	m := urlMaker{}
-	if !strings.Contains(t.String(), "://") {
+	m, absolute := urlMaker{}, isAbsolute(t)
+	if !absolute {
 		m.part = inPath
 	}
 	for p := range t.Parts() {
@@ -38,10 +38,27 @@ func expandURL(t template.Template, value func(string) string) string {
 		}
 	}
 	url := m.b.String()
-	if _, _, absolute := strings.Cut(t.String(), "://"); absolute {
+	if absolute {
 		return url
 	}
 	return "/" + strings.TrimLeft(url, "/") // two slashes would begin a host
+}
+
+// bringsQuery reports a template that has the query of the request in it.
+func bringsQuery(t template.Template) bool {
+	for p := range t.Parts() {
+		switch p.Name {
+		case "args", "query_string", "request_uri":
+			return true
+		}
+	}
+	return false
+}
+
+// isAbsolute reports whether a template begins with a scheme: a word, or $scheme, before ://.
+func isAbsolute(t template.Template) bool {
+	scheme, _, found := strings.Cut(t.String(), "://")
+	return found && (scheme == "$scheme" || !strings.ContainsAny(scheme, "/?$"))
 }
 
 // write adds text that is part of a URL as it is, and notes which part it ends in.
@@ -82,6 +99,8 @@ func (m *urlMaker) variable(name, value string) {
 		m.b.WriteString(escapeURL(value, valueBytes, true))
 	case m.inValue:
 		m.b.WriteString(escapeURL(value, valueBytes, false))
+	case m.part == inPath && strings.HasPrefix(name, "arg_"): // a parameter that has a question mark begins no query
+		m.b.WriteString(escapeURL(value, pathBytes, true))
 	case encoded:
 		m.write(escapeURL(value, urlBytes, true))
 	default:
@@ -110,6 +129,7 @@ func namesHost(name string) bool {
 // The bytes that parts of a URL take beside letters and digits.
 const (
 	hostBytes  = "-._~:[]"
+	pathBytes  = "-._~!$&'()*+,;=:@/"
 	urlBytes   = "-._~!$&'()*+,;=:@/?"
 	valueBytes = "-._~!$'()*,:@/?"
 )

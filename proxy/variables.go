@@ -34,7 +34,10 @@ func (in *inbound) value(name string) string {
 	case "args", "query_string":
 		return strings.TrimPrefix(in.query(), "?")
 	case "is_args":
-		return in.query()[:min(1, len(in.query()))]
+		if len(in.query()) > 1 {
+			return "?"
+		}
+		return ""
 	case "request_id":
 		return in.requestID()
 	case "request_method":
@@ -95,7 +98,7 @@ func (in *inbound) requestID() string {
 	return in.id
 }
 
-// cookie returns the value of the first cookie of a name (RFC 6265, section 4.2).
+// cookie returns the value of the first cookie of a name (RFC 6265, section 4.2), in any case, as nginx has it.
 func (in *inbound) cookie(name string) (value string, found bool) {
 	for i := range in.request.Fields {
 		f := &in.request.Fields[i]
@@ -103,7 +106,7 @@ func (in *inbound) cookie(name string) (value string, found bool) {
 			continue
 		}
 		for pair := range strings.SplitSeq(f.Value, ";") {
-			if key, value, ok := strings.Cut(head.Trim(pair), "="); ok && key == name {
+			if key, value, ok := strings.Cut(head.Trim(pair), "="); ok && strings.EqualFold(key, name) {
 				return value, true
 			}
 		}
@@ -111,13 +114,13 @@ func (in *inbound) cookie(name string) (value string, found bool) {
 	return "", false
 }
 
-// parameter returns the value, as it was sent, of the first parameter of a name in the query.
+// parameter returns the value, as it was sent, of the first parameter of a name in the query, in any case, as nginx has it.
 func (in *inbound) parameter(name string) (value string, found bool) {
 	query := strings.TrimPrefix(in.query(), "?")
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
-		if key, value, _ := strings.Cut(pair, "="); key == name {
+		if key, value, _ := strings.Cut(pair, "="); strings.EqualFold(key, name) {
 			return value, true
 		}
 	}
