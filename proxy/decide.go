@@ -75,7 +75,7 @@ func (x *exchange) decide() decision {
 		return d
 	}
 	if err := x.rewrite(x.site.Rewrites); err != nil {
-		return refusal(http.StatusBadRequest, err.Error())
+		return refuseTarget(err)
 	}
 	return x.route()
 }

@@ -49,7 +49,7 @@ func (q *inquiry) begin() {
 func (q *inquiry) question() head.Request {
 	in, target := &q.guard.in, q.guard.location.Access.AuthRequest.Target
 	fields := slices.DeleteFunc(appendOwn(nil, in, false, ""), func(f head.Field) bool {
-		return conditions.Has(f.ID) || slices.ContainsFunc(told, func(name string) bool { return isNamed(f.Name, lowerUnderscore(name)) })
+		return conditions.Has(f.ID) || isTold(f.Name)
 	})
 	fields = appendForwarding(fields, in, false)
 	path, query := route.Split(in.request.Target)
@@ -64,6 +64,11 @@ func (q *inquiry) question() head.Request {
 		out.Target = target.Path
 	}
 	return out
+}
+
+// isTold reports a name of one of told. Other spellings of it, with underscores, go nowhere.
+func isTold(name string) bool {
+	return slices.ContainsFunc(told, func(t string) bool { return strings.EqualFold(t, name) })
 }
 
 func (q *inquiry) connect(maxIdle time.Duration) {

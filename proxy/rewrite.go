@@ -32,6 +32,7 @@ type inbound struct {
 	user       string      // who has shown a password
 	id         string      // see requestID
 	captures   captures    // of the location's regex
+	oversized  bool        // something is too long for the conditions of a location
 	answer     head.Fields // of a backend, as they came
 	// granted are the fields that the server of auth_request adds to the request, instead of what the client may have sent by the names in grants.
 	granted head.Fields

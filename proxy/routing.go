@@ -21,7 +21,9 @@ func (x *exchange) route() decision {
 		x.trace.looked(x)
 		switch {
 		case err != nil:
-			return refusal(http.StatusRequestURITooLong, err.Error())
+			return refuseTarget(err)
+		case x.in.oversized:
+			return refusal(http.StatusRequestHeaderFieldsTooLarge, "a header is too long for the conditions of this site")
 		case l == nil:
 			return refusal(http.StatusNotFound, "no location is configured for this path")
 		case lacksSlash && x.in.request.Protocol == "":
@@ -42,7 +44,7 @@ func (x *exchange) route() decision {
 		stay, err := x.rewriteIn(l)
 		switch {
 		case err != nil:
-			return refusal(http.StatusBadRequest, err.Error())
+			return refuseTarget(err)
 		case stay || x.in.target == before:
 			return x.decideAt(l)
 		}
@@ -52,11 +54,22 @@ func (x *exchange) route() decision {
 	return d
 }
 
+// refuseTarget refuses a request for its path.
+func refuseTarget(err error) decision {
+	if errors.Is(err, route.ErrTooLong) {
+		return refusal(http.StatusRequestURITooLong, err.Error())
+	}
+	return refusal(http.StatusBadRequest, err.Error())
+}
+
 // wanted reports whether the request meets the conditions of a location.
 func (x *exchange) wanted(l *location) bool { return l.When == nil || x.in.meets(l.When) }
 
 // rewriteIn applies the rewrites of a location, and reports whether the request is to stay there.
 func (x *exchange) rewriteIn(l *location) (stay bool, err error) {
+	if len(x.in.path) > route.MaxMatched {
+		return false, route.ErrTooLong
+	}
 	for i := range l.Rewrites {
 		if r := &l.Rewrites[i]; r.Path.MatchString(x.in.path) {
 			return r.Stay, x.rewriteBy(r)
@@ -67,6 +80,9 @@ func (x *exchange) rewriteIn(l *location) (stay bool, err error) {
 
 // rewrite applies the first rewrite that matches.
 func (x *exchange) rewrite(rewrites []config.Rewrite) error {
+	if len(rewrites) > 0 && len(x.in.path) > route.MaxMatched {
+		return route.ErrTooLong
+	}
 	for i := range rewrites {
 		if r := &rewrites[i]; r.Path.MatchString(x.in.path) {
 			return x.rewriteBy(r)

@@ -20,7 +20,7 @@ type search struct {
 	file       *static.File // what was found, or nil
 	lacksSlash bool         // it is a directory, and the path has no slash at its end
 	listed     string       // the name of a directory to be listed, or empty
-	entries    []listed
+	page       *answer      // with what is in it, when it was read
 }
 
 // try is a path to look for.
@@ -163,7 +163,7 @@ func (s *search) close() {
 	if s.file != nil {
 		s.file.Close()
 	}
-	s.file, s.lacksSlash, s.listed, s.entries = nil, false, "", nil
+	s.file, s.lacksSlash, s.listed, s.page = nil, false, "", nil
 }
 
 // below returns the name, below a location's directory, that a path means: all of it for root, what follows the matched prefix for static. No source and

@@ -68,7 +68,10 @@ func (d *download) foundSlowly() {
 func (d *download) findSlowly() {
 	d.err = d.find(d.x.server.files.Find)
 	if d.err == nil && d.listed != "" {
-		d.entries, d.err = listDirectory(d.x.location.Directory(), d.listed, d.x.location.ServeSources)
+		var entries []listed
+		if entries, d.err = listDirectory(d.x.location.Directory(), d.listed, d.x.location.ServeSources); d.err == nil {
+			d.page = listing(d.x.in.path, entries)
+		}
 	}
 }
 
@@ -102,11 +105,11 @@ func (d *download) found() {
 	case !d.mayAnswer():
 		x.give(onlyGet())
 		return
-	case d.listed != "" && d.entries == nil: // a directory is read on a goroutine
+	case d.listed != "" && d.page == nil: // a directory is read on a goroutine
 		d.offload(d.findSlowly, d.found)
 		return
 	case d.listed != "":
-		x.give(listing(x.in.path, d.entries))
+		x.give(d.page)
 		return
 	case d.lacksSlash:
 		x.give(x.redirectToDirectory())

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/route"
 )
 
 // meets reports whether the request meets the conditions of a location.
@@ -16,15 +17,17 @@ func (in *inbound) meets(w *config.When) bool {
 	}
 	return (len(w.Methods) == 0 || slices.Contains(w.Methods, in.request.Method)) &&
 		(len(w.Clients) == 0 || contains(w.Clients, in.client)) &&
-		all(w.Headers, in.header) && all(w.Cookies, in.cookie) && all(w.Query, in.decodedParameter)
+		in.all(w.Headers, in.header) && in.all(w.Cookies, in.cookie) && in.all(w.Query, in.decodedParameter)
 }
 
-// all reports whether all conditions hold for what get finds.
-func all(conditions []config.Condition, get func(name string) (value string, found bool)) bool {
+// all reports whether all conditions hold for what get finds. What is too long to be matched meets none, and is noted.
+func (in *inbound) all(conditions []config.Condition, get func(name string) (value string, found bool)) bool {
 	for i := range conditions {
 		c := &conditions[i]
 		value, found := get(c.Name)
-		if holds(c, value, found) == c.Not {
+		tooLong := c.Regexp != nil && len(value) > route.MaxMatched
+		in.oversized = in.oversized || tooLong
+		if tooLong || holds(c, value, found) == c.Not {
 			return false
 		}
 	}

@@ -82,13 +82,28 @@ func (d *decoder) checkURL(n *yaml.Node, t template.Template) {
 		d.add(pos, "a URL with characters that none can hold", "such characters as percent escapes")
 	case strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//"):
 	case strings.HasPrefix(text, "http://"), strings.HasPrefix(text, "https://"), strings.HasPrefix(text, "$scheme://"):
-		if _, rest, _ := strings.Cut(text, "://"); rest == "" || strings.HasPrefix(rest, "/") {
+		_, rest, _ := strings.Cut(text, "://")
+		switch {
+		case rest == "" || strings.HasPrefix(rest, "/"):
 			d.add(pos, "URL "+quote(deref(n).Value)+" without a host", "a URL such as https://example.com/")
+		case strings.HasPrefix(rest, "$") && !beginsWithHost(rest):
+			d.add(pos, "URL "+quote(deref(n).Value)+" with a host that the client may choose", "a host, or one of $"+strings.Join(hostVariables, " $"))
 		}
 	case strings.HasPrefix(text, "$request_uri"), strings.HasPrefix(text, "$uri"), strings.HasPrefix(text, "$1"):
 	default:
 		d.add(pos, "bad URL "+quote(deref(n).Value), "http://..., https://..., $scheme://... or a path that begins with /")
 	}
+}
+
+// hostVariables are those that may begin the host of a URL.
+var hostVariables = []string{"host", "http_host", "server_name"}
+
+// beginsWithHost reports whether a text begins with one of them.
+func beginsWithHost(text string) bool {
+	return slices.ContainsFunc(hostVariables, func(name string) bool {
+		rest, ok := strings.CutPrefix(text, "$"+name)
+		return ok && (rest == "" || !isWordByte(rest[0]))
+	})
 }
 
 // status reads a status code.

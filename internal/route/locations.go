@@ -35,8 +35,8 @@ func (ls *Locations[L]) Add(match config.Match, l L) {
 	}
 }
 
-// maxRegexPath bounds the path that regexes are tried on: they cost some fifty nanoseconds a byte each.
-const maxRegexPath = 8 << 10
+// MaxMatched bounds, in bytes, what regexes are tried on: they cost some fifty nanoseconds a byte each.
+const MaxMatched = 8 << 10
 
 // ErrTooLong says that a path is longer than regexes are tried on.
 var ErrTooLong = errors.New("the path is too long for the patterns of this site")
@@ -54,7 +54,7 @@ func (ls *Locations[L]) Find(path string, wanted func(L) bool) (l L, lacksSlash 
 	if longest != nil && (lacksSlash || longest.stop) {
 		return longest.location, lacksSlash, nil
 	}
-	if len(ls.regexes) > 0 && len(path) > maxRegexPath {
+	if len(ls.regexes) > 0 && len(path) > MaxMatched {
 		return l, false, ErrTooLong
 	}
 	for _, p := range ls.regexes {

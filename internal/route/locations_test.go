@@ -91,9 +91,9 @@ func TestPathThatLacksTheSlashOfAPrefix(t *testing.T) {
 func TestRegexesAreNotTriedOnPathsOfAnyLength(t *testing.T) {
 	ls := locationsOf("~ x$", "^~ /plain/", "/")
 	for path, want := range map[string]error{
-		"/" + strings.Repeat("a", maxRegexPath-2) + "x": nil,
-		"/" + strings.Repeat("a", maxRegexPath-1) + "x": ErrTooLong,
-		"/plain/" + strings.Repeat("a", maxRegexPath):   nil,
+		"/" + strings.Repeat("a", MaxMatched-2) + "x": nil,
+		"/" + strings.Repeat("a", MaxMatched-1) + "x": ErrTooLong,
+		"/plain/" + strings.Repeat("a", MaxMatched):   nil,
 	} {
 		if _, _, err := ls.Find(path, each); err != want {
 			t.Errorf("%d bytes: %v, want %v", len(path), err, want)
