@@ -128,6 +128,7 @@ sites: [{hosts: [example.com], auth_request: "http://`+authority.address+`", loc
 		c := f.dial()
 		c.send(request("GET", "/"))
 		authority.awaitRequests(t, i+1)
+		c.Conn.(*net.TCPConn).SetLinger(0) // a FIN may be that of a client that goes on reading
 		c.Close()
 	}
 	await(t, "their lines", func() bool { return strings.Count(f.log.String(), `"status":499`) == 20 })
