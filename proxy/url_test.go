@@ -13,7 +13,7 @@ func FuzzExpandURL(f *testing.F) {
 	for _, seed := range []string{"", "/", "//evil.test", "/\\evil.test", "@evil.test", ".evil.test", "a\r\nSet-Cookie: x=1", "?a=b#c", "%0d%0a", ":8080", "\x00", "é", "%"} {
 		f.Add(seed)
 	}
-	texts := []string{"https://example.com$1", "https://example.com/$1", "https://example.com$request_uri", "/x/$1", "$1", "$request_uri", "https://example.com/?q=$1&r=$arg_x", "/y?q=$args"}
+	texts := []string{"https://example.com$1", "https://example.com/$1", "https://example.com$request_uri", "/x/$1", "$1", "$request_uri", "https://example.com/?q=$1&r=$arg_x", "/y?q=$args", "/login?rd=$scheme://$1$request_uri", "/new/$1?u=http://x.test/$1"}
 	f.Fuzz(func(t *testing.T, value string) {
 		for _, text := range texts {
 			tmpl, err := template.Parse(text, func(string) bool { return true })
