@@ -193,3 +193,19 @@ sites:
 		return true
 	})
 }
+
+// TestLeaveThatIsAskedTwiceSetsItsCookieOnce: for a file that is not there, and for the backend beside it.
+func TestLeaveThatIsAskedTwiceSetsItsCookieOnce(t *testing.T) {
+	authority, _ := startAuthority(t)
+	f := start(t, `
+sites:
+  - hosts: [example.com]
+    auth_request: "`+authority+`"
+    locations: [{path: /, root: `+t.TempDir()+`, http: "http://`+startEcho(t).address+`"}]
+`)
+	c := f.dial()
+	c.send(request("GET", "/none", "Cookie: session=alice\r\n"))
+	if got := c.expect(200).Header.Values("Set-Cookie"); len(got) != 1 {
+		t.Errorf("cookies %q", got)
+	}
+}

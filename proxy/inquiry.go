@@ -116,7 +116,7 @@ func (q *inquiry) Answered(r *head.Response) {
 	g := q.guard
 	fields := slices.Clone(r.Fields)
 	for _, f := range fields {
-		if f.ID == head.SetCookie {
+		if f.ID == head.SetCookie && !slices.Contains(g.cookies, f) { // it may be asked again, when the request goes on elsewhere
 			g.cookies = append(g.cookies, f)
 		}
 	}
