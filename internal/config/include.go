@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -47,13 +46,15 @@ func (d *decoder) directoryAt(pos Pos) string {
 	return directoryOf(file)
 }
 
-// include reads the files that an object includes, in the order of their names, and returns what stands in each; a file that is empty brings nothing.
+// include reads the files that an object includes, in the order of their names, and returns what stands in each; a file that is empty brings nothing. Several
+// sites may include one file.
 func (d *decoder) include(o object) (roots []*yaml.Node) {
 	const allowed = "a file's name, or a list of them; * and ? stand for names, as in sites.d/*.yaml"
 	n := o.get("include")
 	if n == nil {
 		return nil
 	}
+	said := map[string]bool{}
 	for _, item := range d.itemsOf(n, allowed) {
 		f, ok := d.fileName(item, allowed)
 		if !ok {
@@ -67,6 +68,11 @@ func (d *decoder) include(o object) (roots []*yaml.Node) {
 			d.add(f.pos, "cannot read file "+f.shown()+": no such file or directory", "an existing file, or a pattern")
 		}
 		for _, name := range names {
+			if said[name] || name == d.files[0] {
+				d.add(f.pos, "file "+quote(name)+" is included twice", "each file once")
+				continue
+			}
+			said[name] = true
 			if root := d.includeFile(f, name); root != nil {
 				roots = append(roots, root)
 			}
@@ -77,10 +83,6 @@ func (d *decoder) include(o object) (roots []*yaml.Node) {
 
 // includeFile reads one file that is included by another.
 func (d *decoder) includeFile(f fileRef, name string) *yaml.Node {
-	if slices.Contains(d.files, name) {
-		d.add(f.pos, "file "+quote(name)+" is included twice", "each file once")
-		return nil
-	}
 	if len(d.files) > maxIncluded {
 		d.add(f.pos, "more than "+strconv.Itoa(maxIncluded)+" included files", "fewer")
 		return nil

@@ -64,3 +64,23 @@ locations/l.yaml:2:23: bad status "700"; a status code from 200 to 599`
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }
+
+// TestSnippetIsForSeveralSites: a file of locations may be included by each of them.
+func TestSnippetIsForSeveralSites(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "snippet.yaml"), []byte("- {path: /acme, respond: 404}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := `
+listen: [{address: ":80"}]
+sites:
+  - {hosts: [a.example], include: snippet.yaml}
+  - {hosts: [b.example], include: snippet.yaml}
+`
+	cfg := mustParse(t, filepath.Join(dir, "main.yaml"), text)
+	for _, site := range cfg.Sites {
+		if len(site.Locations) != 1 || site.Locations[0].Match.Path != "/acme" {
+			t.Errorf("%v has %+v", site.Hosts, site.Locations)
+		}
+	}
+}
