@@ -27,7 +27,12 @@ func (x *exchange) decideOnDisk(d decision) (decision, meaning) {
 			m := x.lookForScript()
 			switch then := d; m.kind {
 			case meansScript:
-				return d, m
+				next, moved := x.goToScript(m)
+				if !moved {
+					return d, m
+				}
+				d = next
+				continue
 			case meansFile:
 				then.action = serveStatic
 				return then, meaning{}

@@ -23,16 +23,24 @@ func (t *trace) rewrote(r *config.Rewrite) {
 	}
 }
 
-// looked takes the location that was found for the exchange's path. The others are held against it by the code that found it.
-func (t *trace) looked(x *exchange) {
+// wentToScript takes the location that a script's own path leads to.
+func (t *trace) wentToScript(x *exchange, path string) {
+	if t != nil {
+		t.reason = "the script that is meant, by its own path"
+		t.looked(x, path)
+	}
+}
+
+// looked takes the location that was found for a path. The others are held against it by the code that found it.
+func (t *trace) looked(x *exchange, path string) {
 	if t == nil {
 		return
 	}
-	look := Look{Path: x.in.path, Reason: t.reason}
+	look := Look{Path: path, Reason: t.reason}
 	t.reason = ""
 	for i := range x.site.Locations {
 		l := &x.site.Locations[i]
-		c := Candidate{Name: l.Match.String(), Place: t.cfg.Place(l.Pos), Matches: finds(l, x.in.path)}
+		c := Candidate{Name: l.Match.String(), Place: t.cfg.Place(l.Pos), Matches: finds(l, path)}
 		switch {
 		case x.location != nil && l == x.location.Location:
 			c.Chosen, c.Reason = true, whyChosen(l)

@@ -101,3 +101,39 @@ func TestPHPUnderTheRulesOfItsLocation(t *testing.T) {
 	c.send("POST / HTTP/1.1\r\n"+host+"Transfer-Encoding: chunked\r\n\r\n7d0\r\n", strings.Repeat("x", 2000), "\r\n0\r\n\r\n")
 	c.expect(413)
 }
+
+// TestPHPScriptsAreUnderTheRulesOfTheirOwnPaths, whatever follows their names, and where they stand for a directory.
+func TestPHPScriptsAreUnderTheRulesOfTheirOwnPaths(t *testing.T) {
+	const at = `<?php echo basename(__FILE__), ' ', $_SERVER['AT'] ?? '-', ' ', $_SERVER['PATH_INFO'] ?? '-';`
+	fpm := startFPM(t, 1)
+	root := scripts(t, map[string]string{"index.php": at, "login.php": at, "a.php": at, "uploads/s.php": at, "uploads/index.php": at})
+	php := `php: "unix:` + fpm.socket + `"`
+	f := start(t, phpSite(fpm, root, "locations:",
+		`  - {path: "~ ^/uploads/.*\\.php$", respond: 403}`,
+		`  - {path: = /index.php, `+php+`, params: {AT: exact}}`,
+		`  - {path: "~ /login\\.php$", `+php+`, params: {AT: login}, deny: all}`,
+		`  - {path: /v1/, `+php+`, params: {AT: v1}, rewrite: {path: ^/v1/(.*)$, to: /$1, stay: true}}`,
+	))
+	for _, tt := range []struct {
+		target string
+		status int
+		body   string
+	}{
+		{"/uploads/s.php", 403, ""},
+		{"/uploads/s.php/x.png", 403, ""},
+		{"/uploads/", 403, ""},
+		{"/login.php", 403, ""},
+		{"/login.php/x", 403, ""},
+		{"/", 200, "index.php exact -"},
+		{"/index.php/x", 200, "index.php exact /x"},
+		{"/none", 200, "index.php - -"},
+		{"/a.php/x", 200, "a.php - /x"},
+		{"/v1/", 200, "index.php v1 -"},
+		{"/v1/index.php/x", 200, "index.php v1 /x"},
+		{"/v1/uploads/s.php/x", 200, "s.php v1 /x"},
+	} {
+		if a := f.get(t, tt.target); a.StatusCode != tt.status || tt.body != "" && a.body != tt.body {
+			t.Errorf("%s: %s %q, want %d %q", tt.target, a.Status, a.body, tt.status, tt.body)
+		}
+	}
+}

@@ -18,7 +18,7 @@ func (x *exchange) route() decision {
 	for ; x.routed < maxRouted; x.routed++ {
 		l, lacksSlash, err := x.site.locations.Find(x.in.path, x.wanted)
 		x.location = l
-		x.trace.looked(x)
+		x.trace.looked(x, x.in.path)
 		switch {
 		case err != nil:
 			return refuseTarget(err)

@@ -79,6 +79,11 @@ func (s *lookup) handOn() {
 	}
 	switch s.found.kind {
 	case meansScript:
+		if d, moved := x.goToScript(s.found); moved {
+			x.responder = nil
+			x.proceed(d)
+			return
+		}
 		x.responder = newPHP(x, s.found)
 		x.responder.serve()
 	case meansFile:
@@ -93,6 +98,27 @@ func (s *lookup) handOn() {
 	default:
 		s.foundNothing()
 	}
+}
+
+// goToScript decides anew for a script that stands for a directory, or that more of the path follows, where its own path leads to another location: what is said there of
+// it, such as that nobody may run it, holds for every way to it. It reports false where it does not.
+func (x *exchange) goToScript(script meaning) (d decision, moved bool) {
+	if x.routed >= maxRouted || script.info == "" && !script.directory {
+		return decision{}, false
+	}
+	if here, _, err := x.site.locations.Find(x.in.path, x.wanted); err != nil || here != x.location {
+		return decision{}, false // it was rewritten to stay, or has come here so
+	}
+	path := x.location.url(script.name)
+	own, _, err := x.site.locations.Find(path, x.wanted)
+	if err != nil || own == nil || own == x.location {
+		return decision{}, false
+	}
+	x.routed++
+	x.location = own
+	x.in.captures = captures{regexp: own.Match.Regexp, text: path}
+	x.trace.wentToScript(x, path)
+	return x.decideAt(own), true
 }
 
 // foundNothing answers as a directory without PHP does: by what try_files ends in, by a listing, or by saying so.
