@@ -147,7 +147,7 @@ func (w *world) fpm(t *testing.T, name string) {
 	if w.backends["php-fpm"] != nil {
 		return
 	}
-	socket := startFPM(t, 2)
+	socket := startFPM(t, 1)
 	for _, path := range []string{filepath.Dir(filepath.Dir(socket)), filepath.Dir(socket)} {
 		os.Chmod(path, 0o755)
 	}
