@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -88,16 +87,9 @@ func checkImported(yaml []byte) (mistakes []migrate.Mistake) {
 		return []migrate.Mistake{{Line: 1, Text: err.Error()}}
 	}
 	for _, e := range errs {
-		mistakes = append(mistakes, migrate.Mistake{
-			Line: e.Line, Text: e.Found + "; " + e.Allowed, Unreachable: strings.Contains(e.Found, "can never match"), NoFile: isMissingFile(e),
-		})
+		mistakes = append(mistakes, migrate.Mistake{Line: e.Line, Text: e.Found + "; " + e.Allowed, Unreachable: e.Unreachable, NoFile: e.NoFile})
 	}
 	return mistakes
-}
-
-// isMissingFile reports a mistake that another machine, or the file once it is there, would not have.
-func isMissingFile(e config.Error) bool {
-	return strings.HasPrefix(e.Found, "cannot read file") || strings.HasPrefix(e.Found, "cannot open directory")
 }
 
 // report tells what became of the directives; what has no counterpart is a failure where strict says so.

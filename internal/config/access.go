@@ -119,7 +119,7 @@ func (d *decoder) basicAuth(n *yaml.Node) *BasicAuth {
 		return nil
 	}
 	if data, err := readSmallFile(f.path); err != nil {
-		d.add(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
+		d.addNoFile(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
 	} else if err := access.CheckUsers(data); err != nil {
 		d.add(f.pos, "bad file "+f.shown()+": "+err.Error(), allowed)
 	}

@@ -79,7 +79,7 @@ func (d *decoder) checkLogFile(f fileRef, allowed string) {
 		return
 	}
 	if _, err := os.Stat(filepath.Dir(f.path)); err != nil {
-		d.add(f.pos, "cannot open directory "+quote(filepath.Dir(f.path))+": "+cause(err), allowed)
+		d.addNoFile(f.pos, "cannot open directory "+quote(filepath.Dir(f.path))+": "+cause(err), allowed)
 	}
 }
 

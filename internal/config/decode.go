@@ -30,6 +30,11 @@ func (d *decoder) add(pos Pos, found, allowed string) {
 	d.errs = append(d.errs, Error{Line: pos.Line, Col: pos.Col, Found: found, Allowed: allowed})
 }
 
+// addNoFile reports a file or directory that cannot be opened.
+func (d *decoder) addNoFile(pos Pos, found, allowed string) {
+	d.errs = append(d.errs, Error{Line: pos.Line, Col: pos.Col, Found: found, Allowed: allowed, NoFile: true})
+}
+
 func (d *decoder) addProblem(pos Pos, p problem) {
 	d.add(pos, p.found, p.allowed)
 }

@@ -73,7 +73,7 @@ func (d *decoder) errorPage(n *yaml.Node) (page ErrorPage, ok bool) {
 	}
 	content, err := readSmallFile(f.path)
 	if err != nil {
-		d.add(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
+		d.addNoFile(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
 		return page, false
 	}
 	page = ErrorPage{File: f.path, Content: content, Type: "text/plain; charset=utf-8"}

@@ -16,6 +16,10 @@ type Error struct {
 	Found string
 	// Allowed says what may stand there instead.
 	Allowed string
+	// NoFile says that all that is wrong is a file or directory that cannot be opened: on another machine it might be.
+	NoFile bool
+	// Unreachable says that the mistake is a location that no request can reach.
+	Unreachable bool
 }
 
 // Error returns "file:line:col: found; allowed".

@@ -48,7 +48,7 @@ func (d *decoder) directory(n *yaml.Node) string {
 	info, err := os.Stat(f.path)
 	switch {
 	case err != nil:
-		d.add(f.pos, "cannot open directory "+f.shown()+": "+cause(err), allowed)
+		d.addNoFile(f.pos, "cannot open directory "+f.shown()+": "+cause(err), allowed)
 	case !info.IsDir():
 		d.add(f.pos, f.shown()+" is not a directory", allowed)
 	}
@@ -63,7 +63,7 @@ func (d *decoder) pemFile(n *yaml.Node, allowed string) (fileRef, []byte, bool) 
 	}
 	data, err := readSmallFile(f.path)
 	if err != nil {
-		d.add(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
+		d.addNoFile(f.pos, "cannot read file "+f.shown()+": "+cause(err), allowed)
 		return f, nil, false
 	}
 	return f, data, true

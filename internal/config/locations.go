@@ -40,7 +40,7 @@ func (d *decoder) locations(site object, above inherited) []Location {
 		}
 	}
 	for _, s := range shadows.find(d.lineText) {
-		d.addProblem(s.pos, s.problem)
+		d.errs = append(d.errs, Error{Line: s.pos.Line, Col: s.pos.Col, Found: s.problem.found, Allowed: s.problem.allowed, Unreachable: true})
 	}
 	return locations
 }

@@ -204,8 +204,8 @@ func (h *apacheHost) readNames() {
 	}
 	if d := lastOf(h.global, "servername"); d != nil {
 		h.ledger.needless(d)
-		if len(h.own) == 0 {
-			add(d.arg(0))
+		if len(h.own) == 0 && add(d.arg(0)) {
+			h.ledger.took(d)
 		}
 	}
 }

@@ -223,7 +223,7 @@ func (h *apacheHost) requires(rules []*directive, any bool, levels apacheLevels)
 			granted := strings.EqualFold(args[1], "granted") != not
 			r.everyone = r.everyone || granted
 			denied = denied || !granted
-		case kind == "ip" || kind == "local" || kind == "forward-dns" && false:
+		case kind == "ip" || kind == "local":
 			list, ok := requiredAddresses(args)
 			if !ok {
 				return r, d

@@ -15,8 +15,8 @@ func (l *nginxLocation) requestHeaders(t target) (keepsHost bool) {
 	set, remove := &mapping{}, list{}
 	for _, h := range l.scope.all("proxy_set_header") {
 		name, v := h.arg(0), l.vars.expand(h.arg(1))
-		s.ledger.took(h)
 		if strings.EqualFold(name, "Host") {
+			s.ledger.took(h)
 			if keepsHost = l.keepsHost(v); keepsHost || v == "$proxy_host" || v == t.authority || v == "$proxy_host:$proxy_port" {
 				continue
 			}
@@ -30,6 +30,7 @@ func (l *nginxLocation) requestHeaders(t target) (keepsHost bool) {
 			s.ledger.needless(h)
 			continue
 		case v == "":
+			s.ledger.took(h)
 			remove = append(remove, text(name))
 			continue
 		}
@@ -38,6 +39,7 @@ func (l *nginxLocation) requestHeaders(t target) (keepsHost bool) {
 			l.note(s.ledger.note(h, "tells the backend what cannot be said: "+err.Error(), "leave it to the program, or write headers.request.set"))
 			continue
 		}
+		s.ledger.took(h)
 		set.set(name, text(value))
 	}
 	request := &mapping{}

@@ -1,7 +1,6 @@
 package migrate
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -335,22 +334,23 @@ func (s *nginxServer) hostIf(d *directive, c nginxCondition, r returnOf, inner *
 
 // fallbackOf takes in an if that leads to a script what is no file.
 func (s *nginxServer) fallbackOf(d *directive, inner *scope) bool {
-	for _, rewrite := range inner.here("rewrite") {
-		r, ok := readRewrite(rewrite)
-		if !ok || r.status != 0 {
+	rewrites := inner.here("rewrite")
+	if len(rewrites) == 0 {
+		return false
+	}
+	r, ok := readRewrite(rewrites[0])
+	if !ok || r.status != 0 {
+		return false
+	}
+	to := r.to
+	if strings.Contains(to, "?") || capture.MatchString(to) {
+		script, query, _ := strings.Cut(to, "?")
+		if script = strings.TrimSuffix(script, "/$1"); strings.Contains(script, "$") || !strings.HasSuffix(script, ".php") || query != "" && !strings.Contains(query, "$1") {
 			return false
 		}
-		to := r.to
-		if i := strings.IndexByte(to, '?'); i >= 0 || regexp.MustCompile(`\$\d`).MatchString(to) {
-			script, query, _ := strings.Cut(to, "?")
-			if script = strings.TrimSuffix(script, "/$1"); strings.Contains(script, "$") || !strings.HasSuffix(script, ".php") || query != "" && !strings.Contains(query, "$1") {
-				return false
-			}
-			to = script
-		}
-		s.fallback = to
-		s.takeIf(d)
-		return true
+		to = script
 	}
-	return false
+	s.fallback = to
+	s.takeIf(d)
+	return true
 }
