@@ -21,7 +21,7 @@ type apache struct {
 
 // Apache translates Apache's configuration: a whole one, a file of virtual hosts, or lines of one.
 func Apache(in Input) (*Result, error) {
-	a := &apache{in: in, doc: &document{opts: &mapping{}}, upstreams: map[string]*apacheBalancer{}, hidden: map[string][]*directive{}}
+	a := &apache{in: in, doc: &document{file: in.Name, opts: &mapping{}}, upstreams: map[string]*apacheBalancer{}, hidden: map[string][]*directive{}}
 	all, err := a.read()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"testing/fstest"
 
 	"gopkg.in/yaml.v3"
+
+	"wstunnel/internal/config"
 )
 
 func TestListenAddresses(t *testing.T) {
@@ -122,9 +125,22 @@ func TestFilesThatIncludeOneAnotherEnd(t *testing.T) {
 	}
 }
 
-// fuzz translates anything; the output is YAML, and the same each time.
+// check is what the import command checks its output with.
+func check(yaml []byte) (mistakes []Mistake) {
+	_, err := config.Parse("/etc/x/config.yaml", yaml, func(string) (string, bool) { return "", false })
+	var errs config.Errors
+	if err != nil && !errors.As(err, &errs) {
+		return []Mistake{{Line: 1, Text: err.Error()}}
+	}
+	for _, e := range errs {
+		mistakes = append(mistakes, Mistake{Line: e.Line, Text: e.Found + "; " + e.Allowed, Unreachable: e.Unreachable, NoFile: e.NoFile})
+	}
+	return mistakes
+}
+
+// fuzz translates anything; the output passes the check, and is the same each time.
 func fuzz(t *testing.T, translate func(Input) (*Result, error), text []byte) {
-	in := Input{Files: fstest.MapFS{"etc/x/other.conf": {Data: []byte("allow all;\n")}}, Name: "/etc/x/x.conf", Text: text}
+	in := Input{Check: check, Files: fstest.MapFS{"etc/x/other.conf": {Data: []byte("allow all;\n")}}, Name: "/etc/x/x.conf", Text: text}
 	r, err := translate(in)
 	if err != nil {
 		return
@@ -133,9 +149,21 @@ func fuzz(t *testing.T, translate func(Input) (*Result, error), text []byte) {
 	if err := yaml.Unmarshal(r.YAML, &any); err != nil {
 		t.Fatalf("%v\n%.2000s", err, r.YAML)
 	}
+	for _, m := range r.Mistakes {
+		if !m.NoFile {
+			t.Fatalf("line %d: %s\n%s", m.Line, m.Text, lineOf(r.YAML, m.Line))
+		}
+	}
 	if again, err := translate(in); err != nil || string(again.YAML) != string(r.YAML) {
 		t.Fatalf("%v: another time\n%.2000s\n%.2000s", err, r.YAML, again.YAML)
 	}
+}
+
+// lineOf returns a line with some before it.
+func lineOf(yaml []byte, n int) string {
+	lines := strings.Split(string(yaml), "\n")
+	shown := strings.Join(lines[max(0, min(n, len(lines))-6):min(n, len(lines))], "\n")
+	return shown[:min(len(shown), 2000)]
 }
 
 func seed(f *testing.F, kind string) {

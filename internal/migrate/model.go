@@ -106,6 +106,7 @@ type upstream struct {
 
 // document is a whole configuration.
 type document struct {
+	file      string // the main one
 	listens   []listen
 	opts      *mapping
 	sites     []*site

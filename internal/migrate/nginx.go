@@ -23,7 +23,7 @@ type nginx struct {
 // Nginx translates nginx's configuration: a whole one, a file of servers, or a file of locations.
 func Nginx(in Input) (*Result, error) {
 	n := &nginx{
-		in: in, dir: path.Dir(in.Name), ledger: newLedger(), doc: &document{opts: &mapping{}},
+		in: in, dir: path.Dir(in.Name), ledger: newLedger(), doc: &document{file: in.Name, opts: &mapping{}},
 		upstreams: map[string]*upstream{}, maps: map[string]*directive{}, geos: map[string]*directive{}, logs: map[string]string{},
 	}
 	r := &nginxReader{files: in.Files, dir: n.dir, ledger: n.ledger, budget: maxFiles}

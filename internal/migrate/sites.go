@@ -30,49 +30,7 @@ func finish(in Input, doc *document, servers []*server, l *ledger, from string) 
 		s.hsts()
 	}
 	doc.share()
-	r := &Result{YAML: doc.write(from), Notes: l.sorted(), Counts: l.counts()}
-	if in.Check != nil {
-		r.check(in, doc, from, l)
-	}
-	return r
-}
-
-// check has the YAML checked, and drops locations that no request can reach.
-func (r *Result) check(in Input, doc *document, from string, l *ledger) {
-	for range 100 {
-		r.Mistakes = in.Check(r.YAML)
-		if !doc.drop(r.YAML, r.Mistakes) {
-			return
-		}
-		r.YAML, r.Notes, r.Counts = doc.write(from), l.sorted(), l.counts()
-	}
-}
-
-// drop takes the first location out that a mistake calls unreachable; it reports whether there was one.
-func (d *document) drop(yaml []byte, mistakes []Mistake) bool {
-	lines := strings.Split(string(yaml), "\n")
-	for _, m := range mistakes {
-		if !m.Unreachable || m.Line < 1 || m.Line > len(lines) {
-			continue
-		}
-		before := 0 // locations before it
-		for _, line := range lines[:m.Line] {
-			if strings.HasPrefix(line, "      - path: ") {
-				before++
-			}
-		}
-		for _, s := range d.sites {
-			if before <= len(s.locations) {
-				if before > 0 {
-					s.locations = slices.Delete(s.locations, before-1, before)
-					return true
-				}
-				break
-			}
-			before -= len(s.locations)
-		}
-	}
-	return false
+	return doc.result(in.Check, from, l)
 }
 
 // listeners are those of all servers, each once.

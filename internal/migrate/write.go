@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// write returns a document as YAML.
-func (d *document) write(from string) []byte {
-	var w yamlWriter
+// write writes a document as YAML.
+func (d *document) write(w *yamlWriter, from string) {
 	w.comment(0, "Translated by `wstunnel import` from "+from+".")
 	for _, n := range d.notes {
 		w.note(0, n)
 	}
 	w.WriteString("\nlisten:\n")
 	for _, l := range d.listens {
+		w.mark(l, "")
 		m := &mapping{}
 		m.set("address", text(l.address))
 		if l.tls {
@@ -32,8 +32,9 @@ func (d *document) write(from string) []byte {
 	if !d.opts.empty() {
 		d.opts.sortKeys(fileOrder)
 		w.WriteString("\n")
-		w.entries(0, d.opts, "")
+		w.owned(d, 0, d.opts, "")
 	}
+	w.mark(nil, "")
 	w.WriteString("\nsites:\n")
 	for i, s := range d.sites {
 		if i > 0 {
@@ -42,7 +43,6 @@ func (d *document) write(from string) []byte {
 		w.site(s)
 	}
 	w.upstreams(d.upstreams)
-	return w.Bytes()
 }
 
 // note writes a note as a comment.
@@ -89,7 +89,7 @@ func (w *yamlWriter) site(s *site) {
 		m.set("hosts", hosts)
 	}
 	m.sortKeys(siteOrder)
-	w.entries(4, m, "  - ")
+	w.owned(s, 4, m, "  - ")
 	if len(s.locations) > 0 {
 		w.WriteString("    locations:\n")
 		for _, l := range s.locations {
@@ -110,7 +110,7 @@ func (w *yamlWriter) location(l *location) {
 	m := l.opts.clone()
 	m.set("path", text(l.path))
 	m.sortKeys(locationOrder)
-	w.entries(8, m, "      - ")
+	w.owned(l, 8, m, "      - ")
 }
 
 func (w *yamlWriter) upstreams(ups []*upstream) {
@@ -127,7 +127,8 @@ func (w *yamlWriter) upstreams(ups []*upstream) {
 		for _, n := range u.notes {
 			w.note(2, n)
 		}
+		w.mark(u, "")
 		w.line(2, u.name+":")
-		w.entries(4, u.opts, "")
+		w.owned(u, 4, u.opts, "")
 	}
 }

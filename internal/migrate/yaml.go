@@ -161,6 +161,7 @@ const maxFlow = 100
 // yamlWriter writes values as a document.
 type yamlWriter struct {
 	bytes.Buffer
+	marks []mark
 }
 
 func (w *yamlWriter) line(indent int, s string) {
@@ -191,7 +192,15 @@ func (w *yamlWriter) comment(indent int, s string) {
 
 // entries writes a mapping's entries; first stands before the first of them instead of the indentation.
 func (w *yamlWriter) entries(indent int, m *mapping, first string) {
+	w.owned(nil, indent, m, first)
+}
+
+// owned is entries for the options of something, whose lines are marked.
+func (w *yamlWriter) owned(owner any, indent int, m *mapping, first string) {
 	for i, e := range m.entries {
+		if owner != nil {
+			w.mark(owner, e.key)
+		}
 		lead := strings.Repeat(" ", indent)
 		if i == 0 && first != "" {
 			lead = first
