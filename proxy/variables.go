@@ -129,21 +129,17 @@ func (in *inbound) parameter(name string) (value string, found bool) {
 
 // fieldValue returns the values of the fields that a variable names: in any case, with underscores for hyphens.
 func fieldValue(fields head.Fields, variable string) string {
-	value, found := "", false
+	var values []string // joined at the end: what is added to a text bit by bit is copied as often
+	separator := ", "
 	for i := range fields {
 		if f := &fields[i]; isNamed(f.Name, variable) {
-			if found {
-				separator := ", "
-				if f.ID == head.Cookie {
-					separator = "; "
-				}
-				value += separator + f.Value
-			} else {
-				value, found = f.Value, true
+			values = append(values, f.Value)
+			if f.ID == head.Cookie {
+				separator = "; "
 			}
 		}
 	}
-	return value
+	return strings.Join(values, separator)
 }
 
 // isNamed reports whether a variable stands for a field's name.
