@@ -178,7 +178,7 @@ sites:
 `)
 	for target, want := range map[string]string{
 		"/c/x?a=1": "/n/x?a=1", "/c/x": "/n/x", "/c/x?": "/n/x", "/d/x?a=1": "/n/x?a=1",
-		"/t/x?a=1": "/back?a=1", "/t/x": "/back", "/u/x?a=1": "/back?q=/u/x&a=1", "/v/x?a=1": "/back?a=1",
+		"/t/x?a=1": "/back?a=1", "/t/x": "/back", "/u/x?a=1": "/back?q=/u/x&a=1", "/v/x?a=1": "/back",
 	} {
 		c := f.dial()
 		c.send(request("GET", target))

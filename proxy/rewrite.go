@@ -386,7 +386,7 @@ type urlMapping struct {
 	backendPath, publicPath string // without trailing slash
 }
 
-// newURLMapping returns nil where the backend's URLs are the public ones.
+// newURLMapping returns nil where they are to stay as they are.
 func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping {
 	if !l.RewriteResponses {
 		return nil
@@ -395,9 +395,6 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 	if target.Path != "" && l.Match.Path != "" {
 		m.backendPath = strings.TrimSuffix(target.Path, "/")
 		m.publicPath = strings.TrimSuffix(l.Match.Path, "/")
-	}
-	if m.backendPath == m.publicPath && !l.BackendHost {
-		return nil
 	}
 	scheme := "http"
 	if target.TLS {
@@ -409,7 +406,7 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 			m.hosts = append(m.hosts, host.Authority(scheme, server.Address))
 		}
 	}
-	if !l.BackendHost {
+	if !l.BackendHost && m.backendPath != m.publicPath {
 		m.hosts = append(m.hosts, host.Authority(scheme, in.request.Host), host.Authority(m.publicScheme, m.publicHost))
 	}
 	return m
@@ -466,8 +463,12 @@ func (m *urlMapping) url(u string) string {
 	return u
 }
 
-// path maps a path, with whatever query follows it, where it begins with the backend's path on a segment boundary.
+// path maps a path, with whatever query follows it, where it begins with the backend's path on a segment boundary. One that begins with the public path, where that
+// is the longer one, is public already: the backend was told it.
 func (m *urlMapping) path(p string) (string, bool) {
+	if len(m.publicPath) > len(m.backendPath) && beginsPath(p, m.publicPath) {
+		return p, true
+	}
 	if !beginsPath(p, m.backendPath) {
 		return p, false
 	}

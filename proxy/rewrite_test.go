@@ -171,8 +171,16 @@ func TestResponseRewriting(t *testing.T) {
 		{"/", "h:9000/app", "Set-Cookie", "a=b; Path=/app; HttpOnly", "a=b; Path=/; HttpOnly"},
 		{"/ws", "h:9000/", "Set-Cookie", "a=b; path=/", "a=b; path=/ws"},
 		{"/ws", "h:9000/", "Set-Cookie", "a=/; Domain=h; Path=/x", "a=/; Domain=example.com; Path=/ws/x"},
-		{"/", "h:9000", "Location", "http://h:9000/x", "http://h:9000/x"}, // the target has no path: nothing to map
-		{"/ws", "h:9000/ws", "Location", "http://h:9000/ws/x", "http://h:9000/ws/x"},
+		{"/", "h:9000", "Location", "http://h:9000/x", "https://example.com:8080/x"},          // its own name is for nobody else
+		{"/", "h:9000", "Location", "http://example.com:8080/x", "http://example.com:8080/x"}, // it means what it says
+		{"/", "h:9000", "Set-Cookie", "a=b; Path=/; Domain=h", "a=b; Path=/; Domain=example.com"},
+		// A backend may have been told the public path.
+		{"/ws/", "h:9000/", "Location", "/ws/login", "/ws/login"},
+		{"/ws/", "h:9000/", "Location", "http://h:9000/ws/login", "https://example.com:8080/ws/login"},
+		{"/ws/", "h:9000/", "Location", "/wsx", "/ws/wsx"},
+		{"/ws", "h:9000/", "Set-Cookie", "a=b; path=/ws", "a=b; path=/ws"},
+		{"/a", "h:9000/a/b", "Location", "/a/b/c", "/a/c"},
+		{"/ws", "h:9000/ws", "Location", "http://h:9000/ws/x", "https://example.com:8080/ws/x"},
 		// A backend that is sent the public Host may build its URLs from that.
 		{"/ws", "h:9000/", "Location", "http://example.com:8080/login", "https://example.com:8080/ws/login"},
 		{"/ws", "h:9000/", "Location", "https://example.com:8080/ws/login", "https://example.com:8080/ws/login"},

@@ -215,12 +215,8 @@ func (x *exchange) decideWithout(err error) (d decision, decided bool) {
 // routeLast routes anew what try_files ends in.
 func (x *exchange) routeLast() decision {
 	last := x.location.TryFiles[len(x.location.TryFiles)-1]
-	url := expandURL(last, x.in.value)
-	if !strings.Contains(last.String(), "?") && !bringsQuery(last) {
-		url += x.in.query()
-	}
 	x.routed++
-	if err := x.goTo(url); err != nil {
+	if err := x.goTo(expandURL(last, x.in.value)); err != nil { // its query is its own, as nginx has it
 		return refusal(http.StatusBadRequest, err.Error())
 	}
 	return x.route()

@@ -262,8 +262,7 @@ type Location struct {
 	// client's Host goes on unchanged (`host: keep`, the default).
 	BackendHost bool
 	// RewriteResponses maps the backend's own URLs in Location, Content-Location, Refresh and
-	// Set-Cookie back to the public ones. It has an effect only where the target has a path that differs from
-	// the location's, or where BackendHost is set. Default true.
+	// Set-Cookie back to the public ones: its name, and its paths where the target's differs from the location's. Default true.
 	RewriteResponses bool
 	// Forwarded adds the Forwarded header of RFC 7239. Default false.
 	Forwarded bool

@@ -47,9 +47,6 @@ var Differences = []Difference{
 		"hsts-on-redirect", "both", "the server for http has headers of its own", "headers of the site stand on its redirect to https too", "browsers take no notice of them there",
 	},
 	{
-		"own-urls", "both", "a backend's own URL in a redirect is mapped in any case", "only where its path differs from the public one or `host: backend` stands", "who is told the public name uses it",
-	},
-	{
 		"connection-lists", "Apache", "a client that names a header in Connection takes away one that Apache set", "it takes away its own only", "who asks and how is not the client's to say",
 	},
 	{

@@ -109,3 +109,32 @@ func TestDocsShowWhatIsTested(t *testing.T) {
 		keys[d.Key] = true
 	}
 }
+
+// TestReadmeShowsWhatIsWritten: the files before and after, but for the comments that name their places.
+func TestReadmeShowsWhatIsWritten(t *testing.T) {
+	page, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, word := range map[string]string{"apache": "apacheconf", "nginx": "nginx"} {
+		_, rest, found := strings.Cut(string(page), "```"+word+"\n")
+		before, rest, _ := strings.Cut(rest, "```")
+		_, rest, _ = strings.Cut(rest, "```yaml\n")
+		after, _, _ := strings.Cut(rest, "```")
+		name := "/etc/" + kind + "/readme.conf"
+		r, err := translators[kind](Input{Files: fstest.MapFS{name[1:]: {Data: []byte(before)}}, Name: name, Check: check})
+		if err != nil || !found {
+			t.Fatal(found, err)
+		}
+		var lines []string
+		for line := range strings.SplitSeq(string(r.YAML), "\n") {
+			if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+				line, _, _ = strings.Cut(line, " #")
+				lines = append(lines, line)
+			}
+		}
+		if got := strings.TrimLeft(strings.Join(lines, "\n"), "\n"); got != after {
+			t.Errorf("%s: README.md shows\n%s\nwritten is\n%s", kind, after, got)
+		}
+	}
+}

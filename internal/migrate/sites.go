@@ -380,6 +380,11 @@ var siteForms = []string{
 
 // shorten says at the site itself what its only location says, where that is for all paths and may stand there.
 func (s *site) shorten() {
+	for _, l := range s.locations {
+		if l.opts.has("php") && !l.opts.has("try_files") && !s.opts.has("front_controller") && l.opts.get("front_controller") == text("index.php") {
+			l.opts.remove("front_controller") // it is that anyway
+		}
+	}
 	if len(s.locations) != 1 || s.locations[0].path != "/" {
 		return
 	}

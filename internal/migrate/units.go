@@ -99,12 +99,15 @@ func hostOf(name string) (string, bool) {
 		return addr.String(), true
 	}
 	plain, wild := strings.CutPrefix(name, "*.")
+	plain, open := strings.CutSuffix(plain, ".*")
 	ascii, err := idna.Lookup.ToASCII(plain)
-	if err != nil || !isHost(ascii) {
+	switch {
+	case err != nil, !isHost(ascii), wild && open:
 		return "", false
-	}
-	if wild {
+	case wild:
 		ascii = "*." + ascii
+	case open:
+		ascii += ".*"
 	}
 	return ascii, true
 }
