@@ -89,7 +89,6 @@ func TestWordPressMovesFromApache(t *testing.T) {
 	apache.wait(t)
 
 	yaml := imported(t, "apache", conf)
-	t.Log(yaml)
 	startFront(t, yaml)
 	s.check(t, b)
 }
