@@ -242,8 +242,8 @@ func (h *apacheHost) readListens(d *directive) {
 		if !ok || len(listened) > 0 && !slices.Contains(listened, address) && slices.Contains(listened, ":"+port) {
 			address = ":" + port // a name, or an address of a port that is listened on as a whole
 		}
-		if _, ok := listenAddress(address); ok {
-			add(address)
+		for _, a := range openAt(listened, address, port) {
+			add(a)
 		}
 	}
 	if len(d.args) == 0 {
@@ -254,6 +254,23 @@ func (h *apacheHost) readListens(d *directive) {
 	if len(h.listens) == 0 {
 		add(map[bool]string{true: ":443", false: ":80"}[secure])
 	}
+}
+
+// openAt returns where a host of an address and a port is reached: of all addresses it is only at those that are listened on.
+func openAt(listened []string, address, port string) []string {
+	var open []string
+	for _, l := range listened {
+		if address == ":"+port && l != address && strings.HasSuffix(l, ":"+port) {
+			open = append(open, l)
+		}
+	}
+	if slices.Contains(listened, address) || len(open) == 0 {
+		open = []string{address}
+	}
+	return slices.DeleteFunc(open, func(a string) bool {
+		_, ok := listenAddress(a)
+		return !ok
+	})
 }
 
 func (h *apacheHost) readTLS() {

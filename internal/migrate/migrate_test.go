@@ -206,3 +206,19 @@ func FuzzParseApache(f *testing.F) {
 		walk(lines)
 	})
 }
+
+// TestHostOfAllAddressesIsOpenWhereApacheListens, and nowhere else.
+func TestHostOfAllAddressesIsOpenWhereApacheListens(t *testing.T) {
+	for _, tt := range []struct{ listened, address, port, want string }{
+		{"127.0.0.1:8081 127.0.0.1:80", ":8081", "8081", "127.0.0.1:8081"},
+		{"127.0.0.1:80 [::1]:80", ":80", "80", "127.0.0.1:80 [::1]:80"},
+		{":80 127.0.0.1:8081", ":80", "80", ":80"},
+		{":80", ":8080", "8080", ":8080"},
+		{"", ":80", "80", ":80"},
+		{"127.0.0.1:80 127.0.0.2:80", "127.0.0.2:80", "80", "127.0.0.2:80"},
+	} {
+		if got := strings.Join(openAt(strings.Fields(tt.listened), tt.address, tt.port), " "); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
