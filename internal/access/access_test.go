@@ -156,6 +156,33 @@ func TestClientWithTooManyWrongPasswordsWaits(t *testing.T) {
 	}
 }
 
+// TestNoClientHasAllPasswordsThatMayWait: while none is hashed, a client's wait, and another's do.
+func TestNoClientHasAllPasswordsThatMayWait(t *testing.T) {
+	u, _, _ := usersOf(t, lineBy(t, "-s", "a", "one"))
+	for range cap(u.hashing) {
+		u.hashing <- struct{}{}
+	}
+	answers := make(chan error)
+	for range maxAsking + 1 {
+		go func() { answers <- u.Verify(client, "a", "one") }()
+	}
+	if err := <-answers; err != ErrBusy {
+		t.Errorf("one too many: %v", err)
+	}
+	go func() { answers <- u.Verify(netip.MustParseAddr("192.0.2.2"), "a", "one") }()
+	for range cap(u.hashing) {
+		<-u.hashing
+	}
+	for range maxAsking + 1 {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	if len(u.asking) > 0 {
+		t.Errorf("%v still ask", u.asking)
+	}
+}
+
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	u, _, _ := usersOf(t, lineBy(t, "-s", "a", "one"))
 	for i := range maxRemembered + 10 {

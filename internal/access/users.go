@@ -88,6 +88,7 @@ const (
 	attempts      = 10              // wrong passwords of a client at once
 	attemptPause  = 6 * time.Second // after which one more may be wrong
 	maxWaiting    = 64              // passwords that wait to be hashed
+	maxAsking     = 8               // of one client's
 )
 
 // Users are the users of one file. They are safe for concurrent use.
@@ -104,6 +105,7 @@ type Users struct {
 	looked   time.Time
 	right    map[[32]byte]time.Time     // passwords that were, and until when that is so
 	wrong    map[netip.Prefix]attempted // clients that had wrong ones
+	asking   map[netip.Prefix]int       // clients whose passwords are being checked, or wait for that
 }
 
 type attempted struct {
@@ -115,7 +117,7 @@ type attempted struct {
 func OpenUsers(file string, now func() time.Time) *Users {
 	u := &Users{
 		file: file, now: now, hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), waiting: make(chan struct{}, maxWaiting),
-		right: map[[32]byte]time.Time{}, wrong: map[netip.Prefix]attempted{},
+		right: map[[32]byte]time.Time{}, wrong: map[netip.Prefix]attempted{}, asking: map[netip.Prefix]int{},
 	}
 	rand.Read(u.key[:])
 	return u
@@ -180,6 +182,10 @@ func netOf(client netip.Addr) netip.Prefix {
 // Verify checks a password of a client's, which takes a while: it reads the file if that has changed, and hashes. The error is ErrWrong, ErrBusy, or says why
 // the file can't be read.
 func (u *Users) Verify(client netip.Addr, name, password string) error {
+	if !u.enter(netOf(client)) {
+		return ErrBusy
+	}
+	defer u.leave(netOf(client))
 	select {
 	case u.waiting <- struct{}{}:
 		defer func() { <-u.waiting }()
@@ -214,6 +220,25 @@ func (u *Users) Verify(client netip.Addr, name, password string) error {
 	bound(u.right)
 	u.right[u.mark(name, password)] = u.now().Add(remembered)
 	return nil
+}
+
+// enter counts a client in that asks, if it does not ask for too much at a time.
+func (u *Users) enter(client netip.Prefix) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.asking[client] >= maxAsking {
+		return false
+	}
+	u.asking[client]++
+	return true
+}
+
+func (u *Users) leave(client netip.Prefix) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.asking[client]--; u.asking[client] == 0 {
+		delete(u.asking, client)
+	}
 }
 
 // bound empties what has become too much.
