@@ -18,7 +18,8 @@ type answer struct {
 	status int
 	fields head.Fields
 	body   string
-	// reason is what a page says that is made of it, in the form that the client wants; it is empty for a body that stays as it is.
+	// page says that a page is made of it, in the form that the client wants, with reason.
+	page   bool
 	reason string
 	// close ends the connection behind it.
 	close bool
@@ -26,7 +27,7 @@ type answer struct {
 
 // textAnswer says something in a few words. With an error's status it becomes a page, see [exchange.dress]. The reason is for the client to read; what the operator needs beyond it stands in the log.
 func textAnswer(status int, reason string) *answer {
-	a := &answer{status: status, reason: reason, body: strconv.Itoa(status) + " " + http.StatusText(status) + ": " + reason + "\n"}
+	a := &answer{status: status, page: true, reason: reason, body: strconv.Itoa(status) + " " + http.StatusText(status) + ": " + reason + "\n"}
 	a.fields.Add(head.ContentType, "text/plain; charset=utf-8")
 	a.add("X-Content-Type-Options", "nosniff")
 	return a

@@ -37,7 +37,7 @@ func (x *exchange) answerStatus(status int) *answer {
 
 // dress makes a page of an answer that says what went wrong: the configuration's own for its status, or ours in the form that the client likes best.
 func (x *exchange) dress(a *answer) {
-	if a.status < http.StatusBadRequest || a.body != "" && !a.isPlain() {
+	if a.status < http.StatusBadRequest || !a.page {
 		return
 	}
 	if page, ok := x.rules().ErrorPages[a.status]; ok {
@@ -57,6 +57,9 @@ func (x *exchange) dress(a *answer) {
 	default:
 		if a.reason == "" {
 			a.body = strconv.Itoa(a.status) + " " + statusText(a.status) + "\n"
+		}
+		if a.status >= http.StatusInternalServerError {
+			a.body += x.in.requestID() + "\n"
 		}
 	}
 }
@@ -80,11 +83,6 @@ func (x *exchange) interceptedAnswer(r *head.Response) *answer {
 	}
 	return a
 }
-
-// isPlain reports an answer of [textAnswer].
-func (a *answer) isPlain() bool { return a.fields.Get(head.ContentType) == plainText }
-
-const plainText = "text/plain; charset=utf-8"
 
 // setBody replaces the body, and says what it is.
 func (a *answer) setBody(kind, body string) {

@@ -181,6 +181,7 @@ sites:
       - {path: /ok, respond: {body: "hello $remote_addr\n"}}
       - {path: /json, respond: {status: 201, body: '{"a":"$arg_a"}', type: application/json}}
       - {path: /no, respond: 403}
+      - {path: /words, respond: {status: 403, body: "our own words"}}
       - {path: /empty, respond: 204}
       - {path: /gone, respond: 444}
 `)
@@ -189,6 +190,7 @@ sites:
 		"/json?a=1": `201 application/json {"a":"1"}`,
 		"/no":       "403 text/plain; charset=utf-8 403 Forbidden\n",
 		"/empty":    "204  ",
+		"/words":    "403 text/plain; charset=utf-8 our own words",
 	} {
 		for _, method := range []string{"GET", "POST"} {
 			c := f.dial()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -105,7 +106,7 @@ func printRoutes(w io.Writer, cfg *config.Config) error {
 		hosts, secured := strings.Join(site.Hosts, ","), siteTLS(site)
 		for _, l := range site.Locations {
 			row := func(kind, target string) {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", hosts, l.Match, kind, target, secured)
+				fmt.Fprintf(table, "%s\t%s%s\t%s\t%s\t%s\n", hosts, l.Match, conditions(&l), kind, target, secured)
 			}
 			if l.WebSocket != nil {
 				kind := "websocket"
@@ -117,15 +118,45 @@ func printRoutes(w io.Writer, cfg *config.Config) error {
 			if l.HTTP != nil {
 				row("http", describeTarget(l.HTTP))
 			}
-			if l.Static != "" {
-				row("static", l.Static)
-			}
-			if l.PHP != nil {
+			switch {
+			case l.PHP != nil:
 				row("php", describeTarget(l.PHP.Target)+" in "+l.Directory())
+			case l.Directory() != "":
+				row("static", l.Directory())
+			}
+			switch {
+			case l.Redirect != nil:
+				row("redirect", strconv.Itoa(l.Redirect.Status)+" "+l.Redirect.To.String())
+			case l.Respond != nil:
+				row("respond", strconv.Itoa(l.Respond.Status))
+			case l.WebSocket == nil && l.HTTP == nil && l.PHP == nil && l.Directory() == "":
+				row("rewrite", l.Rewrites[0].To.String())
 			}
 		}
 	}
 	return table.Flush()
+}
+
+// conditions are marks of what keeps requests from a location beside its path: conditions, and rules about who may ask.
+func conditions(l *config.Location) string {
+	var marks []string
+	if l.When != nil {
+		marks = append(marks, "when")
+	}
+	a := &l.Access
+	if len(a.Allow)+len(a.Deny) > 0 {
+		marks = append(marks, "allow/deny")
+	}
+	if a.BasicAuth != nil {
+		marks = append(marks, "basic_auth")
+	}
+	if a.AuthRequest != nil {
+		marks = append(marks, "auth_request")
+	}
+	if len(marks) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(marks, ", ") + ")"
 }
 
 func siteTLS(site config.Site) string {

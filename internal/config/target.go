@@ -139,7 +139,7 @@ func (d *decoder) parseTarget(s scalar, plain, secure string, bare bool) (*Targe
 		return bad("has scheme "+scheme+", which is not spoken here",
 			both+" to a server that speaks HTTP and runs the program, such as Apache, nginx or FrankenPHP on 127.0.0.1:8080")
 	default:
-		return bad("has an unknown scheme", both+", or unix:/path")
+		return bad("has an unknown scheme", both+", or unix:/path; HTTP/2 to backends, gRPC and plain TCP are not spoken")
 	}
 	authority, path := rest, ""
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
