@@ -14,7 +14,7 @@
 //	variables.go   what a request is to a template; captures.go: to its groups; url.go: as a part of a URL
 //	guard.go       who may have it: addresses, passwords, and by inquiry.go another server
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
-//	rewrite.go     what the backend is sent and the client is answered: pure; rules.go: as the configuration's rules for headers have it
+//	rewrite.go     what the backend is sent and the client is answered: pure; urlmapping.go: its own URLs become public ones; rules.go: as the configuration's rules for headers have it
 //	answer.go      answers of this front end's own, and page.go the pages that some become
 //	compress.go    an answer that is made shorter on its way
 //	reply.go       a server, and its answer to the client; backlog.go has what a slow client has yet to take
