@@ -90,6 +90,13 @@ func (h *apacheHost) prefixRedirect(l *location, d *directive, from string, to *
 	if from == "/" && status < 400 && h.plain() && !h.secure() && h.isOwnHTTPS(*to) {
 		h.ledger.took(d)
 		h.redirects, h.redirectsAll = true, true
+		if len(h.names) > 1 {
+			rest := strings.TrimPrefix(*to, "https://")
+			h.leadsTo = strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(rest, "/"), ":443"))
+			l.path = "/"
+			l.opts.set("redirect", redirectTo("https://"+h.leadsTo+"$request_uri", status))
+			h.locations = []*location{l}
+		}
 		return false
 	}
 	if c := h.content(from); c.pass != nil && c.pass.prefix != from {

@@ -30,6 +30,10 @@ var Differences = []Difference{
 		"redirect-308", "both", "http leads to https by 301 or 302", "by 308", "a POST stays a POST",
 	},
 	{
+		"https-first", "both", "`http://www.example.com` leads to `https://example.com` at once", "to `https://www.example.com`, which leads on, or answers as its site does",
+		"`redirect_https` keeps the host, as HSTS asks for",
+	},
+	{
 		"told-anyway", "both", "nginx tells the backend only what it is told to, Apache no scheme", "X-Forwarded-For, -Host, -Port, -Proto and X-Real-IP always",
 		"a program has to know how it was asked for; what clients claim is replaced",
 	},

@@ -14,6 +14,8 @@ type server struct {
 	certs []certPair
 	// redirectsAll says that it does nothing but lead to https, for all names that it answers.
 	redirectsAll bool
+	// leadsTo is the host that it leads to if it is always the same, by the only one of its locations; empty for the host that was asked for.
+	leadsTo string
 	// redirects says that plain HTTP leads to https, whatever else is said.
 	redirects bool
 	locations []*location

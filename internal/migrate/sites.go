@@ -125,6 +125,7 @@ func sitesOf(servers []*server, l *ledger) []*site {
 	byHost := map[string]*site{}
 	for _, s := range servers {
 		s.names = slices.DeleteFunc(s.names, func(name string) bool { return name == "_" })
+		s.findLead()
 	}
 	if s := answersUnknown(servers); s != nil {
 		s.names = append(s.names, "_")
@@ -182,7 +183,7 @@ func place(sites []*site, byHost map[string]*site, s *server, l *ledger) []*site
 	if len(fresh) == 0 {
 		return sites
 	}
-	if slices.Equal(fresh, []string{"_"}) && len(joined) > 0 && s.redirectsAll {
+	if slices.Equal(fresh, []string{"_"}) && len(joined) > 0 && s.redirectsAll && s.leadsTo == "" {
 		for known := range joined { // it leads unknown hosts to where known ones are
 			known.hosts = append(known.hosts, "_")
 			byHost["_"] = known
@@ -204,7 +205,7 @@ func (s *server) site(hosts []string, sites []*site) *site {
 		own.opts = l.opts.clone()
 		x.locations = append(x.locations, &own)
 	}
-	if s.redirectsAll {
+	if s.redirectsAll && s.leadsTo == "" {
 		to := &mapping{}
 		to.set("to", text("https://$host$request_uri"))
 		to.set("status", word("301"))
@@ -228,7 +229,14 @@ func (x *site) join(s *server, l *ledger) {
 	}
 	switch {
 	case (s.redirectsAll || s.redirects) && x.tls:
+		x.joinLead(s, l)
+	case x.tls && s.refusesPlain():
 		x.opts.set("redirect_https", word("true"))
+		if !sameLocations(x.locations, s.locations) {
+			d := &directive{Place: s.Place, name: "server", text: strings.Join(s.names, " ")}
+			x.notes = append(x.notes, l.note(d, "has other answers than this site for plain HTTP on "+addresses(s.listens),
+				"redirect_https: true leads all of that to https, since nothing but a few paths is served without"))
+		}
 	case s.secure() && !x.tls:
 		x.tls, x.certs = true, s.certs
 		fallthrough
