@@ -82,6 +82,9 @@ var Differences = []Difference{
 		"allow-405", "both", "405 without Allow", "405 says what is allowed", "RFC 9110 asks for it",
 	},
 	{
+		"head-with-get", "nginx", "where only GET is let in by `$request_method`, HEAD is not", "`method: [GET]` lets HEAD in", "who may get may ask for the head alone",
+	},
+	{
 		"internal", "nginx", "`internal` locations of error pages are 404 for clients", "the pages are files as all others", "they hold no secrets",
 	},
 	{

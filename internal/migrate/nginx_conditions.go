@@ -80,7 +80,7 @@ func (c nginxCondition) hosts(names []string) (held []string, ok bool) {
 	return held, true
 }
 
-// usualMethods are those that clients send, for conditions that name the others.
+// usualMethods are those that clients send, for conditions that name them by a pattern.
 var usualMethods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT"}
 
 // when returns our condition for one of nginx's.
@@ -159,44 +159,46 @@ func whenText(op, v string) (value, bool) {
 	return text(op + " " + pattern), ok && pattern != ""
 }
 
+// whenMethod returns our condition for one that names methods. One that names all others has no such: allowedMethods has those.
 func whenMethod(c nginxCondition) (*mapping, bool) {
-	var listed []string
+	if strings.HasPrefix(c.op, "!") {
+		return nil, false
+	}
+	listed, ok := c.methods()
+	return whenOf("method", texts(listed...)), ok
+}
+
+// methods returns those that a condition names, whether it holds for them or for all others. A pattern is asked for the usual ones and for all that
+// stand in it.
+func (c nginxCondition) methods() (named []string, ok bool) {
 	switch strings.TrimPrefix(c.op, "!") {
 	case "=":
-		listed = []string{c.value}
+		named = []string{c.value}
 	case "~", "~*":
 		pattern, ok := toRE2(c.value)
 		if !ok {
 			return nil, false
 		}
-		if c.op == "~*" || c.op == "!~*" {
-			pattern = "(?i)" + pattern
+		words := c.value
+		if strings.HasSuffix(c.op, "*") {
+			pattern, words = "(?i)"+pattern, strings.ToUpper(words)
 		}
 		re := regexp.MustCompile(pattern)
-		for _, m := range usualMethods {
-			if re.MatchString(m) {
-				listed = append(listed, m)
+		for _, m := range append(slices.Clone(usualMethods), methodWord.FindAllString(words, -1)...) {
+			if re.MatchString(m) && !slices.Contains(named, m) {
+				named = append(named, m)
 			}
 		}
-	default:
-		return nil, false
 	}
-	if strings.HasPrefix(c.op, "!") {
-		var others []string
-		for _, m := range usualMethods {
-			if !slices.Contains(listed, m) {
-				others = append(others, m)
-			}
-		}
-		listed = others
-	}
-	for _, m := range listed {
+	for _, m := range named {
 		if m == "" || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
 			return nil, false
 		}
 	}
-	return whenOf("method", texts(listed...)), len(listed) > 0
+	return named, len(named) > 0
 }
+
+var methodWord = regexp.MustCompile(`[A-Z]{2,}(?:-[A-Z]+)*`)
 
 // truthy reports a value that an if takes for true.
 func truthy(s string) bool { return s != "" && s != "0" }

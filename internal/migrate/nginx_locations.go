@@ -17,6 +17,7 @@ type nginxLocation struct {
 	groups        []string
 	block         *directive // its own directive; that of the server where it stands for all of it
 	before        []*location
+	gates         []methodGate
 	fallback      string
 	rewritten     bool // its rewrite stays, so that what it passes on is the new path
 }
@@ -167,7 +168,7 @@ func normalPath(p string) string {
 // translate finds what a location does, and adds it to its server.
 func (l *nginxLocation) translate() {
 	defer func() {
-		l.server.locations = append(append(l.server.locations, l.before...), l.location)
+		l.server.locations = append(l.server.locations, l.all()...)
 	}()
 	if l.rewritePhase() {
 		l.headers(false)
@@ -293,7 +294,7 @@ func (l *nginxLocation) conditional(d *directive) {
 		return
 	}
 	when, known := s.when(c)
-	if !ok || !known {
+	if !ok || !known && !c.isGate() {
 		l.note(s.ledger.note(d, "depends on what locations cannot ask for", "use when on a location, or leave it to the program"))
 		s.skip(d.block)
 		return
@@ -308,6 +309,10 @@ func (l *nginxLocation) conditional(d *directive) {
 	} else {
 		twin.content()
 		twin.settings()
+	}
+	if c.isGate() {
+		l.gate(d, c, twin.location)
+		return
 	}
 	twin.opts.set("when", when)
 	l.before = append(l.before, twin.location)

@@ -247,6 +247,8 @@ func (s *nginxServer) serverIf(d *directive) {
 		s.takeIf(d)
 	case s.hostIf(d, c, r, inner):
 		s.takeIf(d)
+	case c.isGate():
+		s.serverGate(d, c, r, inner)
 	default:
 		when, ok := s.when(c)
 		if !ok {

@@ -25,6 +25,8 @@ type nginxServer struct {
 	first []*location
 	// fallback is where what is no file leads to, for all locations; otherwise empty.
 	fallback string
+	// gates are its conditions for all methods but some.
+	gates []methodGate
 	// ended says that the server answers all requests without a location.
 	ended bool
 }
@@ -49,6 +51,7 @@ func (n *nginx) server(d *directive) []*server {
 	} else {
 		s.allLocations()
 	}
+	s.closeGates()
 	s.onlyLoopback()
 	if len(s.names) == 0 && len(s.extra) > 0 && s.redirects {
 		return s.extra // nothing is left for it to answer
