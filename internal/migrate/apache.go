@@ -101,6 +101,7 @@ type apacheHost struct {
 	rootLine *directive
 	extra    []*server
 	first    []*location
+	gates    []methodGate // of conditions for all methods but some
 	// sockets are where requests for WebSockets go below a prefix, by rewrites.
 	sockets  []apacheSocket
 	patterns []apachePattern
@@ -131,6 +132,9 @@ func (a *apache) host(d *directive) []*server {
 	h.readRedirects()
 	if !h.redirectsAll && len(h.locations) == 0 {
 		h.allLocations()
+	}
+	for _, g := range slices.Backward(h.gates) {
+		h.locations = g.close(h.locations)
 	}
 	h.onlyLoopback()
 	h.logs()

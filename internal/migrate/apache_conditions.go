@@ -8,6 +8,8 @@ import (
 
 // apacheConditions are what the conditions of a rule come to.
 type apacheConditions struct {
+	// allowed are the methods that a condition for all others names; when has the usual ones of those.
+	allowed []string
 	plain   bool     // only without TLS
 	secure  bool     // only with TLS
 	upgrade bool     // only requests for WebSockets
@@ -164,7 +166,13 @@ func whenCondition(c *apacheConditions, name, bare string, not, exact, fold bool
 	ok := false
 	switch {
 	case strings.EqualFold(name, "REQUEST_METHOD"):
-		when, ok = whenMethod(nginxCondition{op: op, value: bare})
+		cond := nginxCondition{variable: "request_method", op: op, value: bare}
+		if cond.isGate() {
+			c.allowed, ok = cond.methods()
+			when = whenOf("method", texts(othersOf(c.allowed)...))
+		} else {
+			when, ok = whenMethod(cond)
+		}
 	case strings.EqualFold(name, "REMOTE_ADDR") && !not:
 		if p, isAddress := network(strings.ReplaceAll(strings.Trim(bare, "^$"), `\`, "")); isAddress {
 			when, ok = whenOf("client", texts(networkText(p))), true

@@ -333,7 +333,7 @@ func (h *apacheHost) answerRule(r apacheRule, c apacheConditions, answer func(*l
 	l := &location{Place: r.Place, path: "~ " + pattern, source: r.shown(), opts: &mapping{}}
 	if exact, begins, ends, ok := literalText(pattern); ok && begins && ends && isPlainPath(exact) {
 		l.path = "= " + exact
-	} else if matchesAll(pattern) && !strings.Contains(pattern, "(") {
+	} else if pattern == "." || matchesAll(pattern) && (!strings.Contains(pattern, "(") || r.to == "-") {
 		l.path = "~ ^/"
 	}
 	if c.when != nil {
@@ -341,6 +341,12 @@ func (h *apacheHost) answerRule(r apacheRule, c apacheConditions, answer func(*l
 	}
 	h.takeRule(r)
 	answer(l)
+	if l.path == "~ ^/" && c.allowed != nil && len(c.when.entries) == 1 {
+		l.path = "/"
+		l.opts.remove("when")
+		h.gates = append(h.gates, methodGate{allowed: c.allowed, other: l})
+		return
+	}
 	h.first = append(h.first, l)
 }
 

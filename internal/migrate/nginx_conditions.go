@@ -159,7 +159,7 @@ func whenText(op, v string) (value, bool) {
 	return text(op + " " + pattern), ok && pattern != ""
 }
 
-// whenMethod returns our condition for one that names methods. One that names all others has no such: allowedMethods has those.
+// whenMethod returns our condition for one that names methods. One for all others has no such (methodGate).
 func whenMethod(c nginxCondition) (*mapping, bool) {
 	if strings.HasPrefix(c.op, "!") {
 		return nil, false

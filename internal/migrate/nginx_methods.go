@@ -19,6 +19,11 @@ func (c nginxCondition) isGate() bool {
 	return c.variable == "request_method" && strings.HasPrefix(c.op, "!")
 }
 
+// othersOf are the usual methods without some.
+func othersOf(methods []string) []string {
+	return slices.DeleteFunc(slices.Clone(usualMethods), func(m string) bool { return slices.Contains(methods, m) })
+}
+
 // close has locations answer the allowed methods only, and adds the answer for all others.
 func (g methodGate) close(locations []*location) []*location {
 	closed := slices.Clone(locations[:min(g.from, len(locations))])
