@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"maps"
 	"errors"
 	"regexp"
 	"slices"
@@ -220,5 +221,35 @@ func TestHostOfAllAddressesIsOpenWhereApacheListens(t *testing.T) {
 		if got := strings.Join(openAt(strings.Fields(tt.listened), tt.address, tt.port), " "); got != tt.want {
 			t.Errorf("%+v: %s", tt, got)
 		}
+	}
+}
+
+// TestAccessIsNotDroppedInSilence: what lets clients in or keeps them out, and was of no use, is told of.
+func TestAccessIsNotDroppedInSilence(t *testing.T) {
+	r, err := Nginx(Input{Files: fstest.MapFS{}, Name: "/etc/x/x.conf", Text: []byte(`server {
+		deny 192.0.2.1;
+		return 200 open;
+	}
+	server {
+		server_name b.example;
+		location /p {
+			auth_basic closed;
+			proxy_pass http://127.0.0.1:1;
+			proxy_next_upstream off;
+		}
+		location /r {
+			return 301 /p;
+			rewrite ^ /q;
+		}
+	}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	advice := map[int]bool{}
+	for _, n := range r.Notes {
+		advice[n.Line] = n.Advice
+	}
+	if want := map[int]bool{2: true, 8: false, 10: false, 14: true}; !maps.Equal(advice, want) {
+		t.Errorf("got %v, want %v\n%s", advice, want, r.YAML)
 	}
 }

@@ -122,7 +122,7 @@ func (n *nginx) trusted(sc *scope) {
 // settle gives those directives a fate that nobody has looked at.
 func (n *nginx) settle(all []*directive) {
 	for _, d := range all {
-		if !n.ledger.seen(d) {
+		if !n.ledger.seen(d) && !n.settleGuard(d, all) {
 			n.settleOne(d)
 		}
 		if slices.Contains(tables, d.name) {

@@ -47,6 +47,7 @@ func (n *nginx) server(d *directive) []*server {
 	s.findPHP()
 	s.rewritePhase()
 	if s.ended {
+		n.unreached(d.block)
 		n.skip(d.block)
 	} else {
 		s.allLocations()
