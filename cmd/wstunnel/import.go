@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +70,7 @@ only. FILE is - for standard input.`,
 
 // importInput finds what is to be translated. Names in standard input start where the usual file is.
 func importInput(name, usual string, stdin io.Reader) (migrate.Input, error) {
-	in := migrate.Input{Files: os.DirFS("/"), Name: filepath.Join(filepath.Dir(usual), "standard-input"), Check: checkImported}
+	in := migrate.Input{Files: os.DirFS("/"), Name: filepath.Join(filepath.Dir(usual), migrate.StandardInput), Check: checkImported}
 	if name == "-" {
 		text, err := io.ReadAll(io.LimitReader(stdin, 16<<20))
 		in.Text = append([]byte{}, text...)
@@ -87,9 +89,28 @@ func checkImported(yaml []byte) (mistakes []migrate.Mistake) {
 		return []migrate.Mistake{{Line: 1, Text: err.Error()}}
 	}
 	for _, e := range errs {
-		mistakes = append(mistakes, migrate.Mistake{Line: e.Line, Text: e.Found + "; " + e.Allowed, Unreachable: e.Unreachable, NoFile: e.NoFile})
+		said := e.Found + "; " + e.Allowed
+		if e.NoFile {
+			said = lackOf(e.Found)
+		}
+		mistakes = append(mistakes, migrate.Mistake{Line: e.Line, Text: said, Unreachable: e.Unreachable, NoFile: e.NoFile})
 	}
 	return mistakes
+}
+
+// lackOf says of a file or directory that cannot be opened that it is not there, where that is all.
+func lackOf(found string) string {
+	name, missing := strings.CutSuffix(found, ": no such file or directory")
+	if !missing {
+		return found
+	}
+	for _, verb := range []string{"cannot read file ", "cannot open directory "} {
+		name = strings.TrimPrefix(name, verb)
+	}
+	if plain, err := strconv.Unquote(name); err == nil {
+		name = plain
+	}
+	return "this machine lacks " + name
 }
 
 // report tells what became of the directives; what has no counterpart is a failure where strict says so.
@@ -102,9 +123,13 @@ func report(w io.Writer, r *migrate.Result, strict bool) error {
 		}
 	}
 	bad := 0
+	told := map[string]bool{}
 	for _, m := range r.Mistakes {
 		if m.NoFile {
-			fmt.Fprintf(w, "line %d of what was written: %s\n", m.Line, m.Text)
+			if !told[m.Text] {
+				fmt.Fprintf(w, "%s (line %d)\n", m.Text, m.Line)
+			}
+			told[m.Text] = true
 			continue
 		}
 		bad++
@@ -116,6 +141,9 @@ func report(w io.Writer, r *migrate.Result, strict bool) error {
 	case bad > 0:
 		return fmt.Errorf("`wstunnel check` finds %d mistakes in what was written", bad)
 	case strict && lacking > 0:
+		if lacking == 1 {
+			return errors.New("1 directive has no counterpart")
+		}
 		return fmt.Errorf("%d directives have no counterpart", lacking)
 	}
 	return nil

@@ -53,7 +53,7 @@ func Apache(in Input) (*Result, error) {
 		a.doc.upstreams = append(a.doc.upstreams, b.upstream)
 	}
 	slices.SortFunc(a.doc.upstreams, func(x, y *upstream) int { return strings.Compare(x.name, y.name) })
-	return finish(in, a.doc, servers, a.ledger, "Apache's "+in.Name), nil
+	return finish(in, a.doc, servers, a.ledger, "Apache's "+shownFile(in.Name)), nil
 }
 
 // read reads the files. Where none of their lines loads a module, all modules count as loaded.

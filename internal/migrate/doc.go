@@ -15,6 +15,9 @@ import (
 	"io/fs"
 )
 
+// StandardInput is the last part of Input.Name where Text came from standard input: the rest says only where relative names start, and notes leave it out.
+const StandardInput = "standard input"
+
 // Input is a configuration to translate.
 type Input struct {
 	// Files are all files of the machine, with its root directory as theirs.

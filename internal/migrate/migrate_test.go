@@ -1,8 +1,8 @@
 package migrate
 
 import (
-	"maps"
 	"errors"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"

@@ -33,7 +33,7 @@ func Nginx(in Input) (*Result, error) {
 	}
 	n.main(all)
 	n.settle(all)
-	return finish(in, n.doc, n.servers, n.ledger, "nginx's "+in.Name), nil
+	return finish(in, n.doc, n.servers, n.ledger, "nginx's "+shownFile(in.Name)), nil
 }
 
 // main finds what the file is: a whole configuration, servers, or locations.

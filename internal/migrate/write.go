@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -59,14 +60,22 @@ func (n Note) String() string {
 	case n.Advice:
 		kind = "advice"
 	}
-	s := fmt.Sprintf("%s:%d: %s: `%s` %s", n.File, n.Line, kind, n.Directive, n.Does)
+	s := fmt.Sprintf("%s: %s: `%s` %s", n.Place, kind, n.Directive, n.Does)
 	if n.Do != "" {
 		s += "; " + n.Do
 	}
 	return s
 }
 
-func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+func (p Place) String() string { return fmt.Sprintf("%s:%d", shownFile(p.File), p.Line) }
+
+// shownFile is a file's name for people.
+func shownFile(name string) string {
+	if path.Base(name) == StandardInput {
+		return StandardInput
+	}
+	return name
+}
 
 func (w *yamlWriter) site(s *site) {
 	var places []string
