@@ -93,12 +93,12 @@ func TestSideThatTakesLittleIsAlive(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{Ping: time.Minute, CloseTimeout: time.Second}, nil, nil)
 	r.stall(t)
 	buf := make([]byte, 64<<10)
-	for range 36 { // six minutes
+	for range 36 { // three minutes
 		r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
 		if _, err := io.ReadFull(r.client, buf); err != nil {
 			t.Fatal(err)
 		}
-		r.lives(t, 10*time.Second)
+		r.lives(t, 5*time.Second)
 	}
 	r.end(t)
 }
