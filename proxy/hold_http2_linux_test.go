@@ -17,7 +17,6 @@ import (
 func TestNothingOverHTTP2HoldsALoop(t *testing.T) {
 	const (
 		size  = 63 << 10
-		limit = 3 * time.Millisecond * raceFactor
 		times = 9
 	)
 	f := startTLS(t, secureSite(httpTo(startEcho(t).address), `{path: /files, static: "`+t.TempDir()+`"}`))
@@ -117,6 +116,7 @@ func TestNothingOverHTTP2HoldsALoop(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			limit := slowed(3 * time.Millisecond)
 			var longest atomic.Int64
 			f.server.WatchLoops(func(held time.Duration) {
 				for before := longest.Load(); int64(held) > before && !longest.CompareAndSwap(before, int64(held)); before = longest.Load() {

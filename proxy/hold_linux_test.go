@@ -72,7 +72,7 @@ func TestNoHeadHoldsALoop(t *testing.T) {
 		})
 	}
 	t.Run("pattern", func(t *testing.T) { regexes.expectShortHolds(t, head("/"+fill("ab"), ""), (*client).head) })
-	t.Run("pattern on 8 KB", func(t *testing.T) {
+	t.Run("pattern on 4 KB", func(t *testing.T) {
 		regexes.expectShortHolds(t, head("/"+strings.Repeat("ab", 2000), ""), (*client).head)
 	})
 }

@@ -30,10 +30,8 @@ func TestNoRequestsHoldALoop(t *testing.T) {
 // busy machine.
 func (f *front) expectShortHolds(t *testing.T, text string, read func(*client) string) {
 	t.Helper()
-	const (
-		limit = time.Millisecond * raceFactor
-		times = 9
-	)
+	const times = 9
+	limit := slowed(time.Millisecond)
 	var longest atomic.Int64
 	f.server.WatchLoops(func(held time.Duration) {
 		for {

@@ -18,7 +18,7 @@ import (
 // TestNothingSmallHoldsALoop floods a tunnel with the smallest things there are. The quickest of some rounds tells what they cost on a
 // busy machine.
 func TestNothingSmallHoldsALoop(t *testing.T) {
-	const limit, rounds = 2 * time.Millisecond * raceFactor, 5
+	const rounds = 5
 	pong := string(ws.AppendFrame(nil, ws.OpPong, nil, &[4]byte{1, 2, 3, 4}))
 	tests := map[string]struct {
 		send   string
@@ -48,6 +48,7 @@ func TestNothingSmallHoldsALoop(t *testing.T) {
 			c.send(upgrade)
 			c.head()
 			f.awaitPing(c)
+			limit := slowed(2 * time.Millisecond)
 			var longest atomic.Int64
 			f.server.WatchLoops(func(held time.Duration) {
 				for before := longest.Load(); int64(held) > before && !longest.CompareAndSwap(before, int64(held)); before = longest.Load() {

@@ -36,7 +36,7 @@ func (ls *Locations[L]) Add(match config.Match, l L) {
 }
 
 // MaxMatched bounds, in bytes, what regexes are tried on: they cost some fifty nanoseconds a byte each.
-const MaxMatched = 8 << 10
+const MaxMatched = 4 << 10
 
 // ErrTooLong says that a path is longer than regexes are tried on.
 var ErrTooLong = errors.New("the path is too long for the patterns of this site")
