@@ -74,7 +74,7 @@ func (x *exchange) decide() decision {
 	if d, decided := x.decideByTLS(); decided {
 		return d
 	}
-	if err := x.rewrite(x.site.Rewrites); err != nil {
+	if _, err := x.rewrite(x.site.Rewrites); err != nil {
 		return refuseTarget(err)
 	}
 	return x.route()

@@ -83,8 +83,7 @@ func (x *exchange) slashDecision() decision {
 // lookForFile looks for the file that answers, and tells of each that could. Where there is none, the error says why.
 func (x *exchange) lookForFile() (lacksSlash bool, err error) {
 	files := static.NewFiles(16)
-	all := search{x: x}
-	all.begin()
+	all := search{x: x, tries: x.tries()}
 	err = all.find(files.Find)
 	lacksSlash = all.lacksSlash
 	all.close()
@@ -118,13 +117,12 @@ func (x *exchange) lookForFile() (lacksSlash bool, err error) {
 
 // lookForScript finds out what a path leads to on a location with PHP, and tells of each path that could be meant.
 func (x *exchange) lookForScript() meaning {
-	all := search{x: x}
-	all.begin()
+	tries := x.tries()
 	on := disk{x.location, reactor.StatFile, reactor.RealPath}
-	m, err := on.meaning(all.tries, x.in.path)
+	m, err := on.meaning(tries, x.in.path)
 	look := Look{Path: x.in.path, Reason: "a script or a file below " + x.location.Directory(), File: true}
 	chosen := err != nil
-	for _, t := range all.tries {
+	for _, t := range tries {
 		found, err := on.find(t.path)
 		c := Candidate{Name: t.path, Matches: true, Reason: toldMeaning(found)}
 		if err != nil {

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -83,21 +82,6 @@ func appendEnds(dst head.Fields, x *exchange) head.Fields {
 	return dst
 }
 
-// publicPort is the port that the client connected to: of this front end, or of the trusted proxy that says so.
-func (in *inbound) publicPort() string {
-	port := in.port
-	switch scheme := in.publicScheme(); {
-	case scheme == "https" && !in.secure:
-		port = "443"
-	case scheme == "http" && in.secure:
-		port = "80"
-	}
-	if in.trusted {
-		port = firstOf(in.request.Fields, head.XForwardedPort, port)
-	}
-	return port
-}
-
 // appendHeaderParams adds the fields of the request, as the location's rules change them, with HTTP_ before their names (RFC 3875, section 4.1.18). Several fields of a
 // name become one.
 func appendHeaderParams(dst head.Fields, in *inbound, l *location) head.Fields {
@@ -126,7 +110,7 @@ func fieldsForScript(in *inbound) head.Fields {
 		case endsHere.Has(f.ID) || f.ID == head.XClientSubject || f.ID == head.Other && !head.IsPlain(f.Name):
 		case !in.trusted && (isClaim(f) || f.ID == head.XRealIP):
 		case listed.has(f) && !isOwn(f):
-		case in.grants != nil && slices.ContainsFunc(in.grants, func(name string) bool { return strings.EqualFold(name, f.Name) }):
+		case in.grantable(f.Name):
 		default:
 			kept = append(kept, *f)
 		}

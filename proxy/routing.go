@@ -41,7 +41,7 @@ func (x *exchange) route() decision {
 		}
 		rewritten = true
 		before := x.in.target
-		stay, err := x.rewriteIn(l)
+		stay, err := x.rewrite(l.Rewrites)
 		switch {
 		case err != nil:
 			return refuseTarget(err)
@@ -65,30 +65,17 @@ func refuseTarget(err error) decision {
 // wanted reports whether the request meets the conditions of a location.
 func (x *exchange) wanted(l *location) bool { return l.When == nil || x.in.meets(l.When) }
 
-// rewriteIn applies the rewrites of a location, and reports whether the request is to stay there.
-func (x *exchange) rewriteIn(l *location) (stay bool, err error) {
-	if len(x.in.path) > route.MaxMatched {
+// rewrite applies the first of some rewrites that matches, and reports whether the request is to stay at its location.
+func (x *exchange) rewrite(rewrites []config.Rewrite) (stay bool, err error) {
+	if len(rewrites) > 0 && len(x.in.path) > route.MaxMatched {
 		return false, route.ErrTooLong
 	}
-	for i := range l.Rewrites {
-		if r := &l.Rewrites[i]; r.Path.MatchString(x.in.path) {
+	for i := range rewrites {
+		if r := &rewrites[i]; r.Path.MatchString(x.in.path) {
 			return r.Stay, x.rewriteBy(r)
 		}
 	}
 	return false, nil
-}
-
-// rewrite applies the first rewrite that matches.
-func (x *exchange) rewrite(rewrites []config.Rewrite) error {
-	if len(rewrites) > 0 && len(x.in.path) > route.MaxMatched {
-		return route.ErrTooLong
-	}
-	for i := range rewrites {
-		if r := &rewrites[i]; r.Path.MatchString(x.in.path) {
-			return x.rewriteBy(r)
-		}
-	}
-	return nil
 }
 
 // rewriteBy changes the path, and the query if the rewrite has one.

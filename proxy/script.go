@@ -46,9 +46,7 @@ func (s *lookup) serve() {
 		x.giveLast(textAnswer(http.StatusBadRequest, "control characters in the path"))
 		return
 	}
-	which := search{x: x}
-	which.begin()
-	s.tries = which.tries
+	s.tries = x.tries()
 	s.look(disk{x.location, reactor.StatFileNow, reactor.RealPathNow})
 	if !errors.Is(s.err, reactor.ErrWouldWait) {
 		s.handOn()

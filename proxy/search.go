@@ -33,25 +33,26 @@ type try struct {
 // finder finds a file by its name.
 type finder func(static.Variant) (*static.File, error)
 
-// begin works out which paths are to be looked for.
-func (s *search) begin() {
-	l := s.x.location
+// tries are the paths that are to be looked for.
+func (x *exchange) tries() []try {
+	l := x.location
 	if len(l.TryFiles) == 0 {
-		s.tries = []try{{path: s.x.in.path}}
-		return
+		return []try{{path: x.in.path}}
 	}
-	tries := l.TryFiles
+	files := l.TryFiles
 	if l.TryStatus == 0 {
-		tries = tries[:len(tries)-1]
+		files = files[:len(files)-1]
 	}
-	for _, t := range tries {
-		path, err := route.Resolve(t.Expand(s.x.in.value))
+	var tries []try
+	for _, t := range files {
+		path, err := route.Resolve(t.Expand(x.in.value))
 		if err != nil { // it names nothing
 			continue
 		}
 		dir := strings.HasSuffix(t.String(), "/")
-		s.tries = append(s.tries, try{path, !dir, dir})
+		tries = append(tries, try{path, !dir, dir})
 	}
+	return tries
 }
 
 // find looks for each of them in turn.
@@ -169,12 +170,8 @@ func (s *search) close() {
 // below returns the name, below a location's directory, that a path means: all of it for root, what follows the matched prefix for static. No source and
 // no dot-file has one.
 func (x *exchange) below(path string) (name string, ok bool) {
-	l := x.location
-	if l.Root == "" {
-		path = strings.TrimPrefix(path, strings.TrimSuffix(l.Match.Path, "/"))
-	}
-	name = strings.TrimPrefix(path, "/")
-	return name, l.ServeSources || !static.KeptBack(name)
+	name = x.location.below(path)
+	return name, x.location.ServeSources || !static.KeptBack(name)
 }
 
 // notFound answers where no file was found: by the backend beside the directory, by what try_files ends in, or by saying so.

@@ -44,7 +44,7 @@ func (d *download) serve() {
 		return
 	}
 	if d.tries == nil {
-		d.begin()
+		d.tries = d.x.tries()
 	}
 	d.err = d.find(d.findNow)
 	if errors.Is(d.err, reactor.ErrWouldWait) {
