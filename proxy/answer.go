@@ -55,6 +55,9 @@ func (x *exchange) answerFor(d decision) *answer {
 		return certificateIsComing()
 	}
 	a := textAnswer(d.status, d.reason)
+	if d.retryAfter != "" {
+		a.fields.Add(head.RetryAfter, d.retryAfter)
+	}
 	switch d.status {
 	case http.StatusUpgradeRequired:
 		a.fields.Add(head.SecWebSocketVersion, ws.Version)
@@ -104,7 +107,7 @@ func certificateIsComing() *answer {
 func answerForFailure(err error) *answer {
 	var timeout net.Error
 	switch {
-	case errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrNoTurn):
+	case errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrNoTurn), errors.Is(err, upstream.ErrAside):
 		a := textAnswer(http.StatusServiceUnavailable, "the server has too much to do")
 		a.fields.Add(head.RetryAfter, "1")
 		return a

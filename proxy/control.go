@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +31,12 @@ var (
 	ErrNoTunnel = errors.New("no such tunnel")
 	ErrRelayed  = errors.New("frames can't be put into a relayed connection")
 )
+
+// Ready reports whether new clients are to be sent here: from the first configuration on, until a drain of everything or a stop begins. It is safe for
+// concurrent use.
+func (s *Server) Ready() bool {
+	return s.gen.Load() != nil && s.opening.Err() == nil && !(*s.drained.Load())[DrainScope{}]
+}
 
 // TunnelCount returns the number of live tunnels.
 func (s *Server) TunnelCount() int {
@@ -74,12 +79,6 @@ func (s *Server) CloseTunnel(id uint64, code uint16, reason string) error {
 
 func sendable(code uint16) bool {
 	return 1000 <= code && code <= 1003 || 1007 <= code && code <= 1014 || 3000 <= code && code < 5000
-}
-
-// Drain starts a closing handshake (1001) with both ends of all tunnels that are open, a millisecond apart, and waits until these are
-// closed or ctx is done. Ends that do not answer are closed after 5 seconds, or half of what ctx allows. The server goes on.
-func (s *Server) Drain(ctx context.Context) error {
-	return s.tunnels.awaitEnd(ctx, s.tunnels.drain(ctx))
 }
 
 // Inject puts a frame into the stream to one side of a tunnel, at the next place where RFC 6455 allows it: a ping or pong between two

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -86,37 +85,6 @@ func TestTunnelIsClosedByOrder(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), `"close_code":4001,"closed_by":"proxy","cause":"closed by order"`) {
 		t.Error("the log does not say who closed the tunnel")
-	}
-}
-
-// TestAllTunnelsAreDrained, in bounded time, though one client is stalled; those that come later stay.
-func TestAllTunnelsAreDrained(t *testing.T) {
-	b := startFlood(t)
-	f := start(t, oneSite(socketTo(startEchoSocket(t).address), `{path: /flood, websocket: "ws://`+b.address+`"}`))
-	c, _ := f.openTunnel()
-	stalled := f.dial()
-	stalled.send(strings.Replace(upgrade, "/ws", "/flood", 1))
-	stalled.expectSwitch()
-	await(t, "both tunnels", func() bool { return len(f.server.Tunnels()) == 2 })
-	drained := make(chan error, 1)
-	go func() { drained <- f.server.Drain(context.Background()) }()
-	if op, payload := frame(t, c.br); op != ws.OpClose || !strings.HasPrefix(payload, "\x03\xe9") {
-		t.Errorf("got opcode %d with %q", op, payload)
-	}
-	c.Close()
-	await(t, "the end of the first", func() bool { return f.server.TunnelCount() == 1 })
-	f.server.Skip(4 * time.Second)
-	if len(drained) > 0 {
-		t.Errorf("drained too early: %v", <-drained)
-	}
-	f.server.Skip(time.Second)
-	if err := <-drained; err != nil {
-		t.Error(err)
-	}
-	later, _ := f.openTunnel()
-	later.expectEcho("still open")
-	if got := strings.Count(f.log.String(), `"closed_by":"proxy","cause":"drain"`); got != 2 {
-		t.Errorf("the log tells of %d tunnels that were drained", got)
 	}
 }
 

@@ -19,8 +19,10 @@ type decision struct {
 	status   int    // of a refusal or redirect
 	reason   string // for the client to read
 	location string // where a redirect leads
-	err      error  // for the log, where the reason does not say it all
-	hint     string // for the log, once an hour: what the operator may have meant
+	// retryAfter is when the client may ask again, in seconds; empty for nothing said.
+	retryAfter string
+	err        error  // for the log, where the reason does not say it all
+	hint       string // for the log, once an hour: what the operator may have meant
 }
 
 type action int

@@ -85,6 +85,9 @@ func (x *exchange) begin() {
 
 // proceed does what was decided, if the request may have it.
 func (x *exchange) proceed(d decision) {
+	if d.action == openTunnel && x.server.opensNone(x.site.name) {
+		d = refuseUpgrade()
+	}
 	if x.extended {
 		d = onlyTunnel(d)
 	}

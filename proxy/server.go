@@ -60,6 +60,10 @@ type Server struct {
 	pools   *upstream.Pools
 	tunnels tunnels
 	hints   hints
+	drained atomic.Pointer[map[DrainScope]bool] // what is being drained; not modified
+	// unhurried ends when a Shutdown is to be quick.
+	unhurried context.Context
+	hurry     context.CancelFunc
 
 	admission *admission
 
@@ -100,6 +104,8 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.access.own = own
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.opening, s.endOpening = context.WithCancel(s.ctx)
+	s.unhurried, s.hurry = context.WithCancel(s.ctx)
+	s.drained.Store(&map[DrainScope]bool{})
 	s.hints.clock = s.clock
 	s.pools = upstream.NewPools(s.ctx, s.clock, s.backendsFull)
 	limit := descriptorLimit()
@@ -174,6 +180,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 		}
 	}
 	s.retire(next, building.used)
+	s.drainRemoved(next)
 	s.access.retire(cfg)
 	return nil
 }
@@ -353,7 +360,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.clients.end()
 	drained := make(chan struct{})
 	go func() {
-		s.tunnels.drainForGood(ctx)
+		s.drainForGood(ctx)
 		close(drained)
 	}()
 	err := s.clients.shutdown(ctx)

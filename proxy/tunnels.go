@@ -20,6 +20,7 @@ type tunnelInfo struct {
 	Site, Location string
 	Host, Path     string
 	Named          netip.Addr // the client, if a trusted proxy names it; else it is the one who connected
+	Upstream       string     // by its name; empty where the target names the server itself
 	Backend        string
 	Subprotocol    string
 	Mode           config.Mode
@@ -63,6 +64,8 @@ type liveTunnel struct {
 type closer interface {
 	// Close starts a closing handshake with both ends, which timeout bounds, and returns at once.
 	Close(code uint16, reason string, cause tunnel.Cause, timeout time.Duration)
+	// Drain is a Close since the server goes, or sheds tunnels: the client is told first.
+	Drain(code uint16, reason string, timeout time.Duration)
 	// Stats returns what has gone through so far. It waits for nobody.
 	Stats() tunnel.Stats
 }
@@ -113,7 +116,7 @@ func (t *liveTunnel) register(c closer) {
 	draining := ts.draining
 	ts.mu.Unlock()
 	if live && draining {
-		c.Close(ws.CloseGoingAway, drainReason, tunnel.CauseDrain, closeTimeout)
+		c.Drain(ws.CloseGoingAway, drainReason, closeTimeout)
 	}
 }
 
@@ -195,60 +198,9 @@ func (t *liveTunnel) attrs() []slog.Attr {
 		slog.Uint64("tunnel", t.id), slog.String("client", t.client()), slog.String("host", t.Host), slog.String("site", t.Site))
 }
 
-// drainReason is the text of the Close frames of a drain.
-const drainReason = "server is going away"
-
-// drainPace is the shortest time between two Close frames of a drain, so that thousands of clients do not come back in
-// the same instant.
-const drainPace = time.Millisecond
-
-// drainForGood asks all tunnels for a closing handshake with 1001, and from now on every new one too.
-func (ts *tunnels) drainForGood(ctx context.Context) {
-	ts.mu.Lock()
-	ts.draining = true
-	ts.mu.Unlock()
-	ts.drain(ctx)
-}
-
-// drain asks all tunnels that are open for a closing handshake with 1001. Those that do not answer are closed without an answer after
-// a while, before ctx is done. It returns their numbers once all are asked.
-func (ts *tunnels) drain(ctx context.Context) (ids []uint64) {
-	ts.mu.Lock()
-	var all []closer
-	for id, t := range ts.live {
-		if t.conn != nil {
-			ids, all = append(ids, id), append(all, t.conn)
-		}
-	}
-	ts.mu.Unlock()
-	timeout, pace := closeTimeout, drainPace
-	if deadline, ok := ctx.Deadline(); ok {
-		rest := time.Until(deadline)
-		timeout = min(timeout, rest/2)
-		pace = min(pace, rest/4/time.Duration(max(1, len(all))))
-	}
-	for i, c := range all {
-		c.Close(ws.CloseGoingAway, drainReason, tunnel.CauseDrain, timeout)
-		if i%10 == 9 && ctx.Err() == nil {
-			time.Sleep(10 * pace)
-		}
-	}
-	return ids
-}
-
 // await waits until no tunnel is left nor being opened, or until ctx is done.
 func (ts *tunnels) await(ctx context.Context) error {
 	return ts.awaitThat(ctx, func() bool { return len(ts.live)+ts.opening == 0 })
-}
-
-// awaitEnd waits until none of some tunnels is left, or until ctx is done.
-func (ts *tunnels) awaitEnd(ctx context.Context, ids []uint64) error {
-	return ts.awaitThat(ctx, func() bool {
-		for len(ids) > 0 && ts.live[ids[0]] == nil {
-			ids = ids[1:]
-		}
-		return len(ids) == 0
-	})
 }
 
 // awaitThat waits until a condition, which is looked at with mu held, is true after some tunnel's change.

@@ -248,7 +248,7 @@ func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
 	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
 		holder: *x.holder(), slot: x.way.Slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
-		Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
+		Upstream: x.upstream.Target.Upstream, Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {
 		r := x.logged(log)

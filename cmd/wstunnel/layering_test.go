@@ -51,6 +51,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/reactor": "files are read without waiting for disks",
 	},
 	"wstunnel/internal/logs":       {},
+	"wstunnel/internal/admin":      {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/template":   {},
 	"wstunnel/internal/compress": {
@@ -115,6 +116,7 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
 	"wstunnel/cmd/wstunnel": {
+		"wstunnel/internal/admin":   "how a running server is spoken to",
 		"wstunnel/internal/config":  "commands load it",
 		"wstunnel/internal/demo":    "the demo command",
 		"wstunnel/internal/probe":   "the probe command; headers of a command line",

@@ -73,7 +73,8 @@ to their own backend port, so that wss:// works with the same certificate.`,
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout),
-		newImportCommand(os.Stdin, stdout, stderr), newCompletionCommand(stdout), newProbeCommand(stdout), newExplainCommand(stdout))
+		newImportCommand(os.Stdin, stdout, stderr), newCompletionCommand(stdout), newProbeCommand(stdout), newExplainCommand(stdout),
+		newReloadCommand(stdout), newDrainCommand(stdout), newStatusCommand(stdout))
 	return root
 }
 

@@ -18,9 +18,10 @@ func newRunCommand(stderr io.Writer) *cobra.Command {
 		Use:   "run",
 		Short: "Serve the sites of the configuration",
 		Long: `Run serves until SIGTERM or SIGINT, which end requests and tunnels in good order within
-shutdown_timeout; a second one ends the process at once. SIGHUP reads the configuration again; if
-it has mistakes, they are logged and the old one stays. No reload touches a live tunnel. SIGUSR1
-opens the files of access logs again, after a rotation has moved them away.`,
+shutdown_timeout; a second one hurries, a third ends the process at once.
+SIGHUP reads the configuration again; if it has mistakes, they are logged and the old one stays.
+No reload touches a live tunnel. SIGUSR1 opens the files of access logs again, after a rotation
+has moved them away.`,
 		RunE: func(*cobra.Command, []string) error {
 			inherited, err := activation.Listeners()
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
 	"wstunnel/proxy"
@@ -34,6 +35,10 @@ type service struct {
 	certificates *tls.Manager
 	source       configSource
 	current      atomic.Pointer[config.Config] // what is served, or is about to be; nil before there is one
+	reloadError  atomic.Pointer[string]        // why the last reload failed; nil where it did not
+	began        time.Time
+	control      atomic.Pointer[admin.Server] // nil where there is none
+	orders       chan chan<- error // to reload, and whom to tell how that went
 }
 
 // serve runs a configuration until a signal ends it: the ordinary path of run and demo. ready, if not nil, is called when all
@@ -53,13 +58,17 @@ func serve(own *logs.Log, inherited []net.Listener, source configSource, ready f
 	rotations := make(chan os.Signal, 1)
 	signal.Notify(rotations, syscall.SIGUSR1)
 
-	s := &service{log: log, server: proxy.New(own, inherited), certificates: tls.NewManager(log), source: source}
+	s := &service{log: log, server: proxy.New(own, inherited), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan chan<- error)}
 	defer s.certificates.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	failed := make(chan error, 1)
 	go func() {
 		if err := s.start(); err != nil {
+			failed <- err
+			return
+		}
+		if err := s.openControl(s.current.Load()); err != nil {
 			failed <- err
 			return
 		}
@@ -106,17 +115,22 @@ func (s *service) apply(cfg *config.Config) error {
 	return nil
 }
 
-// reloads reads the configuration again for each hangup, until ctx ends. Those that come during a reload become one.
+// reloads reads the configuration again for each hangup and each order, until ctx ends. Hangups that come during a reload become one.
 func (s *service) reloads(ctx context.Context, hangups <-chan os.Signal) {
 	for {
+		var verdict chan<- error
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
+		case verdict = <-s.orders:
 		}
 		s.notify(reloadingState())
-		s.reload()
+		err := s.reload()
 		s.ready(ctx)
+		if verdict != nil {
+			verdict <- err
+		}
 	}
 }
 
@@ -127,18 +141,24 @@ func (s *service) ready(ctx context.Context) {
 	}
 }
 
-func (s *service) reload() {
+func (s *service) reload() error {
 	next, err := s.source.again()
+	if err == nil {
+		err = s.apply(next)
+	}
 	if err != nil {
 		s.logMistakes(err)
-		return
+		text := err.Error()
+		s.reloadError.Store(&text)
+		return err
 	}
-	if err := s.apply(next); err != nil {
-		s.log.Error(reloadFailed, "error", err)
-		return
+	s.reloadError.Store(nil)
+	if now := s.current.Load(); next.SocketPath() != now.SocketPath() {
+		s.log.Warn("the control socket stays where it is until the next start", "socket", now.SocketPath())
 	}
 	s.current.Store(next)
 	s.log.Info("configuration reloaded", "file", next.File, "sites", len(next.Sites), "tunnels", s.server.TunnelCount())
+	return nil
 }
 
 const reloadFailed = "reload failed; the old configuration stays"
@@ -154,7 +174,7 @@ func (s *service) logMistakes(err error) {
 	s.log.Error(reloadFailed, "error", err)
 }
 
-// stop ends the server in good order, or at once after a second signal.
+// stop ends the server in good order, quickly after a second signal, and at once after a third.
 func (s *service) stop(sig os.Signal, stops <-chan os.Signal) error {
 	var timeout time.Duration
 	if cfg := s.current.Load(); cfg != nil {
@@ -162,21 +182,34 @@ func (s *service) stop(sig os.Signal, stops <-chan os.Signal) error {
 	}
 	s.log.Info("stopping", "signal", sig.String(), "tunnels", s.server.TunnelCount(), "timeout_ms", timeout.Milliseconds())
 	s.notify(daemon.SdNotifyStopping)
+	if control := s.control.Load(); control != nil {
+		defer control.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- s.server.Shutdown(ctx) }()
-	select {
-	case err := <-done:
-		if err != nil {
-			s.log.Warn("not everything ended in time", "error", err)
+	for hurried := false; ; hurried = true {
+		select {
+		case err := <-done:
+			if err != nil {
+				s.log.Warn("not everything ended in time", "error", err)
+			}
+			s.log.Info("stopped")
+			return nil
+		case sig := <-stops:
+			if hurried {
+				return fmt.Errorf("stopped at once by a third %s", sig)
+			}
+			s.log.Info("hurrying", "signal", sig.String(), "tunnels", s.server.TunnelCount())
+			s.server.Hurry()
+			time.AfterFunc(hurryTimeout, cancel)
 		}
-		s.log.Info("stopped")
-		return nil
-	case sig := <-stops:
-		return fmt.Errorf("stopped at once by a second %s", sig)
 	}
 }
+
+// hurryTimeout bounds a stop from a second signal on.
+const hurryTimeout = 3 * time.Second
 
 // notify tells systemd about the state of the service; without systemd it does nothing.
 func (s *service) notify(state string) {

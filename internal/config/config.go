@@ -28,6 +28,10 @@ type Config struct {
 
 	// ShutdownTimeout bounds the time from SIGTERM to exit. Default 30s.
 	ShutdownTimeout time.Duration
+	Drain           Drain
+	// DrainRemoved says that a reload closes the tunnels whose route it takes away. Default false: they live on.
+	DrainRemoved bool
+	Admin        Admin
 
 	Timeouts Timeouts
 	Limits   Limits

@@ -25,6 +25,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		File:            d.files[0],
 		TLS:             defaultTLS(),
 		ShutdownTimeout: 30 * time.Second,
+		Drain:           Drain{Code: 1001},
 		Timeouts:        defaultTimeouts(),
 		Limits:          Limits{RelayMemory: defaultRelayMemory, BufferMemory: defaultBufferMemory, SpoolSpace: defaultSpoolSpace},
 	}
@@ -40,9 +41,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	above := inherited{timeouts: cfg.Timeouts, accessLog: cfg.AccessLog, slowClients: defaultSlowClients()}
 	d.slowClients(o, &above.slowClients)
 	d.relayMemory = cfg.Limits.RelayMemory
-	if n := o.get("shutdown_timeout"); n != nil {
-		d.duration(n, &cfg.ShutdownTimeout)
-	}
+	d.operations(o, cfg)
 	if n := o.get("tls"); n != nil {
 		d.tls(n, &cfg.TLS)
 	}

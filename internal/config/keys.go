@@ -35,20 +35,22 @@ const (
 	inBasicAuth        = "basic_auth"
 	inAuthRequest      = "auth_request"
 	inCompress         = "compress"
+	inDrain            = "drain"
+	inAdmin            = "admin"
 )
 
 // kinds are all of them.
 var kinds = []string{
 	inFile, inIncluded, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
 	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules,
-	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP,
+	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP, inDrain, inAdmin,
 }
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
 func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
-		return withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
+		return withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "drain", "on_route_removed", "admin", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
 			"spool_max", "sites", "include", "upstreams")
 	case inIncluded:
 		return []string{"sites", "upstreams"}
@@ -106,6 +108,10 @@ func keysOf(kind string) []string {
 		return []string{"realm", "users"}
 	case inAuthRequest:
 		return []string{"url", "copy_headers", "on_401", "tls_verify", "tls_ca"}
+	case inDrain:
+		return []string{"spread", "code"}
+	case inAdmin:
+		return []string{"socket"}
 	case inCompress:
 		return []string{"types", "min_size", "level"}
 	}

@@ -78,9 +78,9 @@ func TestContract(t *testing.T) {
 			Storage: "/var/lib/wstunnel/certs",
 			ACME:    ACME{Email: "admin@example.com", Directory: "https://acme-v02.api.letsencrypt.org/directory"},
 		},
-		ShutdownTimeout: 30 * time.Second,
-		Timeouts:        timeouts,
-		Limits:          Limits{RelayMemory: 256 << 20, BufferMemory: 256 << 20, SpoolSpace: 16 << 30},
+		ShutdownTimeout: 30 * time.Second, Drain: Drain{Code: 1001},
+		Timeouts: timeouts,
+		Limits:   Limits{RelayMemory: 256 << 20, BufferMemory: 256 << 20, SpoolSpace: 16 << 30},
 		Sites: []Site{{
 			Pos: Pos{13, 5}, Hosts: []string{"example.com", "www.example.com"}, RedirectHTTPS: true,
 			TLS: SiteTLS{Pos: Pos{14, 10}, Mode: TLSAuto}, Locations: []Location{ws, io, assets, root},
@@ -135,7 +135,7 @@ func TestExample(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text := strings.NewReplacer("/etc/wstunnel/", dir+"/etc/", "/var/www/", dir+"/www/", "/var/log/wstunnel/", dir+"/").Replace(string(data))
+	text := strings.NewReplacer("/etc/wstunnel/", dir+"/etc/", "/var/www/", dir+"/www/", "/var/log/wstunnel/", dir+"/", "/run/wstunnel/", dir+"/").Replace(string(data))
 	cfg := mustParse(t, "config.example.yaml", text)
 	if cfg.Timeouts != defaultTimeouts() || cfg.ShutdownTimeout != 30*time.Second || cfg.TLS.Storage != defaultTLS().Storage ||
 		cfg.TLS.ACME.Directory != defaultTLS().ACME.Directory {
@@ -150,7 +150,7 @@ func TestExample(t *testing.T) {
 	for _, kind := range []string{
 		inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inSite, inSiteTLS, inLocation,
 		inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules, inResponseRules, inRedirect, inRespond,
-		inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress,
+		inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inDrain, inAdmin,
 	} {
 		for _, key := range keysOf(kind) {
 			anywhere := slices.Contains(ruleKeys, key) || slices.Contains(shortKeys, key)
@@ -170,7 +170,7 @@ func collectKeys(n *yaml.Node, kind string, seen map[string]bool) {
 		inSite + " locations": inLocation, inLocation + " timeouts": inLocationTimeouts,
 		inLocation + " websocket": inTarget, inLocation + " http": inTarget,
 		inFile + " upstreams": "names", "names chat": inUpstream, inFile + " headers": inHeaders, inHeaders + " request": inRequestRules,
-		inHeaders + " response": inResponseRules, inFile + " compress": inCompress, inLocation + " redirect": inRedirect,
+		inHeaders + " response": inResponseRules, inFile + " compress": inCompress, inFile + " drain": inDrain, inFile + " admin": inAdmin, inLocation + " redirect": inRedirect,
 		inLocation + " respond": inRespond, inLocation + " rewrite": inRewrite, inLocation + " when": inWhen,
 		inLocation + " basic_auth": inBasicAuth, inLocation + " auth_request": inAuthRequest,
 	}

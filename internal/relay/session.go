@@ -100,6 +100,11 @@ func (s *Session) Close(code uint16, reason string, cause tunnel.Cause, timeout 
 	s.end(tunnel.Result{By: tunnel.Proxy, Cause: cause, Code: code}, reason, timeout)
 }
 
+// Drain is a Close for the end of the server.
+func (s *Session) Drain(code uint16, reason string, timeout time.Duration) {
+	s.Close(code, reason, tunnel.CauseDrain, timeout)
+}
+
 // end begins the closing handshake with both sides.
 func (s *Session) end(r tunnel.Result, reason string, timeout time.Duration) {
 	s.note(r)

@@ -24,11 +24,13 @@ type HTTP2 struct {
 	waiting []*stream // that have something to send and a window to do so, the next first
 	touched []*stream // whose bodies came in the read that is dealt with
 
-	ahead     []byte // read, and not yet decoded
-	corked    bool   // frames are collected until the turn ends
-	busy      bool   // a stream was opened since the last time that there was none
-	announced bool   // the first GOAWAY was sent
-	draining  bool   // and the second
+	ahead       []byte // read, and not yet decoded
+	corked      bool   // frames are collected until the turn ends
+	busy        bool   // a stream was opened since the last time that there was none
+	drainWanted bool   // the connection is to be let end
+	tunnels     int    // streams that are some
+	announced   bool   // the first GOAWAY was sent
+	draining    bool   // and the second
 
 	armed     time.Duration // when the timer runs out, or 0
 	partial   time.Duration // since when a frame has not been whole, or 0
@@ -251,9 +253,23 @@ func (h *HTTP2) tellGone(exchanges []Exchange, err error) {
 	}
 }
 
-// Drain lets the client end the connection: what it has asked for is served, and what it asked before it knew.
+// Drain lets the client end the connection: what it has asked for is served, and what it asked before it knew. While a stream of it is a tunnel, it waits:
+// Firefox drops its WebSockets at any GOAWAY.
 func (h *HTTP2) Drain() {
-	if h.phase != serving || h.announced {
+	h.drainWanted = true
+	h.drainUnlessTunnels()
+}
+
+// tunnelEnded counts a tunnel out.
+func (h *HTTP2) tunnelEnded() {
+	if h.tunnels--; h.tunnels == 0 && h.drainWanted {
+		h.conn.Loop().Post(func() { h.conn.Do(h.drainUnlessTunnels) })
+	}
+}
+
+// drainUnlessTunnels begins the drain that is wanted, when no stream is a tunnel.
+func (h *HTTP2) drainUnlessTunnels() {
+	if !h.drainWanted || h.tunnels > 0 || h.phase != serving || h.announced {
 		return
 	}
 	h.announced = true

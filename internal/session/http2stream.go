@@ -42,6 +42,7 @@ type stream struct {
 	queued     bool          // in the session's list of those that wait
 	drains     bool          // the exchange waits to be told that all was taken
 	switched   bool          // it carries another protocol
+	tunnel     bool          // it is counted as one of the connection
 }
 
 // Conn returns the connection, which all its streams share.
@@ -326,4 +327,8 @@ func (s *stream) drop() {
 	s.exchange, s.answered = nil, true
 	s.ahead, s.queue, s.taken, s.owed, s.paused = nil, nil, 0, 0, false
 	s.share.Set(s.session.worker.Memory, 0)
+	if s.tunnel {
+		s.tunnel = false
+		s.session.tunnelEnded()
+	}
 }

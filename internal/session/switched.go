@@ -39,6 +39,8 @@ func Switch(client Stream) *Switched {
 	s.Pause()
 	s.exchange, s.switched, s.request = w, true, nil
 	s.session.proto.Switch(s.state)
+	s.tunnel = true
+	s.session.tunnels++
 	return w
 }
 

@@ -143,6 +143,21 @@ func (s *endpoint) end() {
 	s.t.settle()
 }
 
+// discard takes what has come behind a Close frame of ours: a connection that is closed over unread bytes is reset, which may overtake the frame.
+func (s *endpoint) discard() {
+	if !s.other().closeSent {
+		return
+	}
+	for range discardMost {
+		if p, err := s.conn.Read(); len(p) == 0 || err != nil {
+			return
+		}
+	}
+}
+
+// discardMost is how many reads that takes at most.
+const discardMost = 4
+
 // done reports whether all that will ever go to the other side has left.
 func (s *endpoint) done() bool {
 	return s.ended && s.pipe == nil && s.other().conn.Pending() == 0

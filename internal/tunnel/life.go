@@ -11,12 +11,16 @@ import (
 
 // closeOrder asks both directions for a closing handshake.
 type closeOrder struct {
-	code     uint16
-	reason   string
-	cause    Cause
-	timeout  time.Duration
-	deadline time.Duration // on the loop's clock; 0 until the closing has begun
+	code        uint16
+	reason      string
+	cause       Cause
+	timeout     time.Duration
+	clientFirst bool          // the backend is not told before the client has answered, or has had its time
+	deadline    time.Duration // on the loop's clock; 0 until the closing has begun
 }
+
+// farewell is how long the end of a drain waits for a backend.
+const farewell = time.Second
 
 // limits are the times of Options.
 type limits struct{ idle, halfClose, close time.Duration }
@@ -70,8 +74,24 @@ func (t *Tunnel) startClosing() {
 	}
 	order.deadline = t.now() + max(order.timeout, 1)
 	t.note(Result{By: Proxy, Cause: order.cause, Code: order.code})
-	for _, s := range t.endpoints() {
-		s.orderClose(order)
+	t.backend.orderClose(order) // in the stream from it, to the client
+	if !order.clientFirst {
+		t.client.orderClose(order)
+	}
+	t.settle()
+}
+
+// endClosing ends a closing handshake whose time is up. A backend that knows of none yet is told.
+func (t *Tunnel) endClosing(order *closeOrder) {
+	if !order.clientFirst || t.client.ended {
+		t.finish()
+		return
+	}
+	order.clientFirst = false
+	order.deadline = t.now() + min(farewell, order.timeout/4)
+	t.client.orderClose(order)
+	if t.client.closeSent && !t.over() {
+		t.client.end()
 	}
 	t.settle()
 }
@@ -127,7 +147,7 @@ func (t *Tunnel) Expired() { t.client.conn.Do(t.expired) }
 func (t *Tunnel) expired() {
 	now := t.now()
 	if order := t.order.Load(); order != nil && order.deadline > 0 && now >= order.deadline {
-		t.finish()
+		t.endClosing(order)
 		return
 	}
 	if limit := t.idleLimit(); limit > 0 && now-time.Duration(t.active.Load()) >= limit {
@@ -170,6 +190,7 @@ func (t *Tunnel) finish() {
 	t.done = nil
 	t.loop.Stop(&t.timer)
 	for _, s := range t.endpoints() {
+		s.discard()
 		s.conn.Close()
 		s.dropPipe()
 		s.pending = nil

@@ -62,10 +62,20 @@ func (t *Tunnel) over() bool { return t.done == nil }
 // each direction, after which nothing more is passed on. The connections are closed when both ends have answered, or
 // when timeout has passed. Only the first call of Close or of an idle timeout counts. It returns at once.
 func (t *Tunnel) Close(code uint16, reason string, cause Cause, timeout time.Duration) {
-	if !t.order.CompareAndSwap(nil, &closeOrder{code: code, reason: reason, cause: cause, timeout: timeout}) {
-		return
+	t.orderClosing(&closeOrder{code: code, reason: reason, cause: cause, timeout: timeout})
+}
+
+// Drain is a Close that begins with the client: its own Close frame is what the backend sees, as if it had left by itself. Of a client that has sent
+// none when timeout has passed the backend is told by a frame of ours, and has [farewell] for its answer.
+func (t *Tunnel) Drain(code uint16, reason string, timeout time.Duration) {
+	t.orderClosing(&closeOrder{code: code, reason: reason, cause: CauseDrain, timeout: timeout, clientFirst: true})
+}
+
+// orderClosing has an order carried out, unless there was one before.
+func (t *Tunnel) orderClosing(order *closeOrder) {
+	if t.order.CompareAndSwap(nil, order) {
+		t.loop.Post(func() { t.client.conn.Do(t.startClosing) })
 	}
-	t.loop.Post(func() { t.client.conn.Do(t.startClosing) })
 }
 
 // Errors of [Tunnel.Inject].

@@ -40,6 +40,8 @@ type Pools struct {
 	full  func(open int64) bool
 	count atomic.Int64 // connections of all pools: idle, in use, and about to be made
 
+	aside atomic.Pointer[map[named]bool] // servers that no request goes to; not modified
+
 	mu     sync.Mutex
 	byKey  map[poolKey]*Pool
 	limits map[string]*limit
@@ -136,6 +138,9 @@ func (p *Pools) closeIdle() bool {
 	return false
 }
 
+// ErrAside says that all servers of an upstream are being drained.
+var ErrAside = errors.New("all servers of the upstream are being drained")
+
 // attempt is one request's way from server to server, until one takes it.
 type attempt struct {
 	upstream *Upstream
@@ -145,11 +150,12 @@ type attempt struct {
 
 // attempt begins with the next server in turn. Those that did not answer lately come after all others.
 func (u *Upstream) attempt() attempt {
-	if len(u.pools) == 1 {
+	if len(u.pools) == 1 && !u.pools[0].among.isAside(u.Target.Upstream, u.pools[0].address) {
 		return attempt{upstream: u, left: u.pools}
 	}
 	first := int((u.next.Add(1) - 1) % uint32(len(u.pools)))
 	order := slices.Concat(u.pools[first:], u.pools[:first])
+	order = slices.DeleteFunc(order, func(p *Pool) bool { return p.among.isAside(u.Target.Upstream, p.address) })
 	slices.SortStableFunc(order, func(a, b *Pool) int { return int(a.putOff() - b.putOff()) })
 	return attempt{upstream: u, left: order}
 }
@@ -169,6 +175,9 @@ type dialError struct {
 }
 
 func (e *dialError) Error() string {
+	if len(e.errs) == 0 {
+		return ErrAside.Error()
+	}
 	texts := make([]string, len(e.errs))
 	for i, err := range e.errs {
 		texts[i] = err.Error()
@@ -176,7 +185,12 @@ func (e *dialError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-func (e *dialError) Unwrap() error { return e.errs[len(e.errs)-1] }
+func (e *dialError) Unwrap() error {
+	if len(e.errs) == 0 {
+		return ErrAside
+	}
+	return e.errs[len(e.errs)-1]
+}
 
 // reserve returns, of an upstream with a limit, the server whose turn it is, and the right to have one of its connections, which is to be freed. Where all have as
 // many as they may, it returns no server, and calls then once, from elsewhere, with one or with an error; unless withdraw is called first.
@@ -186,4 +200,9 @@ func (a *attempt) reserve(then func(*Pool, *Slot, error)) (p *Pool, s *Slot, wit
 		ready = ready[:i]
 	}
 	return a.upstream.limit.reserve(ready, then)
+}
+
+// Has reports whether a server of the upstream has an address.
+func (u *Upstream) Has(address string) bool {
+	return slices.ContainsFunc(u.pools, func(p *Pool) bool { return p.address == address })
 }

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wstunnel/internal/admin"
+	"wstunnel/internal/config"
+	"wstunnel/proxy"
+)
+
+// openControl lets the running server be spoken to on its control socket. Where the configuration names none it does without one that can't be opened.
+func (s *service) openControl(cfg *config.Config) error {
+	path := cfg.SocketPath()
+	if path == "" {
+		return nil
+	}
+	socket, err := admin.Listen(path, false)
+	switch {
+	case err == nil:
+		s.control.Store(admin.Serve(socket, s, s.log))
+	case cfg.Admin.Socket != "":
+		return fmt.Errorf("admin.socket: %w", err)
+	default:
+		s.log.Warn("no control socket: wstunnel reload, drain and status will not reach this server", "socket", path, "error", err)
+	}
+	return nil
+}
+
+// Reload reads the configuration again, after reloads that are under way, and waits for the verdict.
+func (s *service) Reload(ctx context.Context) error {
+	verdict := make(chan error, 1)
+	select {
+	case s.orders <- verdict:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-verdict:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Drain begins a drain, or takes one back.
+func (s *service) Drain(order admin.DrainOrder) (tunnels int, err error) {
+	scope := proxy.DrainScope{Site: order.Site, Upstream: order.Upstream, Server: order.Server}
+	switch {
+	case (order.Upstream == "") != (order.Server == ""):
+		return 0, errors.New("upstream and server go together")
+	case order.Upstream != "" && order.Site != "":
+		return 0, errors.New("either a site or a server of an upstream")
+	case order.End:
+		return 0, s.server.EndDrain(scope)
+	}
+	return s.server.Drain(scope)
+}
+
+// Status tells what is.
+func (s *service) Status() admin.Status {
+	status := admin.Status{
+		PID: os.Getpid(), Version: version(), UptimeSeconds: int64(time.Since(s.began).Seconds()), Tunnels: s.server.TunnelCount(), Ready: s.server.Ready(),
+		Draining: []string{},
+	}
+	if cfg := s.current.Load(); cfg != nil {
+		status.Config, status.Sites = cfg.File, len(cfg.Sites)
+	}
+	for _, scope := range s.server.Draining() {
+		status.Draining = append(status.Draining, scope.String())
+	}
+	if err := s.reloadError.Load(); err != nil {
+		status.ReloadError = *err
+	}
+	return status
+}
+
+// controlFlags lets a command find the control socket of a running server.
+func controlFlags(cmd *cobra.Command) (client func() *admin.Client) {
+	var file, socket string
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&socket, "socket", "", "the server's control socket; default: the one of the configuration")
+	cmd.Args = noArgs
+	return func() *admin.Client {
+		if socket == "" {
+			socket = config.FindSocket(file)
+		}
+		return admin.NewClient(socket)
+	}
+}
+
+func newReloadCommand(stdout io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the running server read its configuration again",
+		Long: `Reload waits for the verdict. With mistakes nothing changes: they are printed, each with its
+place, and the exit code is 2. No reload touches a request or a live tunnel.`,
+	}
+	client := controlFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		status, err := client().Reload(cmd.Context())
+		if _, refused := errors.AsType[*admin.RefusedError](err); refused {
+			return usageError{err}
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "reloaded %s (sites: %d, tunnels that live on: %d)\n", status.Config, status.Sites, status.Tunnels)
+		return nil
+	}
+	return cmd
+}
+
+func newDrainCommand(stdout io.Writer) *cobra.Command {
+	var order admin.DrainOrder
+	cmd := &cobra.Command{
+		Use:   "drain",
+		Short: "Have the running server let its tunnels go",
+		Long: `Drain closes tunnels with Close frames, in random order over drain.spread, and opens no new ones:
+of the whole server, which is not ready then for a load balancer, of one site, or of one server
+of an upstream, which gets no other requests either. Requests are served on. It holds until
+--end takes it back; no reload does.`,
+		Example: "  wstunnel drain\n  wstunnel drain --site chat.example.com\n  wstunnel drain --upstream chat --server 127.0.0.1:9001\n  wstunnel drain --end",
+	}
+	client := controlFlags(cmd)
+	cmd.Flags().StringVar(&order.Site, "site", "", "the tunnels of the site with this host")
+	cmd.Flags().StringVar(&order.Upstream, "upstream", "", "the tunnels to a server of this upstream")
+	cmd.Flags().StringVar(&order.Server, "server", "", "that server, by its address in the configuration")
+	cmd.Flags().BoolVar(&order.End, "end", false, "take such a drain back")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		tunnels, err := client().Drain(cmd.Context(), order)
+		switch {
+		case err != nil:
+			return err
+		case order.End:
+			fmt.Fprintln(stdout, "taken back: tunnels are opened again")
+		default:
+			fmt.Fprintf(stdout, "no new tunnels are opened (tunnels that are being closed: %d)\n", tunnels)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func newStatusCommand(stdout io.Writer) *cobra.Command {
+	cmd := &cobra.Command{Use: "status", Short: "Show how the running server is"}
+	client := controlFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := client().Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		readiness := "ready"
+		if !s.Ready {
+			readiness = "not ready"
+		}
+		fmt.Fprintf(stdout, "wstunnel %s, process %d, up %s, %s\n%s (sites: %d)\ntunnels: %d\n",
+			s.Version, s.PID, time.Duration(s.UptimeSeconds)*time.Second, readiness, s.Config, s.Sites, s.Tunnels)
+		if len(s.Draining) > 0 {
+			fmt.Fprintf(stdout, "being drained: %s\n", strings.Join(s.Draining, ", "))
+		}
+		if s.ReloadError != "" {
+			fmt.Fprintf(stdout, "the last reload failed:\n%s\n", s.ReloadError)
+		}
+		return nil
+	}
+	return cmd
+}

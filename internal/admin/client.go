@@ -1,0 +1,97 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+)
+
+// Client speaks to a running server.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client of the server whose control socket has a path.
+func NewClient(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http.Transport = &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}
+	return c
+}
+
+// Reload has the configuration read again, and waits for the verdict. Of a configuration with mistakes the error has one line for each.
+func (c *Client) Reload(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodPost, "/v1/reload", nil, &s)
+}
+
+// Drain begins a drain, or ends one, and returns how many tunnels are being closed.
+func (c *Client) Drain(ctx context.Context, order DrainOrder) (tunnels int, err error) {
+	var d drained
+	err = c.call(ctx, http.MethodPost, "/v1/drain", order, &d)
+	return d.Tunnels, err
+}
+
+// Status asks how the server is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// call sends a request whose body is v as JSON, and reads the answer into result.
+func (c *Client) call(ctx context.Context, method, path string, v, result any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://wstunnel"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return json.NewDecoder(resp.Body).Decode(result)
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	var f failure
+	if err := json.Unmarshal(text, &f); err != nil || len(f.Errors) == 0 {
+		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
+	}
+	return &RefusedError{f.Errors}
+}
+
+// RefusedError is an order that the server does not carry out.
+type RefusedError struct {
+	// Reasons are what is wrong, each on a line.
+	Reasons []string
+}
+
+func (e *RefusedError) Error() string { return strings.Join(e.Reasons, "\n") }
+
+// explain says what is to be done about a server that can't be reached.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no server listens on %s: is it running, and does it have this configuration?", c.socket)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s: no right to connect; root and the user that the server runs as have it", c.socket)
+	}
+	return err
+}
