@@ -39,6 +39,13 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/reactor": "files are written and read beside the loops",
 		"wstunnel/internal/session": "what it holds in memory is slow clients'",
 	},
+	"wstunnel/internal/health": {
+		"wstunnel/internal/config":  "how servers are checked is configured",
+		"wstunnel/internal/head":    "checks have heads",
+		"wstunnel/internal/http1":   "which are written, and answered",
+		"wstunnel/internal/reactor": "its clock",
+		"wstunnel/internal/ws":      "WebSockets of checks open and close",
+	},
 	"wstunnel/internal/upstream": {
 		"wstunnel/internal/config":  "a target names its servers",
 		"wstunnel/internal/head":    "an answer says how long its connection may be kept",

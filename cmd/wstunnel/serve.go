@@ -38,7 +38,7 @@ type service struct {
 	reloadError  atomic.Pointer[string]        // why the last reload failed; nil where it did not
 	began        time.Time
 	control      atomic.Pointer[admin.Server] // nil where there is none
-	orders       chan chan<- error // to reload, and whom to tell how that went
+	orders       chan chan<- error            // to reload, and whom to tell how that went
 }
 
 // serve runs a configuration until a signal ends it: the ordinary path of run and demo. ready, if not nil, is called when all

@@ -308,6 +308,8 @@ type Target struct {
 	// MaxConnections and Queue are the upstream's; zero where the target names a server itself.
 	MaxConnections int
 	Queue          time.Duration
+	// Health is the upstream's; zero where the target names a server itself.
+	Health
 }
 
 // DefaultKeepAlive is the number of idle connections to a server where the configuration has none.
@@ -331,4 +333,5 @@ type Upstream struct {
 	// Queue is how long a request waits for a connection where each server has as many as it may. Default 30s; zero without
 	// MaxConnections.
 	Queue time.Duration
+	Health
 }

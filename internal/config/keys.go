@@ -22,6 +22,7 @@ const (
 	inLocationTimeouts = "a location's timeouts"
 	inTarget           = "a target"
 	inUpstream         = "an upstream"
+	inHealth           = "health"
 	inPHP              = "php"
 	inAccessLog        = "access_log"
 	inBuffer           = "buffer"
@@ -42,7 +43,7 @@ const (
 // kinds are all of them.
 var kinds = []string{
 	inFile, inIncluded, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
-	inLocation, inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules,
+	inLocation, inLocationTimeouts, inTarget, inUpstream, inHealth, inAccessLog, inBuffer, inHeaders, inRequestRules,
 	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP, inDrain, inAdmin,
 }
 
@@ -83,7 +84,9 @@ func keysOf(kind string) []string {
 	case inTarget:
 		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
 	case inUpstream:
-		return []string{"servers", "keepalive", "max_connections", "queue"}
+		return []string{"servers", "keepalive", "max_connections", "queue", "health", "slow_start", "on_down"}
+	case inHealth:
+		return []string{"kind", "path", "host", "interval", "timeout", "rise", "fall", "expect"}
 	case inPHP:
 		return []string{"url", "keepalive"}
 	case inBuffer:

@@ -87,6 +87,7 @@ func TestContract(t *testing.T) {
 		}},
 		Upstreams: []Upstream{{
 			Pos: Pos{28, 3}, Name: "chat", Servers: []Server{{"tcp", "127.0.0.1:9000"}, {"tcp", "127.0.0.1:9001"}}, KeepAlive: 16,
+			Health: Health{SlowStart: 30 * time.Second},
 		}},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -140,7 +140,13 @@ func (d *decoder) parsePHPTarget(s scalar) (*Target, *problem) {
 	case strings.Contains(s.text, "://"):
 		return nil, &problem{"php target " + s.shown() + " has a scheme", "the address alone, since FastCGI is spoken; a server that speaks HTTP stands at http:"}
 	}
-	return t, d.resolveAuthority(s, s.text, t)
+	if p := d.resolveAuthority(s, s.text, t); p != nil {
+		return t, p
+	}
+	if t.Check != nil && t.Check.Kind != CheckTCP {
+		return t, &problem{"upstream " + s.shown() + " of php has health with kind: " + t.Check.Kind.String(), "kind: tcp; its servers speak FastCGI"}
+	}
+	return t, nil
 }
 
 // frontController reads the name of a script, or off, which is none.

@@ -171,7 +171,7 @@ func (d *decoder) parseTarget(s scalar, plain, secure string, bare bool) (*Targe
 func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *problem {
 	if up := d.upstreams[strings.ToLower(authority)]; up != nil {
 		t.Upstream, t.Host, t.Servers = up.Name, up.Name, up.Servers
-		t.KeepAlive, t.MaxConnections, t.Queue = up.KeepAlive, up.MaxConnections, up.Queue
+		t.KeepAlive, t.MaxConnections, t.Queue, t.Health = up.KeepAlive, up.MaxConnections, up.Queue, up.Health
 		return nil
 	}
 	defaultPort, example := "80", t.Scheme+"://127.0.0.1:9000"
@@ -297,6 +297,7 @@ func (d *decoder) upstreamMapping(n *yaml.Node) []Upstream {
 				d.add(o.pos, `no "servers"`, "servers: and a list of host:port or unix:/path")
 			}
 			d.connections(o, &up)
+			d.health(o, &up.Health)
 		}
 		upstreams = append(upstreams, up)
 		d.upstreams[up.Name] = &up
