@@ -122,6 +122,9 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/reactor":    "clients are let in on event loops",
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
+	"wstunnel/soak": {
+		"wstunnel/internal/ws": "frames",
+	},
 	"wstunnel/cmd/wstunnel": {
 		"wstunnel/internal/admin":   "how a running server is spoken to",
 		"wstunnel/internal/config":  "commands load it",
