@@ -38,8 +38,8 @@ func (s *Server) Counts() (c Counts) {
 	s.admission.mu.Lock()
 	c.ByClient = len(s.admission.byClient)
 	s.admission.mu.Unlock()
-	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.Open())
-	c.Idle = s.pools.Idle()
+	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.upstreams.Open())
+	c.Idle = s.upstreams.Idle()
 	c.Kept = s.slow.Used()
 	c.Spooled, c.SpoolFiles = s.spools.Used()
 	return c

@@ -88,7 +88,7 @@ func TestContract(t *testing.T) {
 		Upstreams: []Upstream{{
 			Pos: Pos{28, 3}, Name: "chat", KeepAlive: 16, Balancing: Balancing{Resolve: DefaultResolve},
 			Servers: []Server{{Network: "tcp", Address: "127.0.0.1:9000", Weight: 1}, {Network: "tcp", Address: "127.0.0.1:9001", Weight: 1}},
-			Health: Health{SlowStart: 30 * time.Second},
+			Health:  Health{SlowStart: 30 * time.Second},
 		}},
 	}
 	if !reflect.DeepEqual(got, want) {
