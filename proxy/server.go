@@ -80,7 +80,9 @@ type Server struct {
 	listeners map[string]*listener
 	inherited []net.Listener
 	users     map[string]*access.Users // by file
-	stopped   bool
+	// stickyKeyIn is the directory that the key of sticky cookies was looked for in; empty before it was.
+	stickyKeyIn string
+	stopped     bool
 }
 
 // generation is what one configuration became. It is immutable.
@@ -160,6 +162,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if err != nil {
 		return err
 	}
+	s.loadStickyKey(cfg)
 	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
 	building := &building{server: s}
 	next.table, next.access = newTable(cfg, building), building.accessLog(cfg.AccessLog)
