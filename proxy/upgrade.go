@@ -218,8 +218,10 @@ func (x *upgrade) takeClient() (client reactor.Endpoint, early []byte) {
 
 // join answers the client and makes a tunnel of both ends.
 func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
+	place := x.way.Place()
 	defer func() {
 		if !x.tunnelled {
+			place.Leave()
 			backend.Close()
 			client.Close()
 			x.holder().leave()
@@ -234,7 +236,7 @@ func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []b
 		return
 	}
 	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
-	info.place = x.way.Place()
+	info.place = place
 	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
 		x.tunnelled = true
 		return tunnel.Join(client, backend, early, backendEarly, options, done)
