@@ -224,7 +224,7 @@ func TestWhatIsEqualGoesToTheSameServer(t *testing.T) {
 	} {
 		f := start(t, fl.upstream("balance: {hash: "+tt.hash+"}")+oneSite(fleetPages))
 		all := ""
-		for i := range 20 {
+		for i := range 60 {
 			path, field := tt.path, tt.field
 			if strings.Contains(path, "%d") {
 				path = fmt.Sprintf(path, i)
@@ -255,7 +255,7 @@ func TestClientsOfOneAddressGoToTheSameServer(t *testing.T) {
 	fl := startFleet(t, 4)
 	f := start(t, "trusted_proxies: [127.0.0.1]\n"+fl.upstream("balance: ip_hash")+oneSite(fleetPages))
 	all := map[string]bool{}
-	for i := range 40 {
+	for i := range 80 {
 		who := f.answered(2, "/", fmt.Sprintf("X-Forwarded-For: 192.0.2.%d\r\n", i))
 		if who[0] != who[1] {
 			t.Errorf("client %d went to %s", i, who)
@@ -263,7 +263,7 @@ func TestClientsOfOneAddressGoToTheSameServer(t *testing.T) {
 		all[who[:1]] = true
 	}
 	if len(all) != 4 {
-		t.Errorf("servers of 40 clients: %v", all)
+		t.Errorf("servers of 80 clients: %v", all)
 	}
 	near := f.answered(1, "/", "X-Forwarded-For: 2001:db8::1\r\n") + f.answered(1, "/", "X-Forwarded-For: 2001:db8::ffff:0:2\r\n")
 	if near[0] != near[1] {
