@@ -22,7 +22,7 @@ const (
 // rank returns that of a server for this attempt. It takes no lock for those that are up.
 func (a *attempt) rank(e *endpoint) rank {
 	switch {
-	case e.down || slices.Contains(a.tried, e):
+	case e.down || slices.Contains(a.tried, e) || e.pool.among.isAside(a.upstream.Target.Upstream, e.address):
 		return unusable
 	case !e.health.Up():
 		if e.health.Status().State != health.Ejected { // its checks fail

@@ -49,6 +49,8 @@ type Upstreams struct {
 	names names
 	count atomic.Int64 // connections of all pools: idle, in use, and about to be made
 
+	aside atomic.Pointer[map[named]bool] // servers that no request goes to; not modified
+
 	mu        sync.Mutex
 	byKey     map[poolKey]*Pool
 	limits    map[string]*limit
@@ -223,4 +225,9 @@ func (p *Upstreams) closeIdle() bool {
 		}
 	}
 	return false
+}
+
+// Has reports whether a server of the upstream has an address.
+func (u *Upstream) Has(address string) bool {
+	return slices.ContainsFunc(u.endpoints, func(e *endpoint) bool { return e.address == address })
 }
