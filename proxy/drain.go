@@ -132,7 +132,7 @@ func (s *Server) setDraining(scope DrainScope, draining bool) bool {
 	}
 	s.drained.Store(&next)
 	if scope.Upstream != "" {
-		s.pools.SetAside(scope.Upstream, scope.Server, draining)
+		s.upstreams.SetAside(scope.Upstream, scope.Server, draining)
 	}
 	return true
 }

@@ -54,13 +54,13 @@ type Server struct {
 	opening    context.Context
 	endOpening context.CancelFunc
 
-	clock   *reactor.Clock
-	clients *clients // nil before the first Apply
-	gen     atomic.Pointer[generation]
-	pools   *upstream.Pools
-	tunnels tunnels
-	hints   hints
-	drained atomic.Pointer[map[DrainScope]bool] // what is being drained; not modified
+	clock     *reactor.Clock
+	clients   *clients // nil before the first Apply
+	gen       atomic.Pointer[generation]
+	upstreams *upstream.Upstreams
+	tunnels   tunnels
+	hints     hints
+	drained   atomic.Pointer[map[DrainScope]bool] // what is being drained; not modified
 	// unhurried ends when a Shutdown is to be quick.
 	unhurried context.Context
 	hurry     context.CancelFunc
@@ -80,7 +80,9 @@ type Server struct {
 	listeners map[string]*listener
 	inherited []net.Listener
 	users     map[string]*access.Users // by file
-	stopped   bool
+	// stickyKeyIn is the directory that the key of sticky cookies was looked for in; empty before it was.
+	stickyKeyIn string
+	stopped     bool
 }
 
 // generation is what one configuration became. It is immutable.
@@ -107,7 +109,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.unhurried, s.hurry = context.WithCancel(s.ctx)
 	s.drained.Store(&map[DrainScope]bool{})
 	s.hints.clock = s.clock
-	s.pools = upstream.NewPools(s.ctx, s.clock, s.backendsFull)
+	s.upstreams = upstream.New(s.ctx, s.clock, logger, s.backendsFull)
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
@@ -131,7 +133,7 @@ func (s *Server) backendsFull(open int64) bool {
 // filesTooMany reports whether so many temporary files are too many: they get half of those descriptors, as long as a quarter of them is free.
 func (s *Server) filesTooMany(files int64) bool {
 	capacity := s.admission.capacity
-	return files > capacity/2 || int64(s.tunnels.count())+s.pools.Open()+files > capacity*3/4
+	return files > capacity/2 || int64(s.tunnels.count())+s.upstreams.Open()+files > capacity*3/4
 }
 
 // tempDir returns where temporary files are to be, which may be large: /tmp may be memory.
@@ -160,6 +162,7 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if err != nil {
 		return err
 	}
+	s.loadStickyKey(cfg)
 	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
 	building := &building{server: s}
 	next.table, next.access = newTable(cfg, building), building.accessLog(cfg.AccessLog)
@@ -192,7 +195,7 @@ type building struct {
 }
 
 func (b *building) upstream(t *config.Target) *upstream.Upstream {
-	u := b.server.pools.Upstream(t)
+	u := b.server.upstreams.Upstream(t)
 	b.used = append(b.used, u)
 	return u
 }
@@ -327,7 +330,7 @@ func (s *Server) retire(next *generation, used []*upstream.Upstream) {
 		l.Close()
 	}
 	s.inherited = nil
-	s.pools.Retire(used)
+	s.upstreams.Retire(used)
 }
 
 // Addresses returns where the server listens, in the order of the configuration.
@@ -369,7 +372,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))
 	}
-	s.pools.Retire(nil)
+	s.upstreams.Retire(nil)
 	s.access.end()
 	return err
 }

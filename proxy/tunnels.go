@@ -29,7 +29,7 @@ type tunnelInfo struct {
 	line   *logs.Request // in its format Combined, for the end; else nil
 
 	holder
-	slot *upstream.Slot // freed at its end
+	place upstream.Place // at the server; left at its end
 }
 
 // holder is what counts as the client's end of a tunnel.
@@ -126,7 +126,7 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 		t.logEnd(r)
 	}
 	t.leave()
-	t.slot.Free()
+	t.place.Leave()
 	ts := t.tunnels
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

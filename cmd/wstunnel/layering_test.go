@@ -49,6 +49,7 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/upstream": {
 		"wstunnel/internal/config":  "a target names its servers",
 		"wstunnel/internal/head":    "an answer says how long its connection may be kept",
+		"wstunnel/internal/health":  "which servers can be used",
 		"wstunnel/internal/host":    "server names of TLS are canonical",
 		"wstunnel/internal/reactor": "its connections",
 		"wstunnel/internal/session": "and what speaks on them",
