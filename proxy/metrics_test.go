@@ -145,7 +145,6 @@ func TestTunnelsAreCounted(t *testing.T) {
 	f.wantSamples(live...)
 	relayed.expectEcho("once more")
 	c.send(string(ws.AppendClose(nil, 4321, "", &[4]byte{1, 2, 3, 4})))
-	frame(t, c.br)
 	c.Close()
 	relayed.Close()
 	f.wantSamples(
