@@ -59,6 +59,8 @@ type Server struct {
 	gen       atomic.Pointer[generation]
 	upstreams *upstream.Upstreams
 	tunnels   tunnels
+	counts    counts
+	lag       atomic.Pointer[lag] // nil before the first Apply
 	hints     hints
 	drained   atomic.Pointer[map[DrainScope]bool] // what is being drained; not modified
 	// unhurried ends when a Shutdown is to be quick.
@@ -93,7 +95,8 @@ type generation struct {
 	tls     *tls.Config
 	ca      []byte
 	certs   Certificates
-	tlsPort string // where redirect_https leads
+	tlsPort string      // where redirect_https leads
+	unknown *siteCounts // of requests whose site is not known
 }
 
 // New returns a server that listens nowhere yet. Sockets that the process inherited, from systemd for instance, are taken for the
@@ -157,13 +160,14 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 			return err
 		}
 		s.clients = clients
+		s.lag.Store(newLag(clients))
 	}
 	opened, err := s.openListeners(cfg)
 	if err != nil {
 		return err
 	}
 	s.loadStickyKey(cfg)
-	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
+	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs, unknown: s.counts.of(unknownSite)}
 	building := &building{server: s}
 	next.table, next.access = newTable(cfg, building), building.accessLog(cfg.AccessLog)
 	for address, l := range opened {
@@ -185,6 +189,8 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	s.retire(next, building.used)
 	s.drainRemoved(next)
 	s.access.retire(cfg)
+	s.counts.retire(cfg, s.tunnels.gather())
+	s.lag.Load().turn(cfg.Metrics != "")
 	return nil
 }
 
@@ -201,6 +207,8 @@ func (b *building) upstream(t *config.Target) *upstream.Upstream {
 }
 
 func (b *building) accessLog(c config.AccessLog) *logs.Log { return b.server.access.log(c) }
+
+func (b *building) counts(site string) *siteCounts { return b.server.counts.of(site) }
 
 // users returns those of a file. They belong to the process, so that what is known of them outlives a reload.
 func (b *building) users(file string) *access.Users {

@@ -29,7 +29,8 @@ type tunnelInfo struct {
 	line   *logs.Request // in its format Combined, for the end; else nil
 
 	holder
-	place upstream.Place // at the server; left at its end
+	place  upstream.Place // at the server; left at its end
+	counts *siteCounts
 }
 
 // holder is what counts as the client's end of a tunnel.
@@ -58,6 +59,7 @@ type liveTunnel struct {
 	since   time.Time
 	conn    closer // nil while it is being opened
 	tunnels *tunnels
+	told    [2]tunnel.Traffic // what its site's counts know of, to the backend and to the client; guarded by the tunnels' mu
 }
 
 // closer is a live WebSocket connection, of either mode.
@@ -98,6 +100,7 @@ func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 			slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
 			slog.Bool("tls", t.secure))...)
 	}
+	t.counts.opened.Add(1)
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.live == nil {
@@ -127,9 +130,11 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 	}
 	t.leave()
 	t.place.Leave()
+	t.counts.tunnelEnded(&r)
 	ts := t.tunnels
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	t.counts.gather(&t.told, r.ToBackend, r.ToClient)
 	delete(ts.live, t.id)
 	ts.change()
 }
@@ -166,6 +171,13 @@ func (ts *tunnels) count() int {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	return len(ts.live) + ts.opening
+}
+
+// handshakes returns how many handshakes may become tunnels.
+func (ts *tunnels) handshakes() int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.opening
 }
 
 // release ends a hold; by now the tunnel is announced, or will never be.

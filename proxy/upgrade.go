@@ -184,6 +184,7 @@ func (x *upgrade) switched(r *head.Response) {
 	relayed := x.location.Mode == config.ModeRelay
 	if relayed {
 		if err := relay.CheckRequest(x.in.request.Fields); err != nil {
+			x.err = err
 			x.leaveServer()
 			x.giveLast(textAnswer(http.StatusBadRequest, err.Error()))
 			return
@@ -250,7 +251,7 @@ const maxKept = 256
 func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
 	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
-		holder: *x.holder(), Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
+		holder: *x.holder(), counts: x.site.counts, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
 		Upstream: x.upstream.Target.Upstream, Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {

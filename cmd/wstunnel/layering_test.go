@@ -60,6 +60,7 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/internal/logs":       {},
 	"wstunnel/internal/admin":      {},
+	"wstunnel/internal/metrics":    {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/template":   {},
 	"wstunnel/internal/compress": {
@@ -104,6 +105,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/config":     "routes are compiled from it",
 		"wstunnel/internal/proxyproto": "connections may begin with its headers",
 		"wstunnel/internal/logs":       "requests and tunnels have their lines",
+		"wstunnel/internal/metrics":    "and are counted",
 		"wstunnel/internal/host":       "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/head":       "heads are rewritten",
 		"wstunnel/internal/fastcgi":    "targets that do not speak it are told of",
@@ -132,6 +134,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/demo":    "the demo command",
 		"wstunnel/internal/probe":   "the probe command; headers of a command line",
 		"wstunnel/internal/logs":    "where the server's own log goes",
+		"wstunnel/internal/metrics": "numbers for monitoring",
 		"wstunnel/internal/migrate": "the import command",
 		"wstunnel/proxy":            "the server",
 		"wstunnel/tls":              "its certificates",

@@ -17,6 +17,7 @@ import (
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
+	"wstunnel/internal/metrics"
 	"wstunnel/proxy"
 	"wstunnel/tls"
 )
@@ -39,6 +40,8 @@ type service struct {
 	began        time.Time
 	control      atomic.Pointer[admin.Server] // nil where there is none
 	orders       chan chan<- error            // to reload, and whom to tell how that went
+	reloaded     reloads
+	endpoint     *metrics.Endpoint
 }
 
 // serve runs a configuration until a signal ends it: the ordinary path of run and demo. ready, if not nil, is called when all
@@ -60,6 +63,8 @@ func serve(own *logs.Log, inherited []net.Listener, source configSource, ready f
 
 	s := &service{log: log, server: proxy.New(own, inherited), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan chan<- error)}
 	defer s.certificates.Close()
+	s.endpoint = s.newEndpoint()
+	defer s.endpoint.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	failed := make(chan error, 1)
@@ -98,6 +103,7 @@ func (s *service) start() error {
 		return err
 	}
 	s.current.Store(cfg)
+	s.reloaded.begin()
 	return s.apply(cfg)
 }
 
@@ -108,7 +114,13 @@ func (s *service) apply(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := s.server.Apply(cfg, loaded); err != nil {
+	settle, err := s.endpoint.Move(cfg.Metrics)
+	if err != nil {
+		return err
+	}
+	err = s.server.Apply(cfg, loaded)
+	settle(err == nil)
+	if err != nil {
 		return err
 	}
 	s.certificates.Use(loaded)
@@ -146,6 +158,7 @@ func (s *service) reload() error {
 	if err == nil {
 		err = s.apply(next)
 	}
+	s.reloaded.note(err)
 	if err != nil {
 		s.logMistakes(err)
 		text := err.Error()

@@ -39,6 +39,9 @@ type Config struct {
 	AccessLog AccessLog
 	Sites     []Site
 	Upstreams []Upstream
+
+	// Metrics is where numbers for monitoring are served: host:port, empty for nowhere.
+	Metrics string
 }
 
 // Pos is a place in the configuration; [Config.Place] says where that is. Columns count from 1.

@@ -56,7 +56,7 @@ func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
 		return withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "drain", "on_route_removed", "admin", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
-			"spool_max", "sites", "include", "upstreams")
+			"spool_max", "sites", "include", "upstreams", "metrics")
 	case inIncluded:
 		return []string{"sites", "upstreams"}
 	case inListener:
