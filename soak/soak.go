@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -18,89 +19,129 @@ const (
 	mortalBackends = 3
 )
 
+// rig is a front with backends and clients.
+type rig struct {
+	dir            string
+	backends       []*backend
+	steady, mortal []string // their addresses
+	front          *front
+	tally          *tally
+	tunnels        *tunnels
+	clients        sync.WaitGroup
+	endLoad        context.CancelFunc
+}
+
 // soak does it all for the time that the options say, and counts.
 func soak(ctx context.Context, o options) (*report, error) {
+	run, err := startRun(o)
+	if err != nil {
+		return nil, err
+	}
+	defer run.end()
+	run.begin(ctx, o)
+	open := &run.tunnels.open
+	if !run.awaitOpen(ctx, o) {
+		return nil, fmt.Errorf("%d tunnels are open, want %d", open.Load(), o.tunnels)
+	}
+	r := &report{tally: run.tally, peer: o.peer, duration: o.duration, tunnels: int(open.Load()), before: run.front.usage()}
+	run.disturb(ctx, o, r)
+	r.left, r.after = int(open.Load()), run.front.usage()
+	run.endClients()
+	return r, nil
+}
+
+// startRun starts the backends and the front.
+func startRun(o options) (run *rig, err error) {
 	limit := unix.Rlimit{}
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
 		limit.Cur = limit.Max
 		unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	}
-	dir, err := os.MkdirTemp("", "soak")
-	if err != nil {
+	run = &rig{tally: newTally(o.verbose), endLoad: func() {}}
+	defer func() {
+		if err != nil {
+			run.end()
+		}
+	}()
+	if run.dir, err = os.MkdirTemp("", "soak"); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
 	addresses, err := freeAddresses(steadyBackends + mortalBackends)
 	if err != nil {
 		return nil, err
 	}
-	var backends []*backend
 	for _, address := range addresses {
 		b := &backend{address: address}
 		if err := b.start(); err != nil {
 			return nil, err
 		}
-		defer func() { b.kill() }()
-		backends = append(backends, b)
+		run.backends = append(run.backends, b)
 	}
-	steady, mortal := addresses[:steadyBackends], addresses[steadyBackends:]
-	f, err := startFront(o, dir, steady, mortal)
-	if err != nil {
+	run.steady, run.mortal = addresses[:steadyBackends], addresses[steadyBackends:]
+	if run.front, err = startFront(o, run.dir, run.steady, run.mortal); err != nil {
 		return nil, err
 	}
-	defer f.stop()
-	t := newTally(o.verbose)
-	load, endLoad := context.WithCancel(ctx)
-	defer endLoad()
-	ts := &tunnels{carriers: &carriers{front: f}, every: o.every, tally: t}
-	var clients sync.WaitGroup
-	begin(load, &clients, ts, o)
-	if !awaitOpen(ctx, ts, o) {
-		endLoad()
-		clients.Wait()
-		return nil, ctx.Err()
+	run.tunnels = &tunnels{carriers: &carriers{front: run.front}, every: o.every, tally: run.tally}
+	return run, nil
+}
+
+// configure writes the front's configuration anew.
+func (run *rig) configure() error { return run.front.configure(run.steady, run.mortal) }
+
+// endClients has the clients leave.
+func (run *rig) endClients() {
+	run.endLoad()
+	run.clients.Wait()
+}
+
+// end ends all that was started.
+func (run *rig) end() {
+	run.endClients()
+	if run.front != nil {
+		run.front.stop()
 	}
-	r := &report{tally: t, peer: o.peer, duration: o.duration, tunnels: int(ts.open.Load()), before: f.usage()}
-	disturb(ctx, o, f, backends[steadyBackends:], func() error { return f.configure(steady, mortal) }, r)
-	r.left, r.after = int(ts.open.Load()), f.usage()
-	endLoad()
-	clients.Wait()
-	return r, nil
+	for _, b := range run.backends {
+		b.kill()
+	}
+	os.RemoveAll(run.dir)
 }
 
 // begin lets the clients come.
-func begin(ctx context.Context, clients *sync.WaitGroup, ts *tunnels, o options) {
+func (run *rig) begin(ctx context.Context, o options) {
+	ctx, run.endLoad = context.WithCancel(ctx)
 	for i := range o.tunnels {
 		k := kind(i) % kinds
-		if k == overHTTP2 && !fronts[o.peer].carries {
+		if k == overHTTP2 && !run.front.program.carries {
 			k = overTLS
 		}
 		path := "/steady"
 		if i%5 == 4 {
 			path = "/mortal"
 		}
-		clients.Go(func() {
+		run.clients.Go(func() {
 			rest(ctx, time.Duration(i)*time.Millisecond)
-			ts.keep(ctx, k, path)
+			run.tunnels.keep(ctx, k, path)
 		})
 	}
 	for i := range o.requests {
-		clients.Go(func() { pages(ctx, ts.carriers.front, kind(i)%kinds, ts.tally) })
+		run.clients.Go(func() { pages(ctx, run.front, kind(i)%kinds, run.tally) })
 	}
 }
 
 // awaitOpen waits until all tunnels are open.
-func awaitOpen(ctx context.Context, ts *tunnels, o options) bool {
-	for end := time.Now().Add(time.Minute); int(ts.open.Load()) < o.tunnels && time.Now().Before(end); {
+func (run *rig) awaitOpen(ctx context.Context, o options) bool {
+	open := func() bool { return int(run.tunnels.open.Load()) == o.tunnels }
+	for end := time.Now().Add(time.Minute); !open() && time.Now().Before(end); {
 		if !rest(ctx, 20*time.Millisecond) {
 			return false
 		}
 	}
-	return true
+	return open()
 }
 
 // disturb kills backends, reloads and upgrades until the time is up.
-func disturb(ctx context.Context, o options, f *front, mortal []*backend, configure func() error, r *report) {
+func (run *rig) disturb(ctx context.Context, o options, r *report) {
+	f, mortal := run.front, run.backends[steadyBackends:]
 	ctx, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
 	var all sync.WaitGroup
@@ -119,7 +160,7 @@ func disturb(ctx context.Context, o options, f *front, mortal []*backend, config
 	all.Go(func() {
 		for rest(ctx, max(300*time.Millisecond, o.duration/200)) {
 			one.Lock()
-			err := configure()
+			err := run.configure()
 			if err == nil {
 				err = f.program.reload(f)
 			}
