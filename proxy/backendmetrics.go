@@ -32,7 +32,7 @@ func (s *Server) collectBackends(w *metrics.Writer) {
 	each("wstunnel_backend_tunnels", metrics.Gauge, "Tunnels to the server.", func(s *upstream.ServerSnapshot) uint64 { return uint64(max(0, s.Tunnels)) })
 	each("wstunnel_backend_failures_total", metrics.Counter, "Requests that the server failed: no connection, no answer, or a status from 500 on.", func(s *upstream.ServerSnapshot) uint64 { return s.Failures })
 	each("wstunnel_backend_ejections_total", metrics.Counter, "How often the server was ejected, since too many requests in a row failed.", func(s *upstream.ServerSnapshot) uint64 { return s.Ejections })
-	each("wstunnel_backend_retries_total", metrics.Counter, "Requests that were repeated, since the server failed them.", func(s *upstream.ServerSnapshot) uint64 { return s.Retries })
+	each("wstunnel_backend_retries_total", metrics.Counter, "Requests that had been sent to the server and were repeated, since it broke off; one that could not be connected with counts as a failure only.", func(s *upstream.ServerSnapshot) uint64 { return s.Retries })
 	each("wstunnel_backend_checks_total", metrics.Counter, "Checks of the server.", func(s *upstream.ServerSnapshot) uint64 { return s.Checks })
 	each("wstunnel_backend_failed_checks_total", metrics.Counter, "Checks of the server that failed.", func(s *upstream.ServerSnapshot) uint64 { return s.FailedChecks })
 	w.Family("wstunnel_upstream_waiting", metrics.Gauge, "Requests that wait: for a server to come back (hold), for a connection (max_connections), for their time (handshakes_per_second).")
