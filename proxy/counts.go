@@ -162,7 +162,9 @@ const (
 	handshakeDenied    = "denied"             // by the rules of the location
 	handshakeNotServed = "not served"         // there is no such site, location or WebSocket
 	handshakeBad       = "bad request"        // it is no handshake
-	handshakeBusy      = "too much to do"     // limits on connections
+	handshakeBusy      = "too much to do"     // limits on connections, or on handshakes
+	handshakeNotNow    = "not now"            // a drain, or a first certificate that is still to come
+	handshakeNoServer  = "no backend"         // all servers are down
 	handshakeBackend   = "backend failed"     // no server could be connected with, or it answered with no valid 101
 	handshakeTimeout   = "backend timeout"    // it did not answer in time
 	handshakeRefused   = "refused by backend" // which answered with another status
@@ -177,8 +179,12 @@ func (x *exchange) handshakeCause() string {
 		return handshakeGone
 	case asked && x.err == nil:
 		return handshakeRefused
-	case errors.Is(x.err, upstream.ErrFull), errors.Is(x.err, upstream.ErrNoTurn):
+	case errors.Is(x.err, upstream.ErrNoServer):
+		return handshakeNoServer
+	case errors.Is(x.err, upstream.ErrFull), errors.Is(x.err, upstream.ErrNoTurn), errors.Is(x.err, upstream.ErrTooManyHandshakes):
 		return handshakeBusy
+	case x.err == nil && x.status == http.StatusServiceUnavailable:
+		return handshakeNotNow
 	}
 	switch x.status {
 	case http.StatusUnauthorized, http.StatusForbidden:

@@ -20,6 +20,7 @@ func (s *Server) Collect(w *metrics.Writer) {
 	sites := s.counts.all()
 	collectRequests(w, sites)
 	s.collectTunnels(w, slices.DeleteFunc(sites, func(s *siteCounts) bool { return s.name == unknownSite }), open)
+	s.collectBackends(w)
 	s.collectConnections(w)
 	s.collectMemory(w)
 }

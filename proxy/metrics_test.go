@@ -274,3 +274,36 @@ func TestServerIsReadyUntilItStops(t *testing.T) {
 		t.Error("it is ready when it has stopped")
 	}
 }
+
+// TestServersAreCounted once, whatever the ways are in which targets speak to them.
+func TestServersAreCounted(t *testing.T) {
+	all := startFleet(t, 2)
+	f := start(t, oneSite(fleetBoth, `{path: /tls/, proxy: {url: "https://fleet", tls_verify: false}}`, `{path: /alone, http: "http://`+closedPort(t)+`"}`)+
+		all.upstream("balance: round_robin"))
+	if got := f.answered(4, "/"); got != "0101" {
+		t.Fatalf("answered have %s", got)
+	}
+	c := f.dial()
+	c.send("GET /alone HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	c.expect(502)
+	of := func(name string, i int) string {
+		return name + `{upstream="fleet",server="` + all[i].address + `"}`
+	}
+	f.wantSamples(of("wstunnel_backend_up", 0)+" 1", of("wstunnel_backend_active", 0)+" 0", of("wstunnel_backend_failures_total", 0)+" 0", of("wstunnel_backend_retries_total", 0)+" 0",
+		`wstunnel_upstream_waiting{upstream="fleet",for="server"} 0`, `wstunnel_upstream_waiting{upstream="fleet",for="connection"} 0`,
+		`wstunnel_upstream_waiting{upstream="fleet",for="time"} 0`, `wstunnel_upstream_retrying{upstream="fleet"} 0`)
+}
+
+// TestEjectionIsCounted, and no request that went elsewhere has failed.
+func TestEjectionIsCounted(t *testing.T) {
+	all := startFleet(t, 2)
+	f := start(t, oneSite(fleetPages)+all.upstream("balance: round_robin, keepalive: off"))
+	f.answered(2, "/")
+	all[0].listener.Close()
+	f.answered(10, "/")
+	of := func(name string) string { return name + `{upstream="fleet",server="` + all[0].address + `"}` }
+	f.wantSamples(of("wstunnel_backend_up")+" 0", of("wstunnel_backend_failures_total")+" 3", of("wstunnel_backend_ejections_total")+" 1",
+		`wstunnel_requests_total{site="example.com",class="2xx"} 12`)
+	f.server.Skip(5 * time.Second)
+	f.wantSamples(of("wstunnel_backend_up") + " 1")
+}

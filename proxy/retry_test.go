@@ -148,7 +148,10 @@ func TestRepeatsHaveABudget(t *testing.T) {
 	}
 	close(breaks)
 	var repeated int
-	await(t, "repeats", func() bool { repeated = len(held.seen()) - n; return repeated >= 3 && f.snapshot("two").Servers[0].Active == 0 })
+	await(t, "repeats", func() bool {
+		repeated = len(held.seen()) - n
+		return repeated >= 3 && f.snapshot("two").Servers[0].Active == 0
+	})
 	close(release)
 	failed := 0
 	for _, c := range clients {

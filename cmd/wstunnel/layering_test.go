@@ -106,6 +106,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/proxyproto": "connections may begin with its headers",
 		"wstunnel/internal/logs":       "requests and tunnels have their lines",
 		"wstunnel/internal/metrics":    "and are counted",
+		"wstunnel/internal/health":     "what is told of servers says how they do",
 		"wstunnel/internal/host":       "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/head":       "heads are rewritten",
 		"wstunnel/internal/fastcgi":    "targets that do not speak it are told of",

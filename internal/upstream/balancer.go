@@ -41,7 +41,7 @@ func (p *Upstreams) balancer(target *config.Target, keys []poolKey) *balancer {
 	b := p.balancers[key]
 	if b == nil {
 		b = &balancer{key: key, room: newRoom(p.clock)}
-		b.health = health.NewGroup(p.clock, p.log, b.name(), b.changed)
+		b.health = health.NewGroup(p.clock, p.log, b.name(), func(m *health.Member, up bool) { p.changed(b, m, up) })
 		p.balancers[key] = b
 	}
 	b.set(target, keys)
@@ -81,10 +81,12 @@ func (b *balancer) server(s config.Server) *Server {
 	return nil
 }
 
-// changed lets those go on who wait for a server, when one comes back.
-func (b *balancer) changed(_ *health.Member, up bool) {
+// changed lets those go on who wait for a server, when one comes back, and tells of one whose checks fail.
+func (p *Upstreams) changed(b *balancer, m *health.Member, up bool) {
 	if up {
 		b.room.open()
+	} else if m.Status().State == health.Down {
+		p.down(b.name(), m.Address())
 	}
 }
 
