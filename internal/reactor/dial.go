@@ -97,15 +97,8 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 	case *unix.SockaddrInet6:
 		family = unix.AF_INET6
 	}
-	fd, err := d.connectFrom(family, address, d.spread)
-	for spread := d.spread + 1; err == unix.EADDRNOTAVAIL && canSpread(address) && spread <= d.spread+mostSources; spread++ {
-		fd, err = d.connectFrom(family, address, spread)
-	}
-	switch err {
-	case nil:
-	case unix.EADDRNOTAVAIL:
-		return os.NewSyscallError("connect", err)
-	default:
+	fd, err := connectSpread(family, address, d.spread)
+	if err != nil {
 		return err
 	}
 	c := &Conn{fd: int32(fd), near: isNear(address)}
@@ -126,8 +119,20 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 // mostSources is how many addresses are tried where one has run out of ports.
 const mostSources = 8
 
+// connectSpread begins to connect, from the address of a spread or the next ones.
+func connectSpread(family int, address unix.Sockaddr, spread int) (fd int, err error) {
+	fd, err = connectFrom(family, address, spread)
+	for next := spread + 1; err == unix.EADDRNOTAVAIL && canSpread(address) && next <= spread+mostSources; next++ {
+		fd, err = connectFrom(family, address, next)
+	}
+	if err == unix.EADDRNOTAVAIL {
+		return -1, os.NewSyscallError("connect", err)
+	}
+	return fd, err
+}
+
 // connectFrom begins to connect, from 127.0.0.(1+spread) where that is above zero and the address is such a one.
-func (d *Dialing) connectFrom(family int, address unix.Sockaddr, spread int) (fd int, err error) {
+func connectFrom(family int, address unix.Sockaddr, spread int) (fd int, err error) {
 	fd, err = newSocket(family)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
