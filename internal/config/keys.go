@@ -88,8 +88,10 @@ func keysOf(kind string) []string {
 	case inTarget:
 		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
 	case inUpstream:
-		return []string{"servers", "balance", "sticky", "keepalive", "max_connections", "queue", "hold", "handshakes_per_second", "resolve", "health",
-			"slow_start", "on_down"}
+		return []string{
+			"servers", "balance", "sticky", "keepalive", "max_connections", "queue", "hold", "handshakes_per_second", "resolve", "health",
+			"slow_start", "on_down",
+		}
 	case inServer:
 		return []string{"address", "weight", "max_connections", "backup", "down"}
 	case inBalance:
