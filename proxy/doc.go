@@ -27,6 +27,8 @@
 //	explain.go     what would be decided, told by those who decide: explainroute.go, explaindisk.go, explainhead.go, explainanswer.go
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
+//	counts.go      what is counted of requests and tunnels; metrics.go and backendmetrics.go tell it, lag.go measures how long loops let things wait
+//	ondown.go      the tunnels of a server that goes down
 //	hints.go       what the operator is told once an hour; causes.go and httpshint.go have the cases
 //
 // There are three lifetimes:

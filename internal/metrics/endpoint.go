@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,7 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of what those who ask can make the process hold.
@@ -68,7 +72,7 @@ func (e *Endpoint) Move(address string) (settle func(move bool), err error) {
 	}
 	var next *service
 	if address != "" {
-		socket, err := net.Listen("tcp", address)
+		socket, err := listen(address)
 		if err != nil {
 			return nil, fmt.Errorf("metrics: listening on %s: %w", address, err)
 		}
@@ -82,6 +86,16 @@ func (e *Endpoint) Move(address string) (settle func(move bool), err error) {
 			next.socket.Close()
 		}
 	}, nil
+}
+
+// listen opens an address, which another process of the same user may have open too: the one that is about to be relieved by this one.
+func listen(address string) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return cmp.Or(err, failed)
+	}}
+	return config.Listen(context.Background(), "tcp", address)
 }
 
 // use begins to serve on a listener, and ends the one before; nil is none.

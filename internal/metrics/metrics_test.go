@@ -222,7 +222,12 @@ func TestEndpointMoves(t *testing.T) {
 	if _, err := e.Move("127.0.0.1:99999"); err == nil || !strings.Contains(err.Error(), "metrics: listening on 127.0.0.1:99999: ") {
 		t.Errorf("a bad address: %v", err)
 	}
-	if _, err := e.Move(first.String()); err == nil || !strings.HasSuffix(err.Error(), "address already in use") {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if _, err := e.Move(taken.Addr().String()); err == nil || !strings.HasSuffix(err.Error(), "address already in use") {
 		t.Errorf("an address in use: %v", err)
 	}
 	settle, err := e.Move("localhost:0")
@@ -233,6 +238,8 @@ func TestEndpointMoves(t *testing.T) {
 	if e.Addr() != first {
 		t.Error("it has moved, though the configuration was not applied")
 	}
+	other := newTested(t, first.String()) // as a process that takes over does
+	other.Close()
 	e.move("localhost:0")
 	if got, _ := e.ask("GET", "/healthz", "localhost"); got != "200 ok\n" {
 		t.Errorf("at the new address it says %q", got)
