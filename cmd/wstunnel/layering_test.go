@@ -84,6 +84,11 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws":     "handshakes are checked and frames followed",
 		"wstunnel/internal/tunnel": "it ends as tunnels do",
 	},
+	"wstunnel/internal/handover": {
+		"wstunnel/internal/tunnel":  "tunnels are handed over",
+		"wstunnel/internal/ws":      "and where their frames stand",
+		"wstunnel/internal/reactor": "what it waits for goes by its clock",
+	},
 	"wstunnel/internal/probe": {
 		"wstunnel/internal/head":     "handshakes and answers have heads",
 		"wstunnel/internal/host":     "URLs and headers name hosts",
@@ -119,6 +124,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws":         "handshakes are checked",
 		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
 		"wstunnel/internal/relay":      "or is relayed message by message",
+		"wstunnel/internal/handover":   "tunnels go to another process, and come from one",
 		"wstunnel/internal/reactor":    "clients are let in on event loops",
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside

@@ -19,6 +19,8 @@ var (
 	ErrUnmovable = errors.New("an end of the tunnel is no plain connection")
 	// ErrClosing: a closing handshake of ours is under way, or the tunnel has ended.
 	ErrClosing = errors.New("the tunnel is being closed")
+	// ErrHeld: it is on its way already, or has not arrived.
+	ErrHeld = errors.New("the tunnel is being handed over")
 )
 
 // Held is a tunnel in which nothing moves, so that another process can go on with it. It ends with one call of Resume or Leave.
@@ -54,7 +56,7 @@ type CloseOrder struct {
 }
 
 // Hold stops both directions and calls then on the loop, which must not be kept, with all that another process has to know, or with
-// [ErrUnmovable], [ErrClosing] or a reason of the system's; then the tunnel goes on. It is safe for concurrent use.
+// [ErrUnmovable], [ErrClosing], [ErrHeld] or a reason of the system's; then the tunnel goes on. It is safe for concurrent use.
 func (t *Tunnel) Hold(then func(*Held, error)) {
 	posted := t.loop.Post(func() {
 		var held *Held
@@ -75,8 +77,10 @@ func (t *Tunnel) hold() (*Held, error) {
 	switch {
 	case !plain || !alsoPlain || !client.Plain() || !backend.Plain():
 		return nil, ErrUnmovable
-	case t.order.Load() != nil || t.held != nil:
+	case t.order.Load() != nil:
 		return nil, ErrClosing
+	case t.held != nil:
+		return nil, ErrHeld
 	}
 	for _, s := range t.endpoints() {
 		if err := s.spill(); err != nil {

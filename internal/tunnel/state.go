@@ -101,6 +101,9 @@ func (t *Tunnel) restore(s *State) error {
 		t.result = &ended
 	}
 	if s.Pings != nil {
+		if s.Pings.Interval <= 0 {
+			return ErrState
+		}
 		t.pings = s.Pings.restore(t.now())
 	}
 	return errors.Join(t.restoreEnd(&t.client, &s.Client, Client), t.restoreEnd(&t.backend, &s.Backend, Backend))
