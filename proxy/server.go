@@ -79,6 +79,8 @@ type Server struct {
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
 	inherited []net.Listener
+	given     map[string]net.Listener  // by another process, by address
+	handed    bool                     // to another process
 	users     map[string]*access.Users // by file
 	stopped   bool
 }
@@ -149,6 +151,9 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if s.stopped {
 		return errors.New("the server is stopping")
 	}
+	if s.handed {
+		return errors.New("another process has taken over")
+	}
 	if s.clients == nil {
 		clients, err := newClients(s)
 		if err != nil {
@@ -211,6 +216,7 @@ func (b *building) users(file string) *access.Users {
 // openListeners opens the addresses that are not listened on yet, all or none.
 func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error) {
 	opened := map[string]*listener{}
+	s.sortGiven(cfg)
 	for _, c := range cfg.Listen {
 		if s.listeners[c.Address] != nil {
 			continue
@@ -229,7 +235,10 @@ func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error)
 
 // openListener opens an address, or takes the inherited socket for it. Nothing is accepted yet.
 func (s *Server) openListener(c config.Listener) (*listener, error) {
-	socket := s.takeInherited(c.Address)
+	socket := s.takeGiven(c.Address)
+	if socket == nil {
+		socket = s.takeInherited(c.Address)
+	}
 	if socket == nil {
 		// Connections that multipath TCP accepts do not inherit the options of their listener.
 		var plain net.ListenConfig

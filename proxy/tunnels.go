@@ -58,6 +58,7 @@ type liveTunnel struct {
 	since   time.Time
 	conn    closer // nil while it is being opened
 	tunnels *tunnels
+	tried   bool // to be handed over
 }
 
 // closer is a live WebSocket connection, of either mode.
@@ -120,11 +121,16 @@ func (t *liveTunnel) register(c closer) {
 	}
 }
 
-// ended logs the end of a connection and forgets it.
+// ended logs the end of a connection and forgets it. One that goes on in another process has its end there.
 func (t *liveTunnel) ended(r tunnel.Result) {
-	if t.access != nil {
+	if t.access != nil && r.Cause != tunnel.CauseMoved {
 		t.logEnd(r)
 	}
+	t.forget()
+}
+
+// forget counts a connection out.
+func (t *liveTunnel) forget() {
 	t.leave()
 	t.slot.Free()
 	ts := t.tunnels

@@ -14,24 +14,23 @@ type Tunnel struct {
 	ID    uint64
 	Since time.Time
 
-	Listener         string         // its address in the configuration
-	Remote           netip.AddrPort // who connected
-	Secure           bool
-	Counted          bool // as one of its client's connections
-	Site, Location   string
-	Host, Path       string
-	Named            netip.Addr // the client, if a trusted proxy names it
-	Backend          string
-	Subprotocol      string
-	Upstream, Server string // that it counts for; empty for none
-	Logged           bool
-	Line             *Line // for a log in the format Combined
-	State            tunnel.State
+	Listener       string         // its address in the configuration
+	Remote         netip.AddrPort // who connected
+	Secure         bool
+	Counted        bool // as one of its client's connections
+	Site, Location string
+	Host, Path     string
+	Named          netip.Addr // the client, if a trusted proxy names it
+	Backend        string     // the server's address
+	Subprotocol    string
+	Line           *Line // for a log in the format Combined; else nil
+	State          tunnel.State
 }
 
 // Line is what a log in the format Combined tells of a request.
 type Line struct {
-	Client, Proto, Target, Referer, UserAgent string
+	Client                            netip.Addr
+	Proto, Target, Referer, UserAgent string
 }
 
 // Bounds of what a record holds. A tunnel that goes beyond one stays where it is.
@@ -78,11 +77,9 @@ func (t *Tunnel) pass(c *coder) {
 	c.address(&t.Named)
 	text(c, &t.Backend, maxName)
 	text(c, &t.Subprotocol, maxKept)
-	text(c, &t.Upstream, maxName)
-	text(c, &t.Server, maxName)
-	c.flag(&t.Logged)
 	optional(c, &t.Line, func(l *Line) {
-		for _, v := range []*string{&l.Client, &l.Proto, &l.Target, &l.Referer, &l.UserAgent} {
+		c.address(&l.Client)
+		for _, v := range []*string{&l.Proto, &l.Target, &l.Referer, &l.UserAgent} {
 			text(c, v, maxKept)
 		}
 	})
