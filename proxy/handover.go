@@ -105,7 +105,7 @@ func (s *Server) move(t *liveTunnel, to giver) error {
 func (t *liveTunnel) record() *handover.Tunnel {
 	r := &handover.Tunnel{
 		ID: t.id, Since: t.since, Listener: t.listener.configured, Remote: t.remote, Secure: t.secure, Counted: t.counted, Site: t.Site, Location: t.Location,
-		Host: t.Host, Path: t.Path, Named: t.Named, Backend: t.Backend, Subprotocol: t.Subprotocol,
+		Host: t.Host, Path: t.Path, Named: t.Named, Upstream: t.Upstream, Backend: t.Backend, Subprotocol: t.Subprotocol,
 	}
 	if l := t.line; l != nil {
 		r.Line = &handover.Line{Client: l.Client, Proto: l.Proto, Target: l.Target, Referer: l.Referer, UserAgent: l.UserAgent}
@@ -166,7 +166,7 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 	}
 	gen := s.gen.Load()
 	t := &liveTunnel{id: r.ID, since: r.Since, tunnels: &s.tunnels, tunnelInfo: tunnelInfo{
-		Site: r.Site, Location: r.Location, Host: r.Host, Path: r.Path, Named: r.Named, Backend: r.Backend, Subprotocol: r.Subprotocol, Mode: config.ModeTunnel,
+		Site: r.Site, Location: r.Location, Host: r.Host, Path: r.Path, Named: r.Named, Upstream: r.Upstream, Backend: r.Backend, Subprotocol: r.Subprotocol, Mode: config.ModeTunnel,
 		access: gen.access, holder: holder{listener: s.listenerOf(r.Listener), remote: r.Remote, secure: r.Secure, counted: r.Counted},
 	}}
 	if l := r.Line; l != nil {

@@ -153,11 +153,12 @@ func TestAnotherServerTakesTunnelsOver(t *testing.T) {
 	b := echoSocket(t)
 	yaml := plainListener + "limits: {max_connections_per_client: 100}\n" +
 		fmt.Sprintf("upstreams: {one: {servers: [%q], max_connections: 3, queue: 1ms}}\n", b.address) + oneSite(`{path: /ws, websocket: "ws://one"}`)
-	s := succeed(t, startWith(t, yaml), yaml)
-	clients := []*client{s.old.socket(), s.old.socket(), s.old.socket()}
+	old := startWith(t, yaml)
+	clients := []*client{old.socket(), old.socket(), old.socket()}
 	for _, c := range clients {
 		c.echoes("before")
 	}
+	s := succeed(t, old, yaml)
 	was := s.old.server.Tunnels()
 	s.handOver(t, 3)
 	for i, c := range clients {
@@ -212,15 +213,16 @@ func TestOldServerWindsDown(t *testing.T) {
 		}
 	})
 	yaml := plainListener + oneSite(socketTo(b.address), httpTo(slow.address))
-	s := succeed(t, startWith(t, yaml), yaml)
-	kept, idle, fresh, busy := s.old.dial(), s.old.dial(), s.old.dial(), s.old.dial()
+	old := startWith(t, yaml)
+	kept, idle, fresh, busy := old.dial(), old.dial(), old.dial(), old.dial()
 	for _, c := range []*client{kept, idle} {
 		c.send(get)
 		c.expect(200)
 	}
 	busy.send("GET /slow HTTP/1.1\r\nHost: example.com\r\n\r\n")
 	<-asked
-	await(t, "all connections", func() bool { return s.old.server.Counts().Clients == 4 })
+	await(t, "all connections", func() bool { return old.server.Counts().Clients == 4 })
+	s := succeed(t, old, yaml)
 	s.handOver(t, 0)
 	reports := make(chan proxy.Left, 100)
 	done := make(chan error, 1)
@@ -270,8 +272,9 @@ func TestOldServerWindsDown(t *testing.T) {
 func TestServerAcceptsAgain(t *testing.T) {
 	b := echoSocket(t)
 	yaml := plainListener + oneSite(socketTo(b.address))
-	s := succeed(t, startWith(t, yaml), yaml)
-	c := s.old.socket()
+	old := startWith(t, yaml)
+	c := old.socket()
+	s := succeed(t, old, yaml)
 	s.giver.Close()
 	<-s.giver.Gone()
 	s.old.server.StopAccepting()
@@ -296,11 +299,11 @@ func TestSecureTunnelStays(t *testing.T) {
 	b := echoSocket(t)
 	secure := startSecureSocket(t, echoMessages)
 	yaml := plainListener + oneSite(`{path: /ws, tls_verify: false, websocket: "wss://`+secure.address+`"}`, `{path: /relay, mode: relay, websocket: "ws://`+b.address+`"}`)
-	s := succeed(t, startWith(t, yaml), yaml)
-	overTLS := s.old.socket()
-	relayed := s.old.dial()
+	old := startWith(t, yaml)
+	overTLS, relayed := old.socket(), old.dial()
 	relayed.send(strings.Replace(upgrade, "/ws", "/relay", 1))
 	relayed.head()
+	s := succeed(t, old, yaml)
 	s.handOver(t, 0)
 	overTLS.echoes("here")
 	relayed.echoes("there")

@@ -108,7 +108,7 @@ func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 	return t
 }
 
-// register keeps an open connection, unless it has ended already. Where a drain has begun, it is closed like all others.
+// register keeps an open connection, unless it has ended already. Where it is being stopped, it is closed like all others.
 func (t *liveTunnel) register(c closer) {
 	ts := t.tunnels
 	ts.mu.Lock()

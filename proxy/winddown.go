@@ -42,8 +42,8 @@ func (s *Server) WindDown(ctx context.Context, to giver, report func(Left)) erro
 			told = left
 		}
 		s.HandOver(to)
-		if err := s.pause(ctx, windDownPause); err != nil {
-			return err
+		if pause(ctx, s.clock, windDownPause); ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 }
@@ -55,19 +55,6 @@ func (s *Server) closeListeners() {
 	for address, l := range s.listeners {
 		l.Close()
 		delete(s.listeners, address)
-	}
-}
-
-// pause waits for a time on the clock, or until ctx is done.
-func (s *Server) pause(ctx context.Context, d time.Duration) error {
-	over := make(chan struct{})
-	alarm := s.clock.AfterFunc(d, func() { close(over) })
-	defer alarm.Stop()
-	select {
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -25,7 +25,7 @@ func fullRecord() *Tunnel {
 	}
 	return &Tunnel{
 		ID: 1 << 63, Since: time.Unix(1, 5), Listener: "[::]:443", Remote: netip.MustParseAddrPort("[fe80::1%eth0]:65535"), Counted: true,
-		Site: "example.com", Location: "/ws", Host: "example.com:443", Path: "/ws/é", Named: netip.MustParseAddr("192.0.2.1"), Backend: "127.0.0.1:9000",
+		Site: "example.com", Location: "/ws", Host: "example.com:443", Path: "/ws/é", Named: netip.MustParseAddr("192.0.2.1"), Upstream: "one", Backend: "127.0.0.1:9000",
 		Subprotocol: "chat", Line: &Line{Client: netip.MustParseAddr("::1"), Proto: "b", Target: "c", Referer: "d", UserAgent: "e"},
 		State: tunnel.State{
 			Idle: time.Hour, HalfClose: time.Minute, Close: time.Second, Quiet: time.Millisecond, Ended: &tunnel.Result{By: tunnel.Client, Cause: tunnel.CauseEOF, Code: 1006},

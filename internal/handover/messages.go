@@ -74,6 +74,12 @@ type Offer struct {
 	Ancestors []int
 	LastID    uint64   // of the tunnels that it has numbered
 	Secrets   []Secret // that outlive a process
+	Drains    []Drain  // that hold
+}
+
+// Drain is an order to open no tunnels in a scope, with the names of proxy.DrainScope.
+type Drain struct {
+	Site, Upstream, Server string
 }
 
 // Listener is a listening socket, with its address in the configuration. The descriptor is the receiver's to close.
@@ -90,6 +96,7 @@ type Secret struct {
 
 const (
 	maxSecrets      = 64
+	maxDrains       = 4096
 	maxSecret       = 4 << 10
 	listenersAtOnce = 200 // in a message
 )
@@ -103,6 +110,11 @@ func (o *Offer) pass(c *coder) {
 	list(c, &o.Secrets, maxSecrets, func(s *Secret) {
 		text(c, &s.Name, maxName)
 		c.bytes(&s.Value, maxSecret)
+	})
+	list(c, &o.Drains, maxDrains, func(d *Drain) {
+		for _, name := range []*string{&d.Site, &d.Upstream, &d.Server} {
+			text(c, name, maxName)
+		}
 	})
 }
 

@@ -21,6 +21,7 @@ type Tunnel struct {
 	Site, Location string
 	Host, Path     string
 	Named          netip.Addr // the client, if a trusted proxy names it
+	Upstream       string     // its name in the configuration, empty for none
 	Backend        string     // the server's address
 	Subprotocol    string
 	Line           *Line // for a log in the format Combined; else nil
@@ -75,6 +76,7 @@ func (t *Tunnel) pass(c *coder) {
 	text(c, &t.Host, maxKept)
 	text(c, &t.Path, maxKept)
 	c.address(&t.Named)
+	text(c, &t.Upstream, maxName)
 	text(c, &t.Backend, maxName)
 	text(c, &t.Subprotocol, maxKept)
 	optional(c, &t.Line, func(l *Line) {
@@ -150,5 +152,6 @@ func passLate(c *coder, l *tunnel.Late) {
 		text(c, &o.Reason, maxReason)
 		text(c, &o.Cause, maxKept)
 		c.duration(&o.Timeout)
+		c.flag(&o.ClientFirst)
 	})
 }

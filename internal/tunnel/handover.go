@@ -53,6 +53,8 @@ type CloseOrder struct {
 	Reason  string
 	Cause   Cause
 	Timeout time.Duration
+	// ClientFirst says that it was a [Tunnel.Drain].
+	ClientFirst bool
 }
 
 // Hold stops both directions and calls then on the loop, which must not be kept, with all that another process has to know, or with
@@ -188,7 +190,7 @@ func (h *Held) Leave(then func(late Late, left bool)) {
 			end.Leave()
 		}
 		if o := t.order.Load(); o != nil {
-			h.late.Order = &CloseOrder{Code: o.code, Reason: o.reason, Cause: o.cause, Timeout: o.timeout}
+			h.late.Order = &CloseOrder{Code: o.code, Reason: o.reason, Cause: o.cause, Timeout: o.timeout, ClientFirst: o.clientFirst}
 		}
 		t.result = &Result{By: Proxy, Cause: CauseMoved}
 		late := h.late
@@ -240,7 +242,7 @@ func (a *Adopted) Begin(late Late) {
 			s.conn.(*reactor.Conn).Begin()
 		}
 		if o := late.Order; o != nil {
-			t.order.CompareAndSwap(nil, &closeOrder{code: o.Code, reason: o.Reason, cause: o.Cause, timeout: o.Timeout})
+			t.order.CompareAndSwap(nil, &closeOrder{code: o.Code, reason: o.Reason, cause: o.Cause, timeout: o.Timeout, clientFirst: o.ClientFirst})
 		}
 		t.goOn(append(late.Frames, t.held.late.Frames...))
 	})
