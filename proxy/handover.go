@@ -20,6 +20,11 @@ import (
 	"wstunnel/internal/tunnel"
 )
 
+// Give returns this process's end of a link to another one that is to take over: see [handover.NewGiver].
+func (s *Server) Give(end *os.File, kill func()) (*handover.Giver, error) {
+	return handover.NewGiver(end, s.clock, kill)
+}
+
 // movers is how many tunnels are on their way to another process at a time.
 const movers = 8
 
@@ -144,6 +149,11 @@ func (s *Server) Adopt(r *handover.Tunnel, client, backend int) (handover.Adopte
 		return nil, o.err
 	}
 	t.register(o.a.Tunnel())
+	for scope := range *s.drained.Load() {
+		if scope.holds(&t.tunnelInfo) {
+			t.conn.Drain(s.closing(1).code, drainReason, closeTimeout)
+		}
+	}
 	return adopted{o.a, loop}, nil
 }
 
@@ -233,6 +243,7 @@ func (ts *tunnels) take(t *liveTunnel) bool {
 type Inheritance struct {
 	Listeners map[string]net.Listener // by their addresses in the configuration
 	LastID    uint64                  // of the other's tunnels
+	Drains    []DrainScope            // that hold
 }
 
 // idGap is how many tunnels a process may still open, on connections over HTTP/2 that stay its own, when another one has begun to number its own.
@@ -243,6 +254,14 @@ func (s *Server) Inherit(from Inheritance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.given = from.Listeners
+	drained := map[DrainScope]bool{}
+	for _, scope := range from.Drains {
+		drained[scope] = true
+		if scope.Upstream != "" {
+			s.pools.SetAside(scope.Upstream, scope.Server, true)
+		}
+	}
+	s.drained.Store(&drained)
 	s.tunnels.lastID.Store(from.LastID + idGap)
 }
 

@@ -129,14 +129,15 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
 	"wstunnel/cmd/wstunnel": {
-		"wstunnel/internal/admin":   "how a running server is spoken to",
-		"wstunnel/internal/config":  "commands load it",
-		"wstunnel/internal/demo":    "the demo command",
-		"wstunnel/internal/probe":   "the probe command; headers of a command line",
-		"wstunnel/internal/logs":    "where the server's own log goes",
-		"wstunnel/internal/migrate": "the import command",
-		"wstunnel/proxy":            "the server",
-		"wstunnel/tls":              "its certificates",
+		"wstunnel/internal/admin":    "how a running server is spoken to",
+		"wstunnel/internal/config":   "commands load it",
+		"wstunnel/internal/demo":     "the demo command",
+		"wstunnel/internal/handover": "a new binary takes over from the one that runs",
+		"wstunnel/internal/probe":    "the probe command; headers of a command line",
+		"wstunnel/internal/logs":     "where the server's own log goes",
+		"wstunnel/internal/migrate":  "the import command",
+		"wstunnel/proxy":             "the server",
+		"wstunnel/tls":               "its certificates",
 	},
 }
 

@@ -29,9 +29,13 @@ has moved them away.`,
 			}
 			// A socket that is no stream socket comes as nil.
 			inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
+			predecessor, err := linkedPredecessor()
+			if err != nil {
+				return err
+			}
 			log, flush := newLog(stderr)
 			defer flush()
-			return serve(log, inherited, configSource{
+			return serve(log, origin{inherited, predecessor, ownProgram()}, configSource{
 				first: func() (*config.Config, error) { return loadConfig(file) },
 				again: func() (*config.Config, error) { return config.Load(file) },
 			}, nil)

@@ -213,11 +213,6 @@ func (g *Giver) Offer(ctx context.Context, o *Offer) error {
 		}
 		addresses, descriptors = nil, nil
 	}
-	if len(o.Ancestors) > 0 {
-		if err := g.sendDescriptors(ancestorsOffer, o.Ancestors, func(*coder) {}); err != nil {
-			return err
-		}
-	}
 	if err := g.sendDescriptors(offerEnd, nil, o.pass); err != nil {
 		return err
 	}

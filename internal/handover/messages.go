@@ -21,7 +21,6 @@ type kind uint8
 const (
 	helloMessage    kind = 1 + iota // of either: who it is
 	listenersOffer                  // of the older one: listening sockets
-	ancestorsOffer                  // links to processes that are older still
 	offerEnd                        // the rest of what it offers
 	readyMessage                    // of the younger one: it serves
 	failedMessage                   // it ends instead, and why
@@ -70,8 +69,6 @@ func (h *Hello) check() error {
 // Offer is what the older process gives before any tunnel.
 type Offer struct {
 	Listeners []Listener
-	// Ancestors are the ends of links to processes that are older still, and have tunnels left.
-	Ancestors []int
 	LastID    uint64   // of the tunnels that it has numbered
 	Secrets   []Secret // that outlive a process
 	Drains    []Drain  // that hold

@@ -90,8 +90,7 @@ func (o *Offer) take(m *message) error {
 		m.drop()
 		return unix.EMFILE
 	}
-	switch m.kind {
-	case listenersOffer:
+	if m.kind == listenersOffer {
 		var addresses []string
 		if err := decode(m.body, func(c *coder) { passAddresses(c, &addresses) }); err != nil || len(addresses) != len(m.descriptors) {
 			m.drop()
@@ -100,9 +99,6 @@ func (o *Offer) take(m *message) error {
 		for i, address := range addresses {
 			o.Listeners = append(o.Listeners, Listener{address, m.descriptors[i]})
 		}
-		return nil
-	case ancestorsOffer:
-		o.Ancestors = append(o.Ancestors, m.descriptors...)
 		return nil
 	}
 	m.drop()
@@ -115,9 +111,6 @@ func (o *Offer) take(m *message) error {
 func (o *Offer) drop() {
 	for _, l := range o.Listeners {
 		unix.Close(l.Descriptor)
-	}
-	for _, fd := range o.Ancestors {
-		unix.Close(fd)
 	}
 }
 
@@ -140,9 +133,6 @@ func (t *Taker) Drain(within time.Duration) error {
 	}
 	return t.link.send(&message{kind: drainMessage, body: body}, patience)
 }
-
-// File returns a copy of the link's end, for a process that is younger still.
-func (t *Taker) File() (*os.File, error) { return t.link.conn.File() }
 
 // Close ends the link.
 func (t *Taker) Close() { t.link.close() }
