@@ -66,6 +66,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 		err = s.passOn(next)
 	}
 	if err != nil {
+		next.kill() // or it would go on for itself
 		err = fmt.Errorf("the new process (%s) ended when %d tunnels had been handed over: %w", next.exit(), moved, err)
 		s.log.Error("upgrade failed; this process goes on", "error", err)
 		return done, errors.Join(err, s.takeBack())
@@ -81,10 +82,8 @@ func (s *service) prepareSuccessor() (next *successor, them handover.Hello, err 
 	if next, err = s.program.startSuccessor(s.server); err != nil {
 		return nil, them, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), upgradeTimeout)
-	defer cancel()
-	if them, err = next.Greet(ctx, hello()); err == nil {
-		err = s.offer(ctx, next)
+	if them, err = next.Greet(hello()); err == nil {
+		err = s.offer(next)
 	}
 	if err == nil {
 		return next, them, nil
@@ -103,7 +102,7 @@ func (s *service) prepareSuccessor() (next *successor, them handover.Hello, err 
 func hello() handover.Hello { return handover.Hello{Program: version(), PID: uint32(os.Getpid())} }
 
 // offer gives a process the listeners and all else that comes before tunnels, and waits until it serves.
-func (s *service) offer(ctx context.Context, next *successor) error {
+func (s *service) offer(next *successor) error {
 	listeners, err := s.server.Listeners()
 	if err != nil {
 		return err
@@ -117,7 +116,7 @@ func (s *service) offer(ctx context.Context, next *successor) error {
 			unix.Close(l.Descriptor)
 		}
 	}()
-	return next.Offer(ctx, offer)
+	return next.Offer(offer, upgradeTimeout)
 }
 
 // passOn makes a process the main one.

@@ -1,7 +1,6 @@
 package handover
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -139,12 +138,15 @@ func (g *Giver) Drains() <-chan time.Duration { return g.drain }
 // Close ends the link, when no tunnel is on its way.
 func (g *Giver) Close() { g.link.conn.Close() }
 
-// next waits for what the other process says of itself.
-func (g *Giver) next(ctx context.Context) (*message, error) {
+// next waits for what the other process says of itself, within a time.
+func (g *Giver) next(within time.Duration) (*message, error) {
+	late := make(chan struct{})
+	alarm := g.clock.AfterFunc(within, func() { close(late) })
+	defer alarm.Stop()
 	select {
 	case m := <-g.news:
 		return m, nil
-	case <-ctx.Done():
+	case <-late:
 		return nil, ErrSilent
 	case <-g.gone:
 		select {
@@ -158,6 +160,9 @@ func (g *Giver) next(ctx context.Context) (*message, error) {
 
 // sendError is [ErrGone] where the other process takes nothing any more.
 func sendError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ErrSilent
+	}
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
 		return ErrGone
 	}
@@ -165,18 +170,16 @@ func sendError(err error) error {
 }
 
 // Greet says who we are, and returns who the other process is.
-func (g *Giver) Greet(ctx context.Context, us Hello) (them Hello, err error) {
+func (g *Giver) Greet(us Hello) (them Hello, err error) {
 	us.Version = Version
 	body, err := encoded(us.pass)
 	if err != nil {
 		return them, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	if err := g.link.send(&message{kind: helloMessage, body: body}, patience); err != nil {
 		return them, sendError(err)
 	}
-	m, err := g.next(ctx)
+	m, err := g.next(patience)
 	if err != nil {
 		return them, err
 	}
@@ -198,9 +201,9 @@ func failure(m *message) error {
 	return errors.New(why)
 }
 
-// Offer sends what there is before any tunnel, and waits until the other process serves. An error is the other's own, [ErrSilent] when ctx
-// is done or [ErrGone].
-func (g *Giver) Offer(ctx context.Context, o *Offer) error {
+// Offer sends what there is before any tunnel, and waits until the other process serves. An error is the other's own, [ErrSilent] where it takes
+// longer than a time, or [ErrGone].
+func (g *Giver) Offer(o *Offer, within time.Duration) error {
 	var addresses []string
 	var descriptors []int
 	for i, l := range o.Listeners {
@@ -216,7 +219,7 @@ func (g *Giver) Offer(ctx context.Context, o *Offer) error {
 	if err := g.sendDescriptors(offerEnd, nil, o.pass); err != nil {
 		return err
 	}
-	m, err := g.next(ctx)
+	m, err := g.next(within)
 	switch {
 	case err != nil:
 		return err

@@ -2,12 +2,15 @@ package handover
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"wstunnel/internal/reactor"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -204,4 +207,96 @@ func TestNonsenseEndsTheLink(t *testing.T) {
 	}
 	<-killed
 	talk.finish(t)
+}
+
+// TestProcessThatSaysNothingIsNotWaitedFor longer than it may take, neither for its hello nor until it serves.
+func TestProcessThatSaysNothingIsNotWaitedFor(t *testing.T) {
+	clock := reactor.NewClock()
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := NewGiver(ours, clock, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := func(what string, ask func() error) {
+		t.Helper()
+		done := make(chan error, 1)
+		go func() { done <- ask() }()
+		for len(done) == 0 {
+			clock.Skip(time.Second)
+			time.Sleep(time.Millisecond)
+		}
+		if err := <-done; !errors.Is(err, ErrSilent) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	silent("hello", func() error { _, err := g.Greet(Hello{}); return err })
+	taker, err := NewTaker(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := taker.Greet(Hello{Program: "v2", PID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if them, err := g.Greet(Hello{}); err != nil || them != (Hello{Version: Version, Program: "v2", PID: 7}) {
+		t.Fatal(them, err)
+	}
+	silent("ready", func() error { return g.Offer(&Offer{}, time.Minute) })
+	taker.Fail(errors.New("a mistake\nand another"))
+	if err := g.Offer(&Offer{}, time.Minute); err == nil || err.Error() != "a mistake\nand another" {
+		t.Error(err)
+	}
+	taker.Close()
+	<-g.Gone()
+}
+
+// TestListenersGoOver many of them, in more than one message.
+func TestListenersGoOver(t *testing.T) {
+	p := newProcess(t)
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taker, err := NewTaker(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := NewGiver(ours, p.clock, taker.Close)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := listen(t).(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	want := &Offer{LastID: 5, Secrets: []Secret{{"tickets", []byte("key")}}, Drains: []Drain{{Site: "example.com"}}}
+	for i := range 2*listenersAtOnce + 1 {
+		want.Listeners = append(want.Listeners, Listener{fmt.Sprintf("127.0.0.1:%d", i), int(l.Fd())})
+	}
+	offered := make(chan error, 1)
+	go func() { offered <- g.Offer(want, waitFor) }()
+	got, err := taker.Offered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range got.Listeners {
+		if l.Address != want.Listeners[i].Address {
+			t.Errorf("listener %d is %s", i, l.Address)
+		}
+		unix.Close(l.Descriptor)
+	}
+	if len(got.Listeners) != len(want.Listeners) || got.LastID != 5 || string(got.Secrets[0].Value) != "key" || got.Drains[0].Site != "example.com" {
+		t.Errorf("got %+v", got)
+	}
+	if err := taker.Ready(); err != nil {
+		t.Error(err)
+	}
+	if err := <-offered; err != nil {
+		t.Error(err)
+	}
+	taker.Close()
+	<-g.Gone()
 }
