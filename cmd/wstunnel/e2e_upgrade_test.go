@@ -234,7 +234,7 @@ func TestUpgradeAtFullSpeedLosesNoMessage(t *testing.T) {
 	stop := make(chan struct{})
 	results := make(chan error, 100)
 	var messages atomic.Int64
-	const tunnels = 20
+	const tunnels = 6
 	for i := range tunnels {
 		client := u.dialSocket(t, "ws", "/ws").Conn
 		backend := <-conns
@@ -403,55 +403,58 @@ func TestSecondUpgradeIsRefusedWhileOneRuns(t *testing.T) {
 	u.stopLast(t)
 }
 
-// TestProcessThatIsKilledDuringAnUpgrade, the old or the new one, at any moment: what is left serves on, and no tunnel has a message changed.
+// TestProcessThatIsKilledDuringAnUpgrade, the old or the new one, when so many tunnels were given: what is left serves on, with all tunnels that it had or was given, and
+// none has a message changed. The others end with the process that had them.
 func TestProcessThatIsKilledDuringAnUpgrade(t *testing.T) {
+	address, conns := socketBackend(t)
 	for _, victim := range []string{"new", "old"} {
-		t.Run(victim, func(t *testing.T) {
-			for _, after := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
-				killDuringUpgrade(t, victim, after)
-			}
-		})
+		for _, given := range []int{1, 5} {
+			t.Run(fmt.Sprintf("%s behind %d", victim, given), func(t *testing.T) { killDuringUpgrade(t, victim, given, address, conns) })
+		}
 	}
 }
 
-func killDuringUpgrade(t *testing.T, victim string, after time.Duration) {
-	t.Helper()
-	address, conns := socketBackend(t)
+func killDuringUpgrade(t *testing.T, victim string, given int, address string, conns <-chan *websocket.Conn) {
 	u := startUpgradable(t, "listen: [{address: '127.0.0.1:0'}]\nsites: [{hosts: [_], locations: [{path: /ws, websocket: 'ws://"+address+"'}]}]\n")
-	stop := make(chan struct{})
-	const tunnels = 50
-	results := make(chan error, 2*tunnels)
+	const tunnels = 8
+	stop, results := make(chan struct{}), make(chan error, tunnels)
 	var messages atomic.Int64
+	var clients, backends []*websocket.Conn
+	for range tunnels {
+		clients, backends = append(clients, u.dialSocket(t, "ws", "/ws").Conn), append(backends, <-conns)
+	}
 	for i := range tunnels {
-		client := u.dialSocket(t, "ws", "/ws").Conn
-		backend := <-conns
-		go func() { sendNumbered(client, uint64(i), stop) }()
-		go func() { results <- readNumbered(backend, &messages) }()
+		go func() { sendNumbered(clients[i], uint64(i), stop) }()
+		go func() { results <- readNumbered(backends[i], &messages) }()
 	}
+	real := u.binary + ".real"
 	u.install(t)
-	start(t, wstunnel(t, "upgrade", "--config", u.config))
-	next := 0
-	eventually(t, "there is a new process", func() bool {
-		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(u.pids[0])).Output()
-		next, _ = strconv.Atoi(strings.TrimSpace(string(out)))
-		return next > 0 || !isAlive(u.pids[0])
-	})
-	time.Sleep(after)
-	survivor := u.pids[0]
-	if victim == "new" {
-		syscall.Kill(next, syscall.SIGKILL)
-	} else {
-		syscall.Kill(u.pids[0], syscall.SIGKILL)
-		survivor = next
+	if err := os.Rename(u.binary, real); err != nil {
+		t.Fatal(err)
 	}
-	eventually(t, "the other one serves alone", func() bool {
+	between := python(t, "successor.py")
+	u.installScript(t, fmt.Sprintf("#!/bin/sh\nexec %s %s %d %s \"$@\"\n", strings.Join(between.Args, " "), victim, given, real))
+	start(t, wstunnel(t, "upgrade", "--config", u.config))
+	behind, _ := strconv.Atoi(u.awaitLine(t, 0, `^killed the `+victim+` process behind (\d+)`))
+	want := behind
+	if victim == "new" {
+		want = tunnels - behind
+		eventually(t, "the old one knows", func() bool { return strings.Contains(u.out.String(), "upgrade failed; this process goes on") })
+	}
+	eventually(t, "there is one that serves", func() bool {
 		resp, err := http.Get("http://" + u.http + "/")
 		if err == nil {
 			resp.Body.Close()
 		}
-		return err == nil && resp.StatusCode == 404 && isAlive(survivor)
+		return err == nil && resp.StatusCode == http.StatusNotFound
 	})
-	u.dialSocket(t, "ws", "/ws").Close()
+	s := u.status(t)
+	if isOld := s.PID == u.pids[0]; isOld != (victim == "new") {
+		t.Errorf("process %d serves", s.PID)
+	}
+	u.pids = append(u.pids, s.PID)
+	before := messages.Load()
+	eventually(t, "messages go on", func() bool { return want == 0 || messages.Load() > before+100 })
 	close(stop)
 	whole := 0
 	for range tunnels {
@@ -466,7 +469,8 @@ func killDuringUpgrade(t *testing.T, victim string, after time.Duration) {
 			t.Fatal("a tunnel stands still")
 		}
 	}
-	t.Logf("%s process killed %s after its start: %d of %d tunnels live on", victim, after, whole, tunnels)
-	syscall.Kill(survivor, syscall.SIGTERM)
-	eventually(t, "the survivor ends", func() bool { return !isAlive(survivor) })
+	if whole != want {
+		t.Errorf("%d of %d tunnels live on, want %d", whole, tunnels, want)
+	}
+	u.stopLast(t)
 }
