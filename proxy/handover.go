@@ -47,7 +47,7 @@ func (s *Server) HandOver(to giver) (moved int, err error) {
 				switch err := s.move(t, to); {
 				case err == nil:
 					went.Add(1)
-				case errors.Is(err, handover.ErrGone):
+				case errors.Is(err, handover.ErrGone), errors.Is(err, handover.ErrStoreFull):
 					ended.Store(&err)
 				case !errors.Is(err, tunnel.ErrUnmovable) && !errors.Is(err, tunnel.ErrClosing):
 					s.log.Warn("a tunnel was not handed over, and goes on", "tunnel", t.id, "client", t.client(), "error", err)
@@ -69,12 +69,18 @@ func (s *Server) HandOver(to giver) (moved int, err error) {
 	return int(went.Load()), err
 }
 
+// isMovable reports whether another process can go on with a connection.
+func isMovable(c closer) bool {
+	t, whole := c.(*tunnel.Tunnel)
+	return whole && t.Movable()
+}
+
 // movable returns the tunnels that nobody has tried to hand over yet, and notes that it was tried.
 func (ts *tunnels) movable() (all []*liveTunnel) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, t := range ts.live {
-		if _, whole := t.conn.(*tunnel.Tunnel); whole && !t.tried {
+		if isMovable(t.conn) && !t.tried {
 			t.tried = true
 			all = append(all, t)
 		}

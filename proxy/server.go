@@ -354,7 +354,10 @@ func (s *Server) Addresses() []net.Addr {
 
 // Shutdown stops accepting, lets requests finish and closes every tunnel with Close frames (1001) to both ends.
 // When ctx is done, what is left is cut; the error says so.
-func (s *Server) Shutdown(ctx context.Context) error {
+func (s *Server) Shutdown(ctx context.Context) error { return s.shutdown(ctx, nil) }
+
+// shutdown ends all, but for the tunnels that a keeper takes, if there is one.
+func (s *Server) shutdown(ctx context.Context, keeper *keeper) error {
 	s.endOpening()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -369,11 +372,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.clients.end()
 	drained := make(chan struct{})
 	go func() {
-		s.drainForGood(ctx)
+		s.drainForGood(ctx, keeper != nil)
 		close(drained)
 	}()
 	err := s.clients.shutdown(ctx)
 	<-drained
+	if keeper != nil {
+		keeper.take(ctx, s)
+	}
 	// A handshake that was under way may have become a tunnel meanwhile.
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -75,17 +74,22 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s := &service{
-		log: log, server: proxy.New(own, origin.inherited), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan order),
+		log: log, server: proxy.New(own, origin.inherited.listeners), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan order),
 		ctx: ctx, program: origin.program, ends: make(chan time.Duration, 2),
 	}
 	s.predecessors.pass = s.report
 	defer s.certificates.Close()
 	failed := make(chan error, 1)
 	go func() {
+		stored := origin.inherited.stored
+		if len(stored) > 0 {
+			s.server.Inherit(proxy.Inheritance{LastID: handover.LastStored(stored)})
+		}
 		if err := s.begin(origin.predecessor); err != nil {
 			failed <- err
 			return
 		}
+		s.restoreTunnels(stored)
 		if ready != nil {
 			ready()
 		}
@@ -111,9 +115,9 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 
 // origin is what a process has from whoever started it.
 type origin struct {
-	inherited   []net.Listener  // from systemd
-	predecessor *handover.Taker // that it takes over from, or nil
-	program     program         // how it was started, where that can be repeated
+	inherited   inheritedDescriptors // from systemd
+	predecessor *handover.Taker      // that it takes over from, or nil
+	program     program              // how it was started, where that can be repeated
 }
 
 // begin makes this the process that serves.
@@ -246,7 +250,7 @@ func (s *service) stop(why slog.Attr, timeout time.Duration, stops <-chan os.Sig
 	s.predecessors.drain(timeout)
 	done := make(chan error, 1)
 	go func() {
-		err := s.server.Shutdown(ctx)
+		err := s.shutdown(ctx)
 		select {
 		case <-s.predecessors.gone():
 		case <-ctx.Done():
@@ -270,6 +274,21 @@ func (s *service) stop(why slog.Attr, timeout time.Duration, stops <-chan os.Sig
 			time.AfterFunc(hurryTimeout, cancel)
 		}
 	}
+}
+
+// shutdown ends the server; at a restart below systemd its plain tunnels are kept for the process that comes next.
+func (s *service) shutdown(ctx context.Context) error {
+	store := s.tunnelStore()
+	if store == nil {
+		return s.server.Shutdown(ctx)
+	}
+	return s.server.ShutdownKeeping(ctx, store, func() {
+		if tunnels, err := store.Finish(notifyBarrier); err != nil {
+			s.log.Error("tunnels could not be stored for the next start", "error", err)
+		} else {
+			s.log.Info("tunnels are stored for the next start", "tunnels", tunnels)
+		}
+	})
 }
 
 // hurryTimeout bounds a stop from a second signal on.

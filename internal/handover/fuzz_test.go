@@ -124,6 +124,20 @@ func FuzzLink(f *testing.F) {
 	})
 }
 
+// FuzzState reads the file of a store.
+func FuzzState(f *testing.F) {
+	f.Add([]byte(magic + "\x01\x00\x00\x01\x02ab"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		records, err := decodeState(b)
+		if err != nil {
+			return
+		}
+		for _, record := range records {
+			decodeTunnel(record)
+		}
+	})
+}
+
 // nobody takes no tunnel.
 type nobody struct{}
 

@@ -57,6 +57,16 @@ type CloseOrder struct {
 	ClientFirst bool
 }
 
+// Movable reports whether both ends are plain connections. It is safe for concurrent use.
+func (t *Tunnel) Movable() bool {
+	for _, s := range t.endpoints() {
+		if c, plain := s.conn.(*reactor.Conn); !plain || !c.Plain() {
+			return false
+		}
+	}
+	return true
+}
+
 // Hold stops both directions and calls then on the loop, which must not be kept, with all that another process has to know, or with
 // [ErrUnmovable], [ErrClosing], [ErrHeld] or a reason of the system's; then the tunnel goes on. It is safe for concurrent use.
 func (t *Tunnel) Hold(then func(*Held, error)) {
@@ -74,10 +84,8 @@ func (t *Tunnel) Hold(then func(*Held, error)) {
 }
 
 func (t *Tunnel) hold() (*Held, error) {
-	client, plain := t.client.conn.(*reactor.Conn)
-	backend, alsoPlain := t.backend.conn.(*reactor.Conn)
 	switch {
-	case !plain || !alsoPlain || !client.Plain() || !backend.Plain():
+	case !t.Movable():
 		return nil, ErrUnmovable
 	case t.order.Load() != nil:
 		return nil, ErrClosing
@@ -91,7 +99,7 @@ func (t *Tunnel) hold() (*Held, error) {
 		}
 	}
 	t.loop.Stop(&t.timer)
-	h := &Held{t: t, State: t.state(), ends: [2]*reactor.Held{client.Hold(), backend.Hold()}}
+	h := &Held{t: t, State: t.state(), ends: [2]*reactor.Held{t.client.conn.(*reactor.Conn).Hold(), t.backend.conn.(*reactor.Conn).Hold()}}
 	h.State.Client.Unsent, h.State.Backend.Unsent = h.ends[0].Unsent(), h.ends[1].Unsent()
 	t.held = h
 	if err := h.copyDescriptors(); err != nil {
