@@ -6,7 +6,7 @@ FUZZTIME    = 10s
 # What `wstunnel version` says: the tag, or the commits since it. Where there is no repository: make VERSION=v1.2.3
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build install test check tools fuzz bench clean
+.PHONY: build install test check tools fuzz bench soak clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/wstunnel ./cmd/wstunnel
@@ -70,6 +70,14 @@ bench: build
 	bench/peers/install.sh
 	go build -o bin/bench ./bench
 	bin/bench $(BENCHFLAGS)
+
+# Ten minutes of 2,000 tunnels and of requests, while backends die, the configuration is reloaded and the binary is upgraded; what was lost is counted.
+# PEER=nginx or PEER=haproxy puts those in its place; SOAKFLAGS='-duration 1m -tunnels 200' tries it out.
+PEER = wstunnel
+soak: build
+	bench/peers/install.sh
+	go build -o bin/soak ./soak
+	bin/soak -peer $(PEER) $(SOAKFLAGS)
 
 clean:
 	rm -rf bin

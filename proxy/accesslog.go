@@ -92,7 +92,9 @@ func milliseconds(key string, d time.Duration) slog.Attr {
 
 // logRefused writes the access-log line of a request whose head was refused, or of an HTTP/2 connection that was cut.
 func (s *Server) logRefused(o clientInfo, err *head.Error) {
-	if log := s.gen.Load().access; log != nil {
+	gen := s.gen.Load()
+	gen.unknown.requests[classOf(err.Status)].Note(0)
+	if log := gen.access; log != nil {
 		log.Request(&logs.Request{
 			Message: "request refused", At: time.Now(), Client: o.remote.Addr(), TLS: o.secure, Status: err.Status, Error: err.Reason,
 		})

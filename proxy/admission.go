@@ -49,6 +49,7 @@ func (a *admission) admit(from *clientInfo) bool {
 	if limits.MaxConnections > 0 {
 		allowed = min(allowed, int64(limits.MaxConnections))
 	}
+	a.server.counts.accepted.Add(1)
 	if a.total.Add(1) > allowed {
 		a.total.Add(-1)
 		a.refuse(fmt.Sprintf("%d connections are open", allowed), addr)
@@ -130,6 +131,7 @@ func (a *admission) leave(addr netip.Addr, counted bool) {
 
 // refuse logs, once a second at most, that connections are refused.
 func (a *admission) refuse(why string, addr netip.Addr) {
+	a.server.counts.refused.Add(1)
 	a.mu.Lock()
 	a.refused++
 	n := a.refused

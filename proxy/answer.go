@@ -102,12 +102,19 @@ func certificateIsComing() *answer {
 	return a
 }
 
-// answerForFailure answers for a backend that did not: 504 where time ran out, 503 where it was not asked, since as many connections were open as
-// the descriptors or max_connections allow, else 502.
+// noServerPause is how many seconds clients are to wait where no server is up.
+const noServerPause = "5"
+
+// answerForFailure answers for a backend that did not: 503 where no server of several is there, or where it was not asked, since as many connections were open as
+// the descriptors or max_connections allow, or as many handshakes waited; 504 where time ran out, else 502.
 func answerForFailure(err error) *answer {
 	var timeout net.Error
 	switch {
-	case errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrNoTurn), errors.Is(err, upstream.ErrAside):
+	case errors.Is(err, upstream.ErrNoServer):
+		a := textAnswer(http.StatusServiceUnavailable, "no backend is there at the moment")
+		a.fields.Add(head.RetryAfter, noServerPause)
+		return a
+	case errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrNoTurn), errors.Is(err, upstream.ErrTooManyHandshakes):
 		a := textAnswer(http.StatusServiceUnavailable, "the server has too much to do")
 		a.fields.Add(head.RetryAfter, "1")
 		return a

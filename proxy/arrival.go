@@ -91,6 +91,7 @@ func (a *arrival) shaken(state tls.ConnectionState, err error) {
 // failed answers a client that speaks plain HTTP to a TLS port, and closes. Failed handshakes are
 // everyday noise of scanners: they are logged for debugging only.
 func (a *arrival) failed(err error) {
+	a.server.counts.tls.note(handshakeFault(err))
 	a.server.log.Debug("TLS handshake failed", "client", a.from.remote.String(), "error", err)
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil || !looksLikeHTTP(record.RecordHeader) {

@@ -34,15 +34,15 @@ func (x *delivery) maxIdle(last bool) time.Duration {
 	switch {
 	case last || x.stale:
 		return 0
-	case !x.repeatable():
+	case x.in.request.HasBody() || !idempotent(x.in.request.Method):
 		return upstream.Fresh
 	}
 	return upstream.Any
 }
 
-// repeatable reports whether the request can be sent again after a connection broke under it.
+// repeatable reports whether the request can be sent again after a connection broke under it. If it is, [upload.rewind] has to come before.
 func (x *delivery) repeatable() bool {
-	return !x.in.request.HasBody() && idempotent(x.in.request.Method)
+	return idempotent(x.in.request.Method) && !x.upload.lost
 }
 
 // deliver sends the request, with what has come of its body.

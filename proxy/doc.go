@@ -18,6 +18,7 @@
 //	answer.go      answers of this front end's own, and page.go the pages that some become
 //	compress.go    an answer that is made shorter on its way
 //	reply.go       a server, and its answer to the client; backlog.go has what a slow client has yet to take
+//	balance.go     what of a request decides which server it goes to, and the cookie that keeps it there, by the key of stickykey.go
 //	forward.go     a request for a server, by delivery.go; upload.go has its body
 //	script.go      what a path means on a location with PHP; php.go has a script run, with the parameters of params.go; namedfile.go: a file that it names
 //	upgrade.go     a request for a WebSocket; its tunnel is of internal/tunnel, or by relay.go of internal/relay
@@ -26,6 +27,8 @@
 //	explain.go     what would be decided, told by those who decide: explainroute.go, explaindisk.go, explainhead.go, explainanswer.go
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
+//	counts.go      what is counted of requests and tunnels; metrics.go and backendmetrics.go tell it, lag.go measures how long loops let things wait
+//	ondown.go      the tunnels of a server that goes down
 //	hints.go       what the operator is told once an hour; causes.go and httpshint.go have the cases
 //
 // There are three lifetimes:

@@ -132,7 +132,7 @@ func (s *Server) setDraining(scope DrainScope, draining bool) bool {
 	}
 	s.drained.Store(&next)
 	if scope.Upstream != "" {
-		s.pools.SetAside(scope.Upstream, scope.Server, draining)
+		s.upstreams.SetAside(scope.Upstream, scope.Server, draining)
 	}
 	return true
 }
@@ -146,6 +146,7 @@ func (s *Server) opensNone(site string) bool {
 // closing says how tunnels are closed.
 type closing struct {
 	code   uint16
+	reason string        // the text of the Close frames
 	over   time.Duration // the time between the first and the last
 	within time.Duration // the time that each has to answer
 }
@@ -153,7 +154,7 @@ type closing struct {
 // closing is how the configuration wants a number of tunnels closed.
 func (s *Server) closing(tunnels int) closing {
 	drain := s.gen.Load().cfg.Drain
-	return closing{code: drain.Code, over: cmp.Or(drain.Spread, min(longestSpread, time.Duration(tunnels)*drainPace)), within: closeTimeout}
+	return closing{code: drain.Code, reason: drainReason, over: cmp.Or(drain.Spread, min(longestSpread, time.Duration(tunnels)*drainPace)), within: closeTimeout}
 }
 
 // until is how they are closed where all is to be over in a time.
@@ -184,7 +185,7 @@ func (ts *tunnels) closeOver(ctx context.Context, clock *reactor.Clock, all []cl
 		if wait := due - clock.Elapsed(); wait > 0 && ctx.Err() == nil {
 			pause(ctx, clock, max(wait, drainStep))
 		}
-		c.Drain(how.code, drainReason, how.within)
+		c.Drain(how.code, how.reason, how.within)
 	}
 }
 

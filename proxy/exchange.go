@@ -204,6 +204,7 @@ func (x *exchange) finish() {
 	if x.responder != nil {
 		x.responder.leave()
 	}
+	x.count()
 	x.log()
 }
 

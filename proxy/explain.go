@@ -161,6 +161,7 @@ type nowhere struct{}
 
 func (nowhere) upstream(t *config.Target) *upstream.Upstream { return &upstream.Upstream{Target: t} }
 func (nowhere) accessLog(config.AccessLog) *logs.Log         { return nil }
+func (nowhere) counts(site string) *siteCounts               { return &siteCounts{name: site} }
 func (nowhere) users(file string) *access.Users              { return access.OpenUsers(file, time.Now) }
 
 // settled are certificates that are all there, on connections that were made for the host that is asked for.

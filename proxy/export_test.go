@@ -5,6 +5,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/static"
+	"wstunnel/internal/upstream"
 )
 
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
@@ -38,8 +39,8 @@ func (s *Server) Counts() (c Counts) {
 	s.admission.mu.Lock()
 	c.ByClient = len(s.admission.byClient)
 	s.admission.mu.Unlock()
-	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.pools.Open())
-	c.Idle = s.pools.Idle()
+	c.Clients, c.Backends = int(s.admission.total.Load()), int(s.upstreams.Open())
+	c.Idle = s.upstreams.Idle()
 	c.Kept = s.slow.Used()
 	c.Spooled, c.SpoolFiles = s.spools.Used()
 	return c
@@ -50,3 +51,6 @@ func (s *Server) WatchLoops(f func(held time.Duration)) { s.clients.loops.Watch(
 
 // Skip turns the clock forward, and has all that was to happen by then begin.
 func (s *Server) Skip(d time.Duration) { s.clock.Skip(d) }
+
+// Upstreams returns what there is of upstreams.
+func (s *Server) Upstreams() []upstream.Snapshot { return s.upstreams.Snapshot() }

@@ -41,7 +41,7 @@ func (x *forward) Connected(b *upstream.Conn) { x.deliver(b, x) }
 
 // Answered takes a head of the answer.
 func (x *forward) Answered(r *head.Response) {
-	x.backend.NoteAnswer(r.Fields)
+	x.backend.NoteAnswer(r)
 	x.pass(r)
 }
 
@@ -57,10 +57,17 @@ func (x *forward) Broke(err error) {
 		x.upload.drop()
 	case backend.Reused() && silent && x.repeatable() && !errors.Is(err, os.ErrDeadlineExceeded):
 		x.stale = true
+		x.upload.rewind()
 		x.ask(nil)
+	case x.repeatable() && !errors.Is(err, os.ErrDeadlineExceeded) && x.way.MayRepeat():
+		x.out = x.request(nil)
+		x.upload.rewind()
+		x.way.Repeat(err)
 	case silent && !backend.Reused():
+		x.way.Broke(err)
 		x.diagnose(err)
 	default:
+		x.way.Broke(err)
 		x.fail(err)
 	}
 }

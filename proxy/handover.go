@@ -151,7 +151,7 @@ func (s *Server) Adopt(r *handover.Tunnel, client, backend int) (handover.Adopte
 	}
 	o := <-done
 	if o.err != nil {
-		t.forget()
+		t.forget(t.told[0], t.told[1])
 		return nil, o.err
 	}
 	t.register(o.a.Tunnel())
@@ -183,8 +183,9 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 	gen := s.gen.Load()
 	t := &liveTunnel{id: r.ID, since: r.Since, tunnels: &s.tunnels, tunnelInfo: tunnelInfo{
 		Site: r.Site, Location: r.Location, Host: r.Host, Path: r.Path, Named: r.Named, Upstream: r.Upstream, Backend: r.Backend, Subprotocol: r.Subprotocol, Mode: config.ModeTunnel,
-		access: gen.access, holder: holder{listener: s.listenerOf(r.Listener), remote: r.Remote, secure: r.Secure, counted: r.Counted},
+		access: gen.access, counts: s.counts.of(r.Site), holder: holder{listener: s.listenerOf(r.Listener), remote: r.Remote, secure: r.Secure, counted: r.Counted},
 	}}
+	t.told = [2]tunnel.Traffic{trafficOf(&r.State.Client), trafficOf(&r.State.Backend)} // the other process has counted it
 	if l := r.Line; l != nil {
 		t.line = &logs.Request{
 			Client: l.Client, Method: http.MethodGet, Proto: l.Proto, Status: http.StatusSwitchingProtocols,
@@ -197,7 +198,7 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 	if l := gen.table.location(r.Site, r.Location); l != nil {
 		t.access = l.access
 		if l.websocket != nil {
-			t.slot = l.websocket.Adopt(r.Backend)
+			t.place = l.websocket.Adopt(r.Backend)
 		}
 	}
 	if t.access != nil && t.access.Format() == logs.Combined && t.line == nil {
@@ -208,6 +209,11 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 	}
 	s.admission.adopt(t.remote.Addr(), t.counted)
 	return t, nil
+}
+
+// trafficOf is what went by so far from an end.
+func trafficOf(from *tunnel.EndState) tunnel.Traffic {
+	return tunnel.Traffic{Bytes: from.Bytes, Messages: from.Messages, Opaque: from.Opaque}
 }
 
 // location returns the location of a site by the names that logs know them by, or nil.
@@ -264,7 +270,7 @@ func (s *Server) Inherit(from Inheritance) {
 	for _, scope := range from.Drains {
 		drained[scope] = true
 		if scope.Upstream != "" {
-			s.pools.SetAside(scope.Upstream, scope.Server, true)
+			s.upstreams.SetAside(scope.Upstream, scope.Server, true)
 		}
 	}
 	s.drained.Store(&drained)

@@ -112,7 +112,7 @@ func (q *inquiry) Answered(r *head.Response) {
 	if r.Status < http.StatusOK {
 		return
 	}
-	q.backend.NoteAnswer(r.Fields)
+	q.backend.NoteAnswer(r)
 	g := q.guard
 	fields := slices.Clone(r.Fields)
 	for _, f := range fields {

@@ -120,7 +120,7 @@ func (x *php) scriptFile() string { return x.location.Directory() + "/" + x.scri
 
 // Answered takes the head of the answer. It may name a file that is to be sent instead.
 func (x *php) Answered(r *head.Response) {
-	x.backend.NoteAnswer(r.Fields)
+	x.backend.NoteAnswer(r)
 	at, name, err := x.namedFile(r.Fields)
 	switch {
 	case err != nil:
@@ -150,11 +150,15 @@ func (x *php) Broke(err error) {
 		x.upload.drop()
 	case isSilent && x.repeatable() && backend.Reused():
 		x.stale = true
+		x.upload.rewind()
 		x.ask(nil)
 	case isSilent && x.repeatable() && x.mayRepeat():
+		x.way.Broke(err)
 		x.repeats++
+		x.upload.rewind()
 		x.askLater()
 	default:
+		x.way.Broke(err)
 		x.fail(fmt.Errorf("running %s: %w", x.scriptFile(), err))
 	}
 }

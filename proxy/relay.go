@@ -24,9 +24,11 @@ func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, finished
 		IdleTimeout: x.location.Timeouts.TunnelIdle, StallTimeout: relayStall, CloseTimeout: closeTimeout,
 	})
 	opened := func() (ended func(tunnel.Result)) {
-		live := x.server.tunnels.announce(x.tunnelInfo(answer))
+		info := x.tunnelInfo(answer)
+		info.place = x.way.Place()
+		live := x.server.tunnels.announce(info)
 		live.register(session)
-		x.tunnelled, x.way.Slot = true, nil // the slot is the relay's
+		x.tunnelled = true
 		finished()
 		return live.ended
 	}

@@ -30,7 +30,7 @@ func (x *reply) send(out head.Request, dst head.Fields, asker upstream.Asker, ne
 	if dst != nil {
 		x.client.Worker().Fields = out.Fields[:0]
 	}
-	needs.Connect = x.location.Timeouts.Connect
+	needs.Connect, needs.Choice = x.location.Timeouts.Connect, x.choice()
 	x.way.Begin(x.upstream, asker, x.client.Conn(), x.client.Worker(), needs)
 	if dst != nil && x.backend == nil { // it goes later, when the place of its fields is another's
 		x.out.Fields = slices.Clone(x.out.Fields)
@@ -100,7 +100,7 @@ func (x *reply) pass(r *head.Response) {
 		return
 	}
 	x.in.answer = r.Fields
-	fields := rewriteResponse(x.answerFields(), r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
+	fields := rewriteResponse(x.stick(x.answerFields()), r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
 	if r.Chunked {
 		fields = announce(fields, r.Fields)
 	}

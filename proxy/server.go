@@ -54,13 +54,15 @@ type Server struct {
 	opening    context.Context
 	endOpening context.CancelFunc
 
-	clock   *reactor.Clock
-	clients *clients // nil before the first Apply
-	gen     atomic.Pointer[generation]
-	pools   *upstream.Pools
-	tunnels tunnels
-	hints   hints
-	drained atomic.Pointer[map[DrainScope]bool] // what is being drained; not modified
+	clock     *reactor.Clock
+	clients   *clients // nil before the first Apply
+	gen       atomic.Pointer[generation]
+	upstreams *upstream.Upstreams
+	tunnels   tunnels
+	counts    counts
+	lag       atomic.Pointer[lag] // nil before the first Apply
+	hints     hints
+	drained   atomic.Pointer[map[DrainScope]bool] // what is being drained; not modified
 	// unhurried ends when a Shutdown is to be quick.
 	unhurried context.Context
 	hurry     context.CancelFunc
@@ -82,7 +84,9 @@ type Server struct {
 	given     map[string]net.Listener  // by another process, by address
 	handed    bool                     // to another process
 	users     map[string]*access.Users // by file
-	stopped   bool
+	// stickyKeyIn is the directory that the key of sticky cookies was looked for in; empty before it was.
+	stickyKeyIn string
+	stopped     bool
 }
 
 // generation is what one configuration became. It is immutable.
@@ -93,7 +97,8 @@ type generation struct {
 	tls     *tls.Config
 	ca      []byte
 	certs   Certificates
-	tlsPort string // where redirect_https leads
+	tlsPort string      // where redirect_https leads
+	unknown *siteCounts // of requests whose site is not known
 }
 
 // New returns a server that listens nowhere yet. Sockets that the process inherited, from systemd for instance, are taken for the
@@ -109,7 +114,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.unhurried, s.hurry = context.WithCancel(s.ctx)
 	s.drained.Store(&map[DrainScope]bool{})
 	s.hints.clock = s.clock
-	s.pools = upstream.NewPools(s.ctx, s.clock, s.backendsFull)
+	s.upstreams = upstream.New(s.ctx, s.clock, logger, s.backendsFull, s.serverDown)
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)
@@ -133,7 +138,7 @@ func (s *Server) backendsFull(open int64) bool {
 // filesTooMany reports whether so many temporary files are too many: they get half of those descriptors, as long as a quarter of them is free.
 func (s *Server) filesTooMany(files int64) bool {
 	capacity := s.admission.capacity
-	return files > capacity/2 || int64(s.tunnels.count())+s.pools.Open()+files > capacity*3/4
+	return files > capacity/2 || int64(s.tunnels.count())+s.upstreams.Open()+files > capacity*3/4
 }
 
 // tempDir returns where temporary files are to be, which may be large: /tmp may be memory.
@@ -160,12 +165,14 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 			return err
 		}
 		s.clients = clients
+		s.lag.Store(newLag(clients))
 	}
 	opened, err := s.openListeners(cfg)
 	if err != nil {
 		return err
 	}
-	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs}
+	s.loadStickyKey(cfg)
+	next := &generation{cfg: cfg, tls: certs.Config(), ca: certs.CACertificate(), certs: certs, unknown: s.counts.of(unknownSite)}
 	building := &building{server: s}
 	next.table, next.access = newTable(cfg, building), building.accessLog(cfg.AccessLog)
 	for address, l := range opened {
@@ -187,6 +194,8 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	s.retire(next, building.used)
 	s.drainRemoved(next)
 	s.access.retire(cfg)
+	s.counts.retire(cfg, s.tunnels.gather())
+	s.lag.Load().turn(cfg.Metrics != "")
 	return nil
 }
 
@@ -197,12 +206,14 @@ type building struct {
 }
 
 func (b *building) upstream(t *config.Target) *upstream.Upstream {
-	u := b.server.pools.Upstream(t)
+	u := b.server.upstreams.Upstream(t)
 	b.used = append(b.used, u)
 	return u
 }
 
 func (b *building) accessLog(c config.AccessLog) *logs.Log { return b.server.access.log(c) }
+
+func (b *building) counts(site string) *siteCounts { return b.server.counts.of(site) }
 
 // users returns those of a file. They belong to the process, so that what is known of them outlives a reload.
 func (b *building) users(file string) *access.Users {
@@ -336,7 +347,7 @@ func (s *Server) retire(next *generation, used []*upstream.Upstream) {
 		l.Close()
 	}
 	s.inherited = nil
-	s.pools.Retire(used)
+	s.upstreams.Retire(used)
 }
 
 // Addresses returns where the server listens, in the order of the configuration.
@@ -384,7 +395,7 @@ func (s *Server) shutdown(ctx context.Context, keeper *keeper) error {
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))
 	}
-	s.pools.Retire(nil)
+	s.upstreams.Retire(nil)
 	s.access.end()
 	return err
 }

@@ -23,6 +23,7 @@ type site struct {
 	locations route.Locations[*location]
 	all       []*location // in the order of the configuration
 	access    *logs.Log   // where lines of requests go; nil for nowhere
+	counts    *siteCounts
 }
 
 // location is one compiled location.
@@ -44,6 +45,7 @@ type outside interface {
 	upstream(*config.Target) *upstream.Upstream
 	accessLog(config.AccessLog) *logs.Log
 	users(file string) *access.Users
+	counts(site string) *siteCounts
 }
 
 // newTable compiles the routing.
@@ -60,7 +62,7 @@ func newTable(cfg *config.Config, o outside) *table {
 }
 
 func newSite(cfg *config.Site, o outside) *site {
-	s := &site{Site: cfg, name: cfg.Hosts[0], access: o.accessLog(cfg.AccessLog)}
+	s := &site{Site: cfg, name: cfg.Hosts[0], access: o.accessLog(cfg.AccessLog), counts: o.counts(cfg.Hosts[0])}
 	for i := range cfg.Locations {
 		c := &cfg.Locations[i]
 		l := &location{Location: c, site: s, pattern: c.Match.String(), access: o.accessLog(c.AccessLog)}

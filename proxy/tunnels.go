@@ -29,7 +29,8 @@ type tunnelInfo struct {
 	line   *logs.Request // in its format Combined, for the end; else nil
 
 	holder
-	slot *upstream.Slot // freed at its end
+	place  upstream.Place // at the server; left at its end
+	counts *siteCounts
 }
 
 // holder is what counts as the client's end of a tunnel.
@@ -58,7 +59,8 @@ type liveTunnel struct {
 	since   time.Time
 	conn    closer // nil while it is being opened
 	tunnels *tunnels
-	tried   bool // to be handed over
+	tried   bool              // to be handed over
+	told    [2]tunnel.Traffic // what its site's counts know of, to the backend and to the client; guarded by the tunnels' mu
 }
 
 // closer is a live WebSocket connection, of either mode.
@@ -99,6 +101,7 @@ func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 			slog.String("subprotocol", t.Subprotocol), slog.String("mode", t.Mode.String()),
 			slog.Bool("tls", t.secure))...)
 	}
+	t.counts.opened.Add(1)
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.live == nil {
@@ -121,21 +124,25 @@ func (t *liveTunnel) register(c closer) {
 	}
 }
 
-// ended logs the end of a connection and forgets it. One that goes on in another process has its end there.
+// ended logs and counts the end of a connection and forgets it. One that goes on in another process has its end there.
 func (t *liveTunnel) ended(r tunnel.Result) {
-	if t.access != nil && r.Cause != tunnel.CauseMoved {
-		t.logEnd(r)
+	if r.Cause != tunnel.CauseMoved {
+		if t.access != nil {
+			t.logEnd(r)
+		}
+		t.counts.tunnelEnded(&r)
 	}
-	t.forget()
+	t.forget(r.ToBackend, r.ToClient)
 }
 
-// forget counts a connection out.
-func (t *liveTunnel) forget() {
+// forget counts a connection out, with what went through it.
+func (t *liveTunnel) forget(toBackend, toClient tunnel.Traffic) {
 	t.leave()
-	t.slot.Free()
+	t.place.Leave()
 	ts := t.tunnels
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	t.counts.gather(&t.told, toBackend, toClient)
 	delete(ts.live, t.id)
 	ts.change()
 }
@@ -172,6 +179,13 @@ func (ts *tunnels) count() int {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	return len(ts.live) + ts.opening
+}
+
+// handshakes returns how many handshakes may become tunnels.
+func (ts *tunnels) handshakes() int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.opening
 }
 
 // release ends a hold; by now the tunnel is announced, or will never be.

@@ -45,7 +45,7 @@ func (x *upgrade) serve() {
 
 // ask asks a server, with a head whose fields are made in dst.
 func (x *upgrade) ask(dst head.Fields) {
-	x.send(x.request(dst), dst, x, upstream.Needs{Upgrade: true})
+	x.send(x.request(dst), dst, x, upstream.Needs{Upgrade: true, Patience: x.location.Timeouts.Handshake})
 }
 
 // request makes the head that a server is sent.
@@ -87,7 +87,7 @@ func (x *upgrade) Took() {}
 
 // Answered takes a head of the answer.
 func (x *upgrade) Answered(r *head.Response) {
-	x.backend.NoteAnswer(r.Fields)
+	x.backend.NoteAnswer(r)
 	switch {
 	case r.Status == http.StatusSwitchingProtocols:
 		x.switched(r)
@@ -184,6 +184,7 @@ func (x *upgrade) switched(r *head.Response) {
 	relayed := x.location.Mode == config.ModeRelay
 	if relayed {
 		if err := relay.CheckRequest(x.in.request.Fields); err != nil {
+			x.err = err
 			x.leaveServer()
 			x.giveLast(textAnswer(http.StatusBadRequest, err.Error()))
 			return
@@ -194,7 +195,7 @@ func (x *upgrade) switched(r *head.Response) {
 		dst = x.client.Worker().Fields[:0]
 	}
 	x.in.answer = r.Fields
-	fields := x.applyAnswerRules(r.Status, rewriteResponse(append(dst, x.cookies...), r.Fields, r.Status, &x.in, x.location, x.upstream.Target))
+	fields := x.applyAnswerRules(r.Status, rewriteResponse(x.stick(append(dst, x.cookies...)), r.Fields, r.Status, &x.in, x.location, x.upstream.Target))
 	backend, backendEarly := x.backend.Take()
 	x.backend = nil
 	client, early := x.takeClient()
@@ -218,8 +219,10 @@ func (x *upgrade) takeClient() (client reactor.Endpoint, early []byte) {
 
 // join answers the client and makes a tunnel of both ends.
 func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
+	place := x.way.Place()
 	defer func() {
 		if !x.tunnelled {
+			place.Leave()
 			backend.Close()
 			client.Close()
 			x.holder().leave()
@@ -234,8 +237,9 @@ func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []b
 		return
 	}
 	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
+	info.place = place
 	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
-		x.tunnelled, x.way.Slot = true, nil // the slot is the tunnel's
+		x.tunnelled = true
 		return tunnel.Join(client, backend, early, backendEarly, options, done)
 	})
 }
@@ -247,7 +251,7 @@ const maxKept = 256
 func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
 	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
 	info := tunnelInfo{
-		holder: *x.holder(), slot: x.way.Slot, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
+		holder: *x.holder(), counts: x.site.counts, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
 		Upstream: x.upstream.Target.Upstream, Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {

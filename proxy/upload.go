@@ -28,7 +28,9 @@ type upload struct {
 	continued  bool          // the client was asked for the body that it had announced
 	paused     bool          // the client waits
 	held       []byte        // until there is a server
-	share      session.Share // what that is of the memory for slow clients
+	sent       []byte        // of a body that may have to be sent again, what a server was sent
+	lost       bool          // that is more than is kept
+	share      session.Share // what both are of the memory for slow clients
 	spool      *spool.Spool  // with what came behind held; nil where that is nothing
 	length     int64         // of what has come
 	complete   bool          // it has come to its end
@@ -129,12 +131,28 @@ func (u *upload) data(p []byte) {
 	case x.backend == nil:
 		u.hold(p)
 	default:
+		u.remember(p)
 		x.backend.Write(p)
-		if !x.over && x.backend.Pending() > 0 {
+		if !x.over && x.backend != nil && x.backend.Pending() > 0 {
 			u.wait()
 		}
 	}
 }
+
+// remember keeps what a server is about to be sent, where the request may be sent again, as far as that is worth it.
+func (u *upload) remember(p []byte) {
+	switch {
+	case u.lost || len(p) == 0:
+	case len(u.sent)+len(p) > maxHeld || !idempotent(u.x.in.request.Method):
+		u.lost, u.sent = true, nil
+	default:
+		u.sent = append(u.sent, p...)
+	}
+	u.share.Set(u.x.client.Worker().Memory, len(u.sent))
+}
+
+// rewind has all that was sent be sent again.
+func (u *upload) rewind() { u.held, u.sent = u.sent, nil }
 
 // refuseLong ends the exchange: more of the body has come than max_body lets.
 func (u *upload) refuseLong() {
@@ -159,7 +177,7 @@ func (u *upload) hold(p []byte) {
 		return
 	}
 	u.held = append(u.held, p...)
-	u.share.Set(memory, len(u.held))
+	u.share.Set(memory, len(u.held)+len(u.sent))
 	if u.collecting && u.pauses.u != nil {
 		u.pauses.wait()
 	}
@@ -252,7 +270,7 @@ func (u *upload) knownLength() int64 {
 func (u *upload) first() []byte {
 	p := u.held
 	u.held = nil
-	u.share.Set(u.x.client.Worker().Memory, 0)
+	u.remember(p)
 	return p
 }
 
@@ -296,6 +314,7 @@ func (u *upload) sendSpooled() bool {
 			u.unreadable(err)
 			return false
 		case len(p) > 0:
+			u.lost, u.sent = true, nil
 			x.backend.Write(p)
 			x.client.Worker().FlushAsk()
 			sent += len(p)
@@ -387,7 +406,7 @@ func (u *upload) leave() {
 }
 
 func (u *upload) forget() {
-	u.held = nil
+	u.held, u.sent, u.lost = nil, nil, true
 	u.share.Set(u.x.client.Worker().Memory, 0)
 	if u.spool != nil {
 		u.spool.Close()

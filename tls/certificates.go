@@ -20,6 +20,8 @@ type Certificates struct {
 	only *siteTLS
 
 	pairs map[[2]string]*filePair // by certificate file and key file
+	// fromFiles are the sites whose source are filePairs.
+	fromFiles []*siteTLS
 
 	config    *tls.Config
 	challenge *tls.Config // for the ACME authority's TLS-ALPN-01; nil if nothing is ordered
@@ -72,6 +74,9 @@ func newCertificates(m *Manager, cfg *config.Config) (*Certificates, error) {
 		}
 		withTLS++
 		c.only = s
+		if _, ok := s.source.(filePairs); ok {
+			c.fromFiles = append(c.fromFiles, s)
+		}
 		c.onDemand = c.onDemand || s.asker != nil
 		if s.auto && s.asker == nil {
 			c.auto = append(c.auto, slices.DeleteFunc(slices.Clone(site.Hosts), func(host string) bool { return host == "_" })...)

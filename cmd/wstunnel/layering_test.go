@@ -49,6 +49,7 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/upstream": {
 		"wstunnel/internal/config":  "a target names its servers",
 		"wstunnel/internal/head":    "an answer says how long its connection may be kept",
+		"wstunnel/internal/health":  "which servers can be used",
 		"wstunnel/internal/host":    "server names of TLS are canonical",
 		"wstunnel/internal/reactor": "its connections",
 		"wstunnel/internal/session": "and what speaks on them",
@@ -59,6 +60,7 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/internal/logs":       {},
 	"wstunnel/internal/admin":      {},
+	"wstunnel/internal/metrics":    {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/template":   {},
 	"wstunnel/internal/compress": {
@@ -108,6 +110,8 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/config":     "routes are compiled from it",
 		"wstunnel/internal/proxyproto": "connections may begin with its headers",
 		"wstunnel/internal/logs":       "requests and tunnels have their lines",
+		"wstunnel/internal/metrics":    "and are counted",
+		"wstunnel/internal/health":     "what is told of servers says how they do",
 		"wstunnel/internal/host":       "Host headers and sites' hosts are compared in one form",
 		"wstunnel/internal/head":       "heads are rewritten",
 		"wstunnel/internal/fastcgi":    "targets that do not speak it are told of",
@@ -128,6 +132,9 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/reactor":    "clients are let in on event loops",
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
+	"wstunnel/soak": {
+		"wstunnel/internal/ws": "frames",
+	},
 	"wstunnel/cmd/wstunnel": {
 		"wstunnel/internal/admin":    "how a running server is spoken to",
 		"wstunnel/internal/config":   "commands load it",
@@ -138,6 +145,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/migrate":  "the import command",
 		"wstunnel/proxy":             "the server",
 		"wstunnel/tls":               "its certificates",
+		"wstunnel/internal/metrics":  "numbers for monitoring",
 	},
 }
 

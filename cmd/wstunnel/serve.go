@@ -17,6 +17,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/handover"
 	"wstunnel/internal/logs"
+	"wstunnel/internal/metrics"
 	"wstunnel/proxy"
 	"wstunnel/tls"
 )
@@ -39,6 +40,8 @@ type service struct {
 	began        time.Time
 	control      atomic.Pointer[admin.Server] // nil where there is none
 	orders       chan order
+	reloaded     reloads
+	endpoint     *metrics.Endpoint
 
 	ctx          context.Context // ends when a stop begins
 	program      program         // what an upgrade starts; empty for nothing
@@ -79,6 +82,8 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 	}
 	s.predecessors.pass = s.report
 	defer s.certificates.Close()
+	s.endpoint = s.newEndpoint()
+	defer s.endpoint.Close()
 	failed := make(chan error, 1)
 	go func() {
 		stored := origin.inherited.stored
@@ -149,6 +154,7 @@ func (s *service) start() error {
 		return err
 	}
 	s.current.Store(cfg)
+	s.reloaded.begin()
 	return s.apply(cfg)
 }
 
@@ -159,7 +165,13 @@ func (s *service) apply(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := s.server.Apply(cfg, loaded); err != nil {
+	settle, err := s.endpoint.Move(cfg.Metrics)
+	if err != nil {
+		return err
+	}
+	err = s.server.Apply(cfg, loaded)
+	settle(err == nil)
+	if err != nil {
 		return err
 	}
 	s.certificates.Use(loaded)
@@ -202,6 +214,7 @@ func (s *service) reload() error {
 	if err == nil {
 		err = s.apply(next)
 	}
+	s.reloaded.note(err)
 	if err != nil {
 		s.logMistakes(err)
 		text := err.Error()

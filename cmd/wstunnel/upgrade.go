@@ -128,6 +128,7 @@ func (s *service) passOn(next *successor) error {
 	}
 	s.successor.Store(next)
 	s.certificates.Close()
+	s.endpoint.Close()
 	return nil
 }
 

@@ -39,6 +39,9 @@ type Config struct {
 	AccessLog AccessLog
 	Sites     []Site
 	Upstreams []Upstream
+
+	// Metrics is where numbers for monitoring are served: host:port, empty for nowhere.
+	Metrics string
 }
 
 // Pos is a place in the configuration; [Config.Place] says where that is. Columns count from 1.
@@ -310,6 +313,8 @@ type Target struct {
 	Queue          time.Duration
 	// Health is the upstream's; zero where the target names a server itself.
 	Health
+	// Balancing is the upstream's; nothing of it is set where the target names a server itself.
+	Balancing
 }
 
 // DefaultKeepAlive is the number of idle connections to a server where the configuration has none.
@@ -319,6 +324,14 @@ const DefaultKeepAlive = 16
 type Server struct {
 	Network string // tcp or unix
 	Address string // host:port or a socket's path
+	// Weight is its share beside the others', from 1; zero counts as 1.
+	Weight int
+	// MaxConnections bounds the connections to it, tunnels included; zero: the upstream's bound.
+	MaxConnections int
+	// Backup: it is used while no other server can be.
+	Backup bool
+	// Down: it is not used at all.
+	Down bool
 }
 
 // Upstream is a named set of servers.
@@ -330,8 +343,8 @@ type Upstream struct {
 	KeepAlive int
 	// MaxConnections bounds the connections to each server, tunnels included; zero for no bound.
 	MaxConnections int
-	// Queue is how long a request waits for a connection where each server has as many as it may. Default 30s; zero without
-	// MaxConnections.
+	// Queue is how long a request waits for a connection where each server has as many as it may. Default 30s; zero where no server is bounded.
 	Queue time.Duration
 	Health
+	Balancing
 }

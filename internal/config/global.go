@@ -63,6 +63,9 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		d.add(o.pos, `no "listen"`, `at least one listener, such as listen: [{address: ":80"}]`)
 		w.unsure = true
 	}
+	if n := o.get("metrics"); n != nil {
+		cfg.Metrics, _ = d.listenAddress(n, cfg.Listen)
+	}
 	if n := o.get("sites"); n != nil {
 		included.sites = slices.Insert(included.sites, 0, n)
 	}

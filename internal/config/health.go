@@ -79,6 +79,8 @@ func (d *decoder) health(o object, h *Health) {
 	}
 	if n := o.get("health"); n != nil {
 		h.Check = d.check(n)
+	} else if h.CloseOnDown {
+		d.add(o.keyPos("on_down"), "on_down: close without health", "health beside it: only checks take a server down; one that is ejected comes back soon, and keeps its tunnels")
 	}
 }
 

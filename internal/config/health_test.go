@@ -19,7 +19,7 @@ func TestHealth(t *testing.T) {
 		want Health
 	}{
 		{"", Health{SlowStart: 30 * time.Second}},
-		{"slow_start: off, on_down: close", Health{CloseOnDown: true}},
+		{"slow_start: off, on_down: close, health: {}", Health{CloseOnDown: true, Check: &usual}},
 		{"slow_start: 2m, on_down: keep", Health{SlowStart: 2 * time.Minute}},
 		{"slow_start: off, health: {}", Health{Check: &usual}},
 		{"slow_start: off, health: {kind: tcp, interval: 1s, timeout: 500ms, rise: 1, fall: 5}", Health{Check: &Check{

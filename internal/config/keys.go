@@ -23,6 +23,9 @@ const (
 	inTarget           = "a target"
 	inUpstream         = "an upstream"
 	inHealth           = "health"
+	inServer           = "a server"
+	inBalance          = "balance"
+	inSticky           = "sticky"
 	inPHP              = "php"
 	inAccessLog        = "access_log"
 	inBuffer           = "buffer"
@@ -45,6 +48,7 @@ var kinds = []string{
 	inFile, inIncluded, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
 	inLocation, inLocationTimeouts, inTarget, inUpstream, inHealth, inAccessLog, inBuffer, inHeaders, inRequestRules,
 	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP, inDrain, inAdmin,
+	inServer, inBalance, inSticky,
 }
 
 // keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
@@ -52,7 +56,7 @@ func keysOf(kind string) []string {
 	switch kind {
 	case inFile:
 		return withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "drain", "on_route_removed", "admin", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
-			"spool_max", "sites", "include", "upstreams")
+			"spool_max", "sites", "include", "upstreams", "metrics")
 	case inIncluded:
 		return []string{"sites", "upstreams"}
 	case inListener:
@@ -84,7 +88,16 @@ func keysOf(kind string) []string {
 	case inTarget:
 		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
 	case inUpstream:
-		return []string{"servers", "keepalive", "max_connections", "queue", "health", "slow_start", "on_down"}
+		return []string{
+			"servers", "balance", "sticky", "keepalive", "max_connections", "queue", "hold", "handshakes_per_second", "resolve", "health",
+			"slow_start", "on_down",
+		}
+	case inServer:
+		return []string{"address", "weight", "max_connections", "backup", "down"}
+	case inBalance:
+		return []string{"hash"}
+	case inSticky:
+		return []string{"cookie", "ttl", "secure", "same_site", "secret"}
 	case inHealth:
 		return []string{"kind", "path", "host", "interval", "timeout", "rise", "fall", "expect"}
 	case inPHP:

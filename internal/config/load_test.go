@@ -61,7 +61,7 @@ func TestContract(t *testing.T) {
 	target := func(line, col int, scheme, address string) *Target {
 		return &Target{
 			Pos: Pos{line, col}, URL: scheme + "://" + address, Scheme: scheme, Host: address,
-			Servers: []Server{{"tcp", address}}, TLSVerify: true, KeepAlive: 16,
+			Servers: []Server{{Network: "tcp", Address: address}}, TLSVerify: true, KeepAlive: 16,
 		}
 	}
 	ws, io, assets, root := location(18, "/ws"), location(20, "/socket.io/"), location(23, "/assets/"), location(25, "/")
@@ -86,8 +86,9 @@ func TestContract(t *testing.T) {
 			TLS: SiteTLS{Pos: Pos{14, 10}, Mode: TLSAuto}, Locations: []Location{ws, io, assets, root},
 		}},
 		Upstreams: []Upstream{{
-			Pos: Pos{28, 3}, Name: "chat", Servers: []Server{{"tcp", "127.0.0.1:9000"}, {"tcp", "127.0.0.1:9001"}}, KeepAlive: 16,
-			Health: Health{SlowStart: 30 * time.Second},
+			Pos: Pos{28, 3}, Name: "chat", KeepAlive: 16, Balancing: Balancing{Resolve: DefaultResolve},
+			Servers: []Server{{Network: "tcp", Address: "127.0.0.1:9000", Weight: 1}, {Network: "tcp", Address: "127.0.0.1:9001", Weight: 1}},
+			Health:  Health{SlowStart: 30 * time.Second},
 		}},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -151,7 +152,7 @@ func TestExample(t *testing.T) {
 	for _, kind := range []string{
 		inFile, inListener, inTLS, inACME, inEAB, inTimeouts, inSite, inSiteTLS, inLocation,
 		inLocationTimeouts, inTarget, inUpstream, inAccessLog, inBuffer, inHeaders, inRequestRules, inResponseRules, inRedirect, inRespond,
-		inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inDrain, inAdmin,
+		inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inDrain, inAdmin, inServer, inBalance, inSticky,
 	} {
 		for _, key := range keysOf(kind) {
 			anywhere := slices.Contains(ruleKeys, key) || slices.Contains(shortKeys, key)
@@ -170,7 +171,8 @@ func collectKeys(n *yaml.Node, kind string, seen map[string]bool) {
 		inSite + " access_log": inAccessLog, inFile + " buffer": inBuffer,
 		inSite + " locations": inLocation, inLocation + " timeouts": inLocationTimeouts,
 		inLocation + " websocket": inTarget, inLocation + " http": inTarget,
-		inFile + " upstreams": "names", "names chat": inUpstream, inFile + " headers": inHeaders, inHeaders + " request": inRequestRules,
+		inFile + " upstreams": "names", "names chat": inUpstream, "names rooms": inUpstream,
+		"names assets": inUpstream, inUpstream + " servers": inServer, inUpstream + " balance": inBalance, inUpstream + " sticky": inSticky, inFile + " headers": inHeaders, inHeaders + " request": inRequestRules,
 		inHeaders + " response": inResponseRules, inFile + " compress": inCompress, inFile + " drain": inDrain, inFile + " admin": inAdmin, inLocation + " redirect": inRedirect,
 		inLocation + " respond": inRespond, inLocation + " rewrite": inRewrite, inLocation + " when": inWhen,
 		inLocation + " basic_auth": inBasicAuth, inLocation + " auth_request": inAuthRequest,

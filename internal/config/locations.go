@@ -84,6 +84,7 @@ func (d *decoder) location(o object, above inherited) (loc Location, path scalar
 	}
 	d.locationTargets(o, &loc)
 	d.locationPHP(o, &loc)
+	preferFewTunnels(&loc)
 	d.locationAnswers(o, &loc)
 	d.rules(o, &loc.Rules)
 	d.locationTunnels(o, &loc)

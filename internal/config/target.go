@@ -171,7 +171,7 @@ func (d *decoder) parseTarget(s scalar, plain, secure string, bare bool) (*Targe
 func (d *decoder) resolveAuthority(s scalar, authority string, t *Target) *problem {
 	if up := d.upstreams[strings.ToLower(authority)]; up != nil {
 		t.Upstream, t.Host, t.Servers = up.Name, up.Name, up.Servers
-		t.KeepAlive, t.MaxConnections, t.Queue, t.Health = up.KeepAlive, up.MaxConnections, up.Queue, up.Health
+		t.KeepAlive, t.MaxConnections, t.Queue, t.Health, t.Balancing = up.KeepAlive, up.MaxConnections, up.Queue, up.Health, up.Balancing
 		return nil
 	}
 	defaultPort, example := "80", t.Scheme+"://127.0.0.1:9000"
@@ -298,6 +298,7 @@ func (d *decoder) upstreamMapping(n *yaml.Node) []Upstream {
 			}
 			d.connections(o, &up)
 			d.health(o, &up.Health)
+			d.balancing(o, &up)
 		}
 		upstreams = append(upstreams, up)
 		d.upstreams[up.Name] = &up
@@ -316,10 +317,13 @@ func (d *decoder) connections(o object, up *Upstream) {
 	}
 	if v := o.get("max_connections"); v != nil {
 		d.count(v, &up.MaxConnections)
+	}
+	bounded := up.MaxConnections > 0 || slices.ContainsFunc(up.Servers, func(s Server) bool { return s.MaxConnections > 0 })
+	if bounded {
 		up.Queue = defaultQueue
 	}
 	if v := o.get("queue"); v != nil {
-		if o.get("max_connections") == nil {
+		if !bounded && o.get("max_connections") == nil {
 			d.add(o.keyPos("queue"), "queue on an upstream without max_connections", "queue only beside max_connections: without, no request waits")
 		}
 		d.duration(v, &up.Queue)
@@ -355,20 +359,15 @@ func isUpstreamName(s string) bool {
 
 // servers reads an upstream's servers.
 func (d *decoder) servers(n *yaml.Node) []Server {
-	const allowed = "host:port or unix:/path, such as 127.0.0.1:9000"
 	var servers []Server
 	var lines []int
 	for _, item := range d.nonEmptyList(n, "a list with at least one server, such as [127.0.0.1:9000]") {
-		s, ok := d.scalar(item, allowed)
+		server, s, ok := d.server(item)
 		if !ok {
 			continue
 		}
-		server, p := parseServer(s)
-		if p != nil {
-			d.addProblem(s.pos, *p)
-			continue
-		}
-		if i := slices.Index(servers, server); i >= 0 {
+		same := func(other Server) bool { return other.Network == server.Network && other.Address == server.Address }
+		if i := slices.IndexFunc(servers, same); i >= 0 {
 			d.add(s.pos, "server "+s.shown()+" is already on "+d.lineText(lines[i]), "each server once in an upstream")
 			continue
 		}

@@ -81,7 +81,11 @@ func TestTargets(t *testing.T) {
 			if tt.key == "websocket" {
 				got = loc.WebSocket
 			}
-			if servers := fmt.Sprint(got.Servers); servers != tt.servers || got.Host != tt.host || got.Path != tt.path {
+			var addresses []string
+			for _, s := range got.Servers {
+				addresses = append(addresses, "{"+s.Network+" "+s.Address+"}")
+			}
+			if servers := fmt.Sprint(addresses); servers != tt.servers || got.Host != tt.host || got.Path != tt.path {
 				t.Errorf("got %s, host %q, path %q; want %s, %q, %q", servers, got.Host, got.Path, tt.servers, tt.host, tt.path)
 			}
 			if got.URL != tt.target || !got.TLSVerify || got.TLS != strings.Contains(tt.target, "s://") && got.Scheme != "ws" {

@@ -190,7 +190,7 @@ func (p *process) open(id uint64, opts tunnel.Options) (client, backend net.Conn
 	ln, err := p.group.Listen(frontEnd.(syscall.Conn), tunnel.KeepAlive, func(c *reactor.Conn, _ netip.AddrPort) {
 		c.Handle(idle{})
 		at := reactor.Sockaddr(behind.Addr().(*net.TCPAddr).AddrPort())
-		c.Loop().Dial([]unix.Sockaddr{at}, time.Minute, func(b *reactor.Conn, err error) {
+		c.Loop().Dial([]unix.Sockaddr{at}, 0, time.Minute, func(b *reactor.Conn, err error) {
 			if err != nil {
 				panic(err)
 			}

@@ -74,6 +74,9 @@ func (m *Member) leave() {
 	}
 }
 
+// Address is where the server is: host:port, or a socket's path.
+func (m *Member) Address() string { return m.address }
+
 // Up reports whether the server can be used: it is neither ejected nor failing its checks. Before anything of its upstream has answered after the start it is up.
 // It takes no lock.
 func (m *Member) Up() bool { return m.state.Load() == 0 }

@@ -30,6 +30,7 @@ const attemptMin = time.Second
 type Dialing struct {
 	loop      *Loop
 	addresses []unix.Sockaddr // still to be tried
+	spread    int             // see Dial
 	conn      *Conn           // the attempt under way
 	giveUp    time.Duration   // when that has failed
 	done      func(*Conn, error)
@@ -42,8 +43,11 @@ type Dialing struct {
 // bounds them all; one that stays silent has its share of it. done is called once, on the loop, with a paused connection that
 // has yet to be given its handler, perhaps before Dial returns, or later with what went wrong with each address; it is not called
 // if the loop ends or [Dialing.Cancel] is called first.
-func (l *Loop) Dial(addresses []unix.Sockaddr, timeout time.Duration, done func(*Conn, error)) *Dialing {
-	d := &Dialing{loop: l, addresses: addresses, done: done, deadline: l.now + timeout}
+//
+// A port of 127.0.0.1 takes only as many connections from one address as there are ports for them. With a spread above zero they come from another address,
+// 127.0.0.2 for 1 and so on, where the system has those; and where 127.0.0.1 has run out of ports in any case.
+func (l *Loop) Dial(addresses []unix.Sockaddr, spread int, timeout time.Duration, done func(*Conn, error)) *Dialing {
+	d := &Dialing{loop: l, addresses: addresses, spread: spread, done: done, deadline: l.now + timeout}
 	d.timer.On = d
 	l.Set(&d.timer, 0)
 	if len(addresses) > 0 {
@@ -93,19 +97,9 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 	case *unix.SockaddrInet6:
 		family = unix.AF_INET6
 	}
-	fd, err := newSocket(family)
+	fd, err := connectSpread(family, address, d.spread)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	if family != unix.AF_UNIX {
-		noDelay(fd)
-	}
-	if err := connect(fd, address); err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
-		if err == unix.EAGAIN {
-			return err
-		}
-		return os.NewSyscallError("connect", err)
+		return err
 	}
 	c := &Conn{fd: int32(fd), near: isNear(address)}
 	if err := d.loop.add(c, d, 0); err != nil {
@@ -120,6 +114,45 @@ func (d *Dialing) connect(address unix.Sockaddr) error {
 	d.conn, d.giveUp = c, min(d.deadline, now+max(share, attemptMin))
 	c.WaitWritable()
 	return nil
+}
+
+// mostSources is how many addresses are tried where one has run out of ports.
+const mostSources = 8
+
+// connectSpread begins to connect, from the address of a spread or the next ones.
+func connectSpread(family int, address unix.Sockaddr, spread int) (fd int, err error) {
+	fd, err = connectFrom(family, address, spread)
+	for next := spread + 1; err == unix.EADDRNOTAVAIL && canSpread(address) && next <= spread+mostSources; next++ {
+		fd, err = connectFrom(family, address, next)
+	}
+	if err == unix.EADDRNOTAVAIL {
+		return -1, os.NewSyscallError("connect", err)
+	}
+	return fd, err
+}
+
+// connectFrom begins to connect, from 127.0.0.(1+spread) where that is above zero and the address is such a one.
+func connectFrom(family int, address unix.Sockaddr, spread int) (fd int, err error) {
+	fd, err = newSocket(family)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if family != unix.AF_UNIX {
+		noDelay(fd)
+	}
+	if spread > 0 && canSpread(address) {
+		bindSource(fd, [4]byte{127, 0, byte(spread / 254), byte(spread%254 + 1)})
+	}
+	switch err := connect(fd, address); err {
+	case nil, unix.EINPROGRESS:
+		return fd, nil
+	case unix.EAGAIN, unix.EADDRNOTAVAIL:
+		unix.Close(fd)
+		return -1, err
+	default:
+		unix.Close(fd)
+		return -1, os.NewSyscallError("connect", err)
+	}
 }
 
 // isNear reports whether an address is one of this machine's for itself.

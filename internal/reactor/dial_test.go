@@ -28,7 +28,7 @@ func dialOn(t *testing.T, l *Loop, timeout time.Duration, addresses ...unix.Sock
 func beginDial(l *Loop, timeout time.Duration, addresses ...unix.Sockaddr) <-chan dialled {
 	result := make(chan dialled, 2)
 	l.Post(func() {
-		l.Dial(addresses, timeout, func(c *Conn, err error) { result <- dialled{c, err} })
+		l.Dial(addresses, 0, timeout, func(c *Conn, err error) { result <- dialled{c, err} })
 	})
 	return result
 }
@@ -129,7 +129,7 @@ func TestCancelledDialIsForgotten(t *testing.T) {
 	address := silent(t)
 	load := l.load.Load()
 	on(t, l, func() {
-		l.Dial([]unix.Sockaddr{address, good}, time.Minute, func(*Conn, error) {
+		l.Dial([]unix.Sockaddr{address, good}, 0, time.Minute, func(*Conn, error) {
 			t.Error("the callback was called")
 		}).Cancel()
 		if l.load.Load() != load {

@@ -18,6 +18,7 @@ type Group struct {
 	listeners atomic.Int32 // that there have been
 	// handshakes holds those that compute now: one fewer than there are processors, or loops would wait for theirs behind them.
 	handshakes chan struct{}
+	waiting    atomic.Int32 // handshakes that wait for a place among those
 	watcher    atomic.Pointer[func(held time.Duration)]
 	offloads   offloads
 	pipes      atomic.Int32 // that a loop may have

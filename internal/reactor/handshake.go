@@ -79,11 +79,16 @@ type turn struct {
 
 // takeTurn waits for a turn.
 func (g *Group) takeTurn() *turn {
+	g.waiting.Add(1)
 	g.handshakes <- struct{}{}
+	g.waiting.Add(-1)
 	t := &turn{group: g}
 	t.alarm = g.clock.AfterFunc(turnLength, t.pass)
 	return t
 }
+
+// HandshakesWaiting returns how many handshakes wait for their turn. It is safe for concurrent use.
+func (g *Group) HandshakesWaiting() int { return int(g.waiting.Load()) }
 
 // end gives the turn to the next; it may be called more than once.
 func (t *turn) end() {

@@ -129,7 +129,7 @@ func dialTo(t *testing.T, l *Loop, to net.Addr) *Conn {
 	}
 	made := make(chan *Conn, 1)
 	l.Post(func() {
-		l.Dial([]unix.Sockaddr{address}, patience, func(c *Conn, err error) {
+		l.Dial([]unix.Sockaddr{address}, 0, patience, func(c *Conn, err error) {
 			if err != nil {
 				t.Error(err)
 				close(made)

@@ -42,6 +42,13 @@ type Memory struct {
 	changed chan struct{} // closed when something was given back; nil while nobody waits
 }
 
+// Used returns how many bytes that are now. It is safe for concurrent use.
+func (m *Memory) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used
+}
+
 // share is what one direction of a relay has of the memory.
 type share struct {
 	memory *Memory

@@ -156,7 +156,7 @@ func TestBridgeIsANetConn(t *testing.T) {
 		made, loop := make(chan error, 1), g.Pick()
 		loop.Post(func() {
 			address := reactor.Sockaddr(l.Addr().(*net.TCPAddr).AddrPort())
-			loop.Dial([]unix.Sockaddr{address}, patience, func(c *reactor.Conn, err error) {
+			loop.Dial([]unix.Sockaddr{address}, 0, patience, func(c *reactor.Conn, err error) {
 				if err == nil {
 					c.Handle(waiting{})
 				}

@@ -34,7 +34,7 @@ func TestJoinedTunnel(t *testing.T) {
 	listener, err := group.Listen(front.(syscall.Conn), KeepAlive, func(client *reactor.Conn, _ netip.AddrPort) {
 		address := &unix.SockaddrUnix{Name: back.Addr().String()}
 		client.Handle(idle{})
-		client.Loop().Dial([]unix.Sockaddr{address}, time.Second, func(backend *reactor.Conn, err error) {
+		client.Loop().Dial([]unix.Sockaddr{address}, 0, time.Second, func(backend *reactor.Conn, err error) {
 			if err != nil {
 				t.Error(err)
 				return

@@ -160,7 +160,7 @@ func dialTo(t *testing.T, loop *reactor.Loop, l net.Listener) (ours *reactor.Con
 	}
 	made := make(chan error, 1)
 	loop.Post(func() {
-		loop.Dial([]unix.Sockaddr{address}, time.Minute, func(c *reactor.Conn, err error) {
+		loop.Dial([]unix.Sockaddr{address}, 0, time.Minute, func(c *reactor.Conn, err error) {
 			if err == nil {
 				c.Handle(idle{})
 			}

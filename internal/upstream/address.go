@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -12,27 +10,15 @@ import (
 	"wstunnel/internal/reactor"
 )
 
-// sockaddrs hands the addresses of a pool's server to done, on the loop: at once for an IP address or a Unix socket. Names are resolved
-// elsewhere meanwhile, until cancel is called.
-func (p *Pool) sockaddrs(loop *reactor.Loop, timeout time.Duration, done func([]unix.Sockaddr, error)) (cancel context.CancelFunc) {
-	if p.network == "unix" {
-		done([]unix.Sockaddr{&unix.SockaddrUnix{Name: p.address}}, nil)
-		return nil
+// staticAddress returns where a server is whose address needs no look-up: an IP address or a Unix socket; nil for a name.
+func staticAddress(network, address string) []unix.Sockaddr {
+	if network == "unix" {
+		return []unix.Sockaddr{&unix.SockaddrUnix{Name: address}}
 	}
-	if address, err := netip.ParseAddrPort(p.address); err == nil {
-		done([]unix.Sockaddr{reactor.Sockaddr(address)}, nil)
-		return nil
+	if ip, err := netip.ParseAddrPort(address); err == nil {
+		return []unix.Sockaddr{reactor.Sockaddr(ip)}
 	}
-	ctx, cancel := within(context.Background(), loop.Clock(), timeout)
-	go func() {
-		defer cancel()
-		addresses, err := resolve(ctx, p.address)
-		if err != nil && ctx.Err() != nil {
-			err = fmt.Errorf("resolving %s: %w", p.address, context.Cause(ctx))
-		}
-		loop.Post(func() { done(addresses, err) })
-	}()
-	return cancel
+	return nil
 }
 
 // within returns a context that is cancelled when a time on the clock has passed.
@@ -43,24 +29,4 @@ func within(ctx context.Context, clock *reactor.Clock, d time.Duration) (context
 		alarm.Stop()
 		cancel(nil)
 	}
-}
-
-func resolve(ctx context.Context, address string) ([]unix.Sockaddr, error) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
-	if err != nil {
-		return nil, err
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	addresses := make([]unix.Sockaddr, len(ips))
-	for i, ip := range ips {
-		addresses[i] = reactor.Sockaddr(netip.AddrPortFrom(ip, uint16(port)))
-	}
-	return addresses, nil
 }

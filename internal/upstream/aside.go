@@ -7,7 +7,7 @@ type named struct{ upstream, address string }
 
 // SetAside keeps requests from a server of an upstream, by the address that the configuration has, or lets them go there again. It is safe for concurrent use,
 // and no reload changes it.
-func (p *Pools) SetAside(upstream, address string, aside bool) {
+func (p *Upstreams) SetAside(upstream, address string, aside bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := map[named]bool{}
@@ -23,7 +23,7 @@ func (p *Pools) SetAside(upstream, address string, aside bool) {
 }
 
 // isAside reports whether a server was set aside.
-func (p *Pools) isAside(upstream, address string) bool {
+func (p *Upstreams) isAside(upstream, address string) bool {
 	all := p.aside.Load()
 	return all != nil && (*all)[named{upstream, address}]
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"container/list"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ type Conn struct {
 	*session.Backend
 	worker *session.Worker
 	pool   *Pool
+	server *Server       // whose it is for whom it is in use
+	active bool          // it is counted as one of the server's
 	slot   *Slot         // while it is in use
 	wait   *list.Element // of a new one, its place among those that wait for their first byte
 
@@ -40,8 +43,14 @@ func newConn(c *reactor.Conn, worker *session.Worker, p *Pool, wait *list.Elemen
 	return b
 }
 
-// NoteAnswer takes note of an answer's head: that the server answers, how soon, and how long it leaves the connection open.
-func (b *Conn) NoteAnswer(fields head.Fields) {
+// NoteAnswer takes note of an answer's head: that the server answers, how soon and whether with a failure, and how long it leaves the connection open.
+func (b *Conn) NoteAnswer(r *head.Response) {
+	if r.Status >= 500 {
+		b.server.health.Failed(fmt.Errorf("it answered %d", r.Status))
+	} else {
+		b.server.health.Answered()
+	}
+	fields := r.Fields
 	if !b.answered {
 		b.answered = true
 		if b.Reused() {
@@ -60,12 +69,21 @@ func (b *Conn) NoteAnswer(fields head.Fields) {
 func (b *Conn) Release() {
 	s := b.slot
 	b.slot = nil
+	b.countOut()
 	if !b.Reusable() || b.life <= 0 || !b.pool.keep(b) {
 		b.Close()
 	} else {
 		b.Rest(b)
 	}
 	s.Free()
+}
+
+// countOut has the server no longer count it as active.
+func (b *Conn) countOut() {
+	if b.active {
+		b.active = false
+		b.server.active.Add(-1)
+	}
 }
 
 // Ended says that the backend has closed an idle connection.
@@ -100,6 +118,7 @@ func (b *Conn) lend(to *session.Worker, then func(*Conn)) {
 // Close closes the connection. Nobody is told.
 func (b *Conn) Close() {
 	b.uncount()
+	b.countOut()
 	b.Backend.Close()
 	b.slot.Free()
 	b.slot = nil

@@ -1,13 +1,15 @@
 package upstream
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
+	"wstunnel/internal/config"
 	"wstunnel/internal/reactor"
 )
 
@@ -20,16 +22,16 @@ type limit struct {
 	clock    *reactor.Clock
 	upstream string
 	mu       sync.Mutex
-	max      int
-	patience time.Duration
-	used     map[string]int // by the server's address
+	target   *config.Target // the last one
+	most     map[string]int // by the server's address; none or zero: no bound
+	used     map[string]int // likewise
 	queue    list.List      // of *ticket, the oldest first
 }
 
 // ticket is a request in the queue.
 type ticket struct {
-	servers []*Pool // any of them will do
-	then    func(*Pool, *Slot, error)
+	attempt attempt // as it was; it does not change meanwhile
+	then    func(*endpoint, *Slot, error)
 	timer   *reactor.Alarm
 }
 
@@ -44,10 +46,14 @@ func newLimit(clock *reactor.Clock, upstream string) *limit {
 	return &limit{clock: clock, upstream: upstream, used: map[string]int{}}
 }
 
-// set changes the limit; requests that wait go on as far as it lets them.
-func (l *limit) set(most int, patience time.Duration) {
+// set changes the limit to that of a target; requests that wait go on as far as it lets them.
+func (l *limit) set(target *config.Target) {
+	most := map[string]int{}
+	for _, s := range target.Servers {
+		most[s.Address] = cmp.Or(s.MaxConnections, target.MaxConnections)
+	}
 	l.mu.Lock()
-	l.max, l.patience = most, patience
+	l.target, l.most = target, most
 	var granted []func()
 	for {
 		next := l.grant()
@@ -62,22 +68,27 @@ func (l *limit) set(most int, patience time.Duration) {
 	}
 }
 
-// reserve is what [attempt.reserve] says.
-func (l *limit) reserve(servers []*Pool, then func(*Pool, *Slot, error)) (p *Pool, s *Slot, withdraw func()) {
+// reserve takes a slot of the server that an attempt chooses. Where all that it may choose have as many connections as they may, it returns no server, and calls then
+// once, from elsewhere, with one or with an error; unless withdraw is called first. With none set there is no server to choose.
+func (l *limit) reserve(a *attempt, then func(*endpoint, *Slot, error)) (e *endpoint, s *Slot, withdraw func(), none bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p, s := l.take(servers); p != nil {
-		return p, s, nil
+	e, s, none = l.take(a)
+	if e != nil || none {
+		return e, s, nil, none
 	}
-	t := &ticket{servers: servers, then: then}
+	t := &ticket{attempt: *a, then: then}
 	place := l.queue.PushBack(t)
-	wait, most := l.patience, l.max
+	wait, bound := l.target.Queue, "as many as max_connections lets be"
+	if l.target.MaxConnections > 0 {
+		bound = strconv.Itoa(l.target.MaxConnections)
+	}
 	t.timer = l.clock.AfterFunc(wait, func() {
 		if l.withdraw(place) {
-			then(nil, nil, fmt.Errorf("%w within %s: %d to each server of the upstream %s", ErrNoTurn, wait, most, l.upstream))
+			then(nil, nil, fmt.Errorf("%w within %s: %s to each server of the upstream %s", ErrNoTurn, wait, bound, l.upstream))
 		}
 	})
-	return nil, nil, func() { l.withdraw(place) }
+	return nil, nil, func() { l.withdraw(place) }, false
 }
 
 // withdraw takes a ticket out of the queue, and reports whether it was still there.
@@ -94,28 +105,44 @@ func (l *limit) withdraw(place *list.Element) bool {
 	return waiting
 }
 
-// take takes a slot of the first server that has one.
-func (l *limit) take(servers []*Pool) (*Pool, *Slot) {
-	for _, p := range servers {
-		if l.used[p.address] < l.max {
-			l.used[p.address]++
-			return p, &Slot{limit: l, server: p.address}
-		}
+// take takes a slot of the server that an attempt chooses, if one has room. It is called with mu held.
+func (l *limit) take(a *attempt) (e *endpoint, s *Slot, none bool) {
+	if e, none = a.choose(l.hasRoom); e == nil {
+		return nil, nil, none
 	}
-	return nil, nil
+	l.used[e.address]++
+	return e, &Slot{limit: l, server: e.address}, false
 }
 
-// grant gives a slot to the first in the queue for whom there is one. It returns what tells him, for when mu is not held any more.
+// hasRoom reports whether a server may have one connection more. It is called with mu held.
+func (l *limit) hasRoom(e *endpoint) bool {
+	most := l.most[e.address]
+	return most == 0 || l.used[e.address] < most
+}
+
+// queued returns how many wait.
+func (l *limit) queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue.Len()
+}
+
+// grant gives a slot to the first in the queue for whom there is one, or tells him that no server is left. It returns what tells him, for when mu is not held any more.
 func (l *limit) grant() (tell func()) {
 	for place := l.queue.Front(); place != nil; place = place.Next() {
 		t := place.Value.(*ticket)
-		if p, s := l.take(t.servers); p != nil {
-			then := t.then
-			t.then = nil
-			t.timer.Stop()
-			l.queue.Remove(place)
-			return func() { then(p, s, nil) }
+		e, s, none := l.take(&t.attempt)
+		if e == nil && !none {
+			continue
 		}
+		then := t.then
+		t.then = nil
+		t.timer.Stop()
+		l.queue.Remove(place)
+		if none {
+			return func() { then(nil, nil, t.attempt.err()) }
+		}
+		return func() { then(e, s, nil) }
 	}
 	return nil
 }
@@ -141,5 +168,9 @@ func (s *Slot) Free() {
 func (s *Slot) spare() int {
 	s.limit.mu.Lock()
 	defer s.limit.mu.Unlock()
-	return max(0, s.limit.max-s.limit.used[s.server])
+	most := s.limit.most[s.server]
+	if most == 0 {
+		return mostIdle
+	}
+	return max(0, most-s.limit.used[s.server])
 }

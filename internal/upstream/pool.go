@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
 )
@@ -45,8 +47,9 @@ const (
 // long again.
 type Pool struct {
 	poolKey
-	among        *Pools
+	among        *Upstreams
 	clock        *reactor.Clock
+	static       []unix.Sockaddr          // where the server is; nil where a name has to be looked up
 	delayedUntil atomic.Int64             // nanoseconds on the clock, or 0
 	language     atomic.Pointer[Language] // what the server said when it was asked; nil before
 	asked        atomic.Int64             // when that was, on the clock, or 0
@@ -60,8 +63,8 @@ type Pool struct {
 	retired bool
 }
 
-func newPool(among *Pools, key poolKey) *Pool {
-	p := &Pool{poolKey: key, among: among, clock: among.clock}
+func newPool(among *Upstreams, key poolKey) *Pool {
+	p := &Pool{poolKey: key, among: among, clock: among.clock, static: staticAddress(key.network, key.address)}
 	p.timer = p.clock.Alarm(p.tend)
 	return p
 }
@@ -267,11 +270,11 @@ func (p *Pool) retire() {
 }
 
 // tlsConfig is that of the handshake with the server.
-func (p *Pool) tlsConfig() *tls.Config {
+func (k poolKey) tlsConfig() *tls.Config {
 	return &tls.Config{
-		ServerName:         p.serverName,
-		RootCAs:            p.roots,
-		InsecureSkipVerify: !p.verify, // `tls_verify: false`
+		ServerName:         k.serverName,
+		RootCAs:            k.roots,
+		InsecureSkipVerify: !k.verify, // `tls_verify: false`
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{"http/1.1"},
 	}

@@ -1,12 +1,13 @@
-// Package upstream knows the servers that requests go to: whose turn it is, how a connection to one is got, and which connections are kept for the next request.
+// Package upstream knows the servers that requests go to: which one is chosen, how a connection to it is got, and which connections are kept for the next request.
 package upstream
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,13 +16,19 @@ import (
 	"wstunnel/internal/reactor"
 )
 
-// Upstream is where one target's requests go: its servers, each with its pool.
+// Upstream is where one target's requests go: its servers, as one configuration has them.
 type Upstream struct {
-	Target *config.Target
-	pools  []*Pool
-	limit  *limit // nil where the connections are not bounded
-	next   atomic.Uint32
+	Target    *config.Target
+	endpoints []*endpoint
+	turns     []uint16 // of a round, for round_robin: indices of endpoints
+	ring      ring     // for hashes; nil for none
+	balancer  *balancer
+	limit     *limit // nil where the connections are not bounded
+	names     *names
 }
+
+// Several reports whether there is a server to choose.
+func (u *Upstream) Several() bool { return len(u.endpoints) > 1 }
 
 // poolKey is what makes two targets share connections to a server.
 type poolKey struct {
@@ -33,34 +40,53 @@ type poolKey struct {
 	roots            *x509.CertPool
 }
 
-// Pools keeps the process's pools by their key, and its limits by their upstream's name.
-type Pools struct {
+// Upstreams keeps what the process knows of upstreams: their balancers, the pools of their servers by their key, and their limits by their name.
+type Upstreams struct {
 	clock *reactor.Clock
-	ctx   context.Context // ends the TLS handshakes under way
+	log   *slog.Logger
+	ctx   context.Context // ends the TLS handshakes and the look-ups under way
 	full  func(open int64) bool
+	down  func(upstream, server string)
+	names names
 	count atomic.Int64 // connections of all pools: idle, in use, and about to be made
 
 	aside atomic.Pointer[map[named]bool] // servers that no request goes to; not modified
 
-	mu     sync.Mutex
-	byKey  map[poolKey]*Pool
-	limits map[string]*limit
+	mu        sync.Mutex
+	byKey     map[poolKey]*Pool
+	limits    map[string]*limit
+	balancers map[balancerKey]*balancer
+	roots     []*x509.CertPool // those that pools have: equal ones are one
+	stickyKey []byte
 }
 
-// NewPools returns pools without a server. What lasts goes by the clock; the handshakes under way end with ctx. Whether so many connections, with one that is about
-// to be made, are too many is for full to say, on any goroutine.
-func NewPools(ctx context.Context, clock *reactor.Clock, full func(open int64) bool) *Pools {
-	return &Pools{ctx: ctx, clock: clock, full: full, byKey: map[poolKey]*Pool{}, limits: map[string]*limit{}}
+// New knows no upstream yet. What lasts goes by the clock; the handshakes under way end with ctx. Whether so many connections, with one that is about
+// to be made, are too many is for full to say, on any goroutine. A server whose checks begin to fail is told to down, on any goroutine, with the name of its
+// upstream; not one that is ejected, which clients can bring about.
+func New(ctx context.Context, clock *reactor.Clock, log *slog.Logger, full func(open int64) bool, down func(upstream, server string)) *Upstreams {
+	p := &Upstreams{
+		ctx: ctx, clock: clock, log: log, full: full, down: down, byKey: map[poolKey]*Pool{}, limits: map[string]*limit{}, balancers: map[balancerKey]*balancer{},
+		stickyKey: []byte(rand.Text()),
+	}
+	p.names.init(ctx, clock)
+	return p
+}
+
+// SetStickyKey sets what servers are named with in sticky cookies where the configuration has no secret. Until then it is a random one.
+func (p *Upstreams) SetStickyKey(key []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stickyKey = key
 }
 
 // Count counts connections to backends in or out that are no pool's.
-func (p *Pools) Count(n int64) { p.count.Add(n) }
+func (p *Upstreams) Count(n int64) { p.count.Add(n) }
 
 // Open returns how many connections there are: idle ones of pools, those in use, and those about to be made.
-func (p *Pools) Open() int64 { return p.count.Load() }
+func (p *Upstreams) Open() int64 { return p.count.Load() }
 
 // Idle returns how many connections wait for their next request.
-func (p *Pools) Idle() (n int) {
+func (p *Upstreams) Idle() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, pool := range p.byKey {
@@ -71,52 +97,117 @@ func (p *Pools) Idle() (n int) {
 	return n
 }
 
-// Upstream returns the upstream of a target on shared pools.
-func (p *Pools) Upstream(target *config.Target) *Upstream {
-	u := &Upstream{Target: target}
-	serverName, _ := host.Split(target.Host)
+// Upstream returns the upstream of a target. What it shares with others of that name, and with those before it, it finds.
+func (p *Upstreams) Upstream(target *config.Target) *Upstream {
+	u := &Upstream{Target: target, names: &p.names}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, server := range target.Servers {
-		key := poolKey{network: server.Network, address: server.Address, keepAlive: target.KeepAlive, applications: target.Scheme == config.FastCGI}
-		if target.TLS {
-			key.secure, key.verify, key.roots = true, target.TLSVerify, target.RootCAs
-			key.serverName = host.Canonical(serverName)
-			if target.Upstream != "" && server.Network == "tcp" {
-				name, _ := host.Split(server.Address)
-				key.serverName = host.Canonical(name)
-			}
-		}
-		if p.byKey[key] == nil {
-			p.byKey[key] = newPool(p, key)
-		}
-		u.pools = append(u.pools, p.byKey[key])
+	roots := p.sharedRoots(target)
+	keys := make([]poolKey, len(target.Servers))
+	for i, server := range target.Servers {
+		keys[i] = poolKeyOf(target, server, roots)
 	}
-	if target.MaxConnections > 0 {
+	u.balancer = p.balancer(target, keys)
+	weights, names := make([]int, len(keys)), make([]string, len(keys))
+	for i, server := range target.Servers {
+		if p.byKey[keys[i]] == nil {
+			p.byKey[keys[i]] = newPool(p, keys[i])
+		}
+		e := &endpoint{
+			Server: u.balancer.server(server), pool: p.byKey[keys[i]], weight: max(1, server.Weight), backup: server.Backup, down: server.Down,
+		}
+		if target.Sticky != nil {
+			e.token = tokenOf(p.secret(target.Sticky), target.Upstream, server.Network, server.Address)
+		}
+		u.endpoints = append(u.endpoints, e)
+		if names[i] = server.Network + " " + server.Address; !e.backup && !e.down {
+			weights[i] = e.weight
+		}
+	}
+	if u.Several() {
+		u.turns = turnsOf(weights)
+		if target.Balance == config.BalanceHash || target.Balance == config.BalanceIPHash {
+			u.ring = newRing(names, weights)
+		}
+	}
+	if target.Queue > 0 {
 		if p.limits[target.Upstream] == nil {
 			p.limits[target.Upstream] = newLimit(p.clock, target.Upstream)
 		}
 		u.limit = p.limits[target.Upstream]
-		u.limit.set(target.MaxConnections, target.Queue)
+		u.limit.set(target)
 	}
 	return u
 }
 
-// Retire closes the idle connections of pools that none of the upstreams in use names any more.
-func (p *Pools) Retire(inUse []*Upstream) {
-	used := map[*Pool]bool{}
-	for _, u := range inUse {
-		for _, pool := range u.pools {
-			used[pool] = true
+func (p *Upstreams) secret(s *config.Sticky) []byte {
+	if s.Secret != "" {
+		return []byte(s.Secret)
+	}
+	return p.stickyKey
+}
+
+// sharedRoots returns the roots of a target, which are read anew with each configuration, as the pools know them.
+func (p *Upstreams) sharedRoots(target *config.Target) *x509.CertPool {
+	if !target.TLS || target.RootCAs == nil {
+		return nil
+	}
+	for _, known := range p.roots {
+		if known.Equal(target.RootCAs) {
+			return known
 		}
 	}
+	p.roots = append(p.roots, target.RootCAs)
+	return target.RootCAs
+}
+
+func poolKeyOf(target *config.Target, server config.Server, roots *x509.CertPool) poolKey {
+	key := poolKey{network: server.Network, address: server.Address, keepAlive: target.KeepAlive, applications: target.Scheme == config.FastCGI}
+	if !target.TLS {
+		return key
+	}
+	name, _ := host.Split(target.Host)
+	if target.Upstream != "" && server.Network == "tcp" {
+		name, _ = host.Split(server.Address)
+	}
+	key.secure, key.verify, key.roots, key.serverName = true, target.TLSVerify, roots, host.Canonical(name)
+	return key
+}
+
+// Retire lets go of what none of the upstreams in use has any more: idle connections are closed, and checks end.
+func (p *Upstreams) Retire(inUse []*Upstream) {
+	pools, balancers := map[*Pool]bool{}, map[*balancer]bool{}
+	for _, u := range inUse {
+		balancers[u.balancer] = true
+		for _, e := range u.endpoints {
+			pools[e.pool] = true
+		}
+	}
+	var closing []*balancer
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for key, pool := range p.byKey {
-		if !used[pool] {
+		if !pools[pool] {
 			delete(p.byKey, key)
 			pool.retire()
 		}
+	}
+	for key, b := range p.balancers {
+		if !balancers[b] {
+			delete(p.balancers, key)
+			closing = append(closing, b)
+		}
+	}
+	p.roots = slices.DeleteFunc(p.roots, func(roots *x509.CertPool) bool {
+		for key := range p.byKey {
+			if key.roots == roots {
+				return false
+			}
+		}
+		return true
+	})
+	p.mu.Unlock()
+	for _, b := range closing {
+		b.health.Close()
 	}
 }
 
@@ -124,10 +215,10 @@ func (p *Pools) Retire(inUse []*Upstream) {
 var ErrFull = errors.New("as many connections to backends are open as the limit on open files allows; raise LimitNOFILE of the service, or ulimit -n")
 
 // tooMany reports whether the connections to backends are too many, with one that was counted in already and is about to be made. One that is idle makes room.
-func (p *Pools) tooMany() bool { return p.full(p.Open()) && !p.closeIdle() }
+func (p *Upstreams) tooMany() bool { return p.full(p.Open()) && !p.closeIdle() }
 
 // closeIdle closes one idle connection, and reports whether there was one.
-func (p *Pools) closeIdle() bool {
+func (p *Upstreams) closeIdle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, pool := range p.byKey {
@@ -138,71 +229,7 @@ func (p *Pools) closeIdle() bool {
 	return false
 }
 
-// ErrAside says that all servers of an upstream are being drained.
-var ErrAside = errors.New("all servers of the upstream are being drained")
-
-// attempt is one request's way from server to server, until one takes it.
-type attempt struct {
-	upstream *Upstream
-	left     []*Pool // still to be tried
-	errs     []error // of those that were tried
-}
-
-// attempt begins with the next server in turn. Those that did not answer lately come after all others.
-func (u *Upstream) attempt() attempt {
-	if len(u.pools) == 1 && !u.pools[0].among.isAside(u.Target.Upstream, u.pools[0].address) {
-		return attempt{upstream: u, left: u.pools}
-	}
-	first := int((u.next.Add(1) - 1) % uint32(len(u.pools)))
-	order := slices.Concat(u.pools[first:], u.pools[:first])
-	order = slices.DeleteFunc(order, func(p *Pool) bool { return p.among.isAside(u.Target.Upstream, p.address) })
-	slices.SortStableFunc(order, func(a, b *Pool) int { return int(a.putOff() - b.putOff()) })
-	return attempt{upstream: u, left: order}
-}
-
-// failed notes that a server could not be used; the next one's turn comes.
-func (a *attempt) failed(p *Pool, err error) {
-	a.errs = append(a.errs, err)
-	a.left = slices.DeleteFunc(slices.Clone(a.left), func(other *Pool) bool { return other == p })
-}
-
-// err says what went wrong with each server that was tried. What the last one did decides how the client is answered.
-func (a *attempt) err() error { return &dialError{a.errs} }
-
-// dialError is an upstream that can't be reached.
-type dialError struct {
-	errs []error
-}
-
-func (e *dialError) Error() string {
-	if len(e.errs) == 0 {
-		return ErrAside.Error()
-	}
-	texts := make([]string, len(e.errs))
-	for i, err := range e.errs {
-		texts[i] = err.Error()
-	}
-	return strings.Join(texts, "; ")
-}
-
-func (e *dialError) Unwrap() error {
-	if len(e.errs) == 0 {
-		return ErrAside
-	}
-	return e.errs[len(e.errs)-1]
-}
-
-// reserve returns, of an upstream with a limit, the server whose turn it is, and the right to have one of its connections, which is to be freed. Where all have as
-// many as they may, it returns no server, and calls then once, from elsewhere, with one or with an error; unless withdraw is called first.
-func (a *attempt) reserve(then func(*Pool, *Slot, error)) (p *Pool, s *Slot, withdraw func()) {
-	ready := a.left
-	if i := slices.IndexFunc(ready, func(p *Pool) bool { return p.putOff() > 0 }); i > 0 {
-		ready = ready[:i]
-	}
-	return a.upstream.limit.reserve(ready, then)
-}
-
 // Has reports whether a server of the upstream has an address.
 func (u *Upstream) Has(address string) bool {
-	return slices.ContainsFunc(u.pools, func(p *Pool) bool { return p.address == address })
+	return slices.ContainsFunc(u.endpoints, func(e *endpoint) bool { return e.address == address })
 }

@@ -32,6 +32,10 @@ type Needs struct {
 	Connect time.Duration
 	// Upgrade: it is to become a tunnel's. It is counted as that, and its slot stays with the way.
 	Upgrade bool
+	// Patience is how long an Upgrade may wait for its time, within handshakes_per_second.
+	Patience time.Duration
+	// Choice decides which server is asked.
+	Choice
 }
 
 // MaxIdle of [Needs].
@@ -53,36 +57,56 @@ type Way struct {
 
 	servers   attempt
 	withdraw  func()             // leaves the queue of max_connections; nil where there is none
-	lookUp    context.CancelFunc // ends the resolving of a name under way, or nil
+	lookUp    context.CancelFunc // ends the wait for a name's addresses, or nil
 	dialing   *reactor.Dialing   // nil before there is an address
 	shaking   *reactor.Conn      // in its TLS handshake
 	connectBy time.Duration      // on the loop's clock
-	pool      *Pool              // of the server whose turn it is
+	at        *endpoint          // the server whose turn it is, or was last
+	pool      *Pool              // its pool
+	active    bool               // it is counted as active there, and no connection is
 	wait      *list.Element      // in that pool
 	// Slot is the right to one of that server's connections, while no connection has it; nil where there is no limit.
 	Slot *Slot
+
+	timer    reactor.Timer // of a wait for a handshake's time, or for a server to come back
+	held     *list.Element // in the upstream's room; nil while it does not wait there
+	heldTill time.Duration // on the loop's clock; zero before it waited there
+	repeats  bool          // it is counted among the requests that are repeated
 }
 
 // Begin begins with the server of the upstream whose turn it is, on behalf of a client. It may tell at once. It can be begun again.
 func (w *Way) Begin(u *Upstream, asker Asker, client *reactor.Conn, worker *session.Worker, needs Needs) {
 	w.Leave()
 	w.asker, w.client, w.worker, w.needs, w.left = asker, client, worker, needs, false
-	w.servers = u.attempt()
+	w.servers, w.heldTill = attempt{upstream: u, choice: needs.Choice}, 0
+	w.timer.On = w
 	w.next()
 }
 
 // Server returns the address of the server that was tried last, or an empty one.
 func (w *Way) Server() string {
-	if w.pool == nil {
+	if w.at == nil {
 		return ""
 	}
-	return w.pool.address
+	return w.at.address
+}
+
+// Token returns what names the server that was tried last in sticky cookies; nothing where there are none, or where the client has it already.
+func (w *Way) Token() string {
+	if w.at == nil || w.at.token == w.needs.Sticky {
+		return ""
+	}
+	return w.at.token
 }
 
 // Leave ends what is under way. It may be called more than once.
 func (w *Way) Leave() {
 	w.left = true
 	w.leaveServer()
+	if w.repeats {
+		w.repeats = false
+		w.servers.upstream.balancer.retrying.Add(-1)
+	}
 }
 
 func (w *Way) leaveServer() {
@@ -100,15 +124,68 @@ func (w *Way) leaveServer() {
 		w.pool.leave(w.wait)
 		w.count(-1)
 	}
-	w.withdraw, w.lookUp, w.dialing, w.shaking, w.wait = nil, nil, nil, nil, nil
+	if w.held != nil {
+		w.room().leave(w.held)
+	}
+	if w.timer.On != nil {
+		w.client.Loop().Stop(&w.timer)
+	}
+	w.withdraw, w.lookUp, w.dialing, w.shaking, w.wait, w.held = nil, nil, nil, nil, nil, nil
+	w.countOut()
 	w.Slot.Free()
 	w.Slot = nil
 }
 
+// countOut has the server no longer count the request.
+func (w *Way) countOut() {
+	if w.active {
+		w.active = false
+		w.at.active.Add(-1)
+	}
+}
+
+// Place returns the place at the server that the tunnel has which the connection becomes. From now on it is the tunnel's to leave.
+func (w *Way) Place() Place {
+	p := Place{w.at.Server, w.Slot}
+	w.at.tunnels.Add(1)
+	w.Slot = nil
+	w.countOut()
+	return p
+}
+
 // Refused goes on to the next server, since the one that was connected with said nothing.
 func (w *Way) Refused(err error) {
-	w.pool.delay()
+	w.Broke(err)
+	w.servers.said = true
 	w.goOn(err)
+}
+
+// Broke notes that the server that was connected with broke off without a word, or before its answer was whole.
+func (w *Way) Broke(err error) {
+	w.pool.delay()
+	w.at.health.Failed(err)
+}
+
+// MayRepeat reports whether a request that was sent to the server, which broke off, may be repeated: there is another one, or one is waited for, and not too many are being
+// repeated. If so, [Way.Repeat] has to follow.
+func (w *Way) MayRepeat() bool {
+	u := w.servers.upstream
+	others := w.servers
+	others.failed(w.at, nil)
+	if _, none := others.choose(nil); none && u.Target.Hold == 0 {
+		return false
+	}
+	if !w.repeats {
+		w.repeats = u.mayRetry()
+	}
+	return w.repeats
+}
+
+// Repeat is Refused for a request that was sent. It goes on a new connection.
+func (w *Way) Repeat(err error) {
+	w.at.retries.Add(1)
+	w.needs.MaxIdle = 0
+	w.Refused(err)
 }
 
 // Diagnose adds to the error of the server, which broke off without a word, what it looks like. It takes a while.
@@ -120,7 +197,7 @@ func (w *Way) Diagnose() func(err error) error {
 // goOn goes on to the next server.
 func (w *Way) goOn(err error) {
 	w.leaveServer()
-	w.servers.failed(w.pool, err)
+	w.servers.failed(w.at, err)
 	w.next()
 }
 
@@ -129,32 +206,89 @@ func (w *Way) failed(what string, err error) {
 	if IsSilence(err) {
 		w.pool.delay()
 	}
-	w.goOn(fmt.Errorf("%s %s: %w", what, w.pool.address, err))
+	if !isOurs(err) {
+		w.at.health.Failed(err)
+	}
+	w.goOn(fmt.Errorf("%s %s: %w", what, w.at.address, err))
 }
 
 // next goes to the next server, when there is a turn for it.
 func (w *Way) next() {
-	if len(w.servers.left) == 0 {
-		w.asker.Unreachable(w.servers.err())
+	u := w.servers.upstream
+	if u.limit == nil {
+		if e, _ := w.servers.choose(nil); e != nil {
+			w.turn(e, nil, nil)
+		} else {
+			w.exhausted()
+		}
 		return
 	}
-	if w.servers.upstream.limit == nil {
-		w.turn(w.servers.left[0], nil, nil)
-		return
-	}
-	p, s, withdraw := w.servers.reserve(func(p *Pool, s *Slot, err error) {
-		posted := w.client.Loop().Post(func() { w.client.Do(func() { w.turn(p, s, err) }) })
+	e, s, withdraw, none := u.limit.reserve(&w.servers, func(e *endpoint, s *Slot, err error) {
+		posted := w.client.Loop().Post(func() { w.client.Do(func() { w.turn(e, s, err) }) })
 		if !posted {
 			s.Free()
 		}
 	})
-	if w.withdraw = withdraw; p != nil {
-		w.turn(p, s, nil)
+	switch w.withdraw = withdraw; {
+	case none:
+		w.exhausted()
+	case e != nil:
+		w.turn(e, s, nil)
 	}
 }
 
-// turn gets a connection to a server: an idle one if one will do, else a new one.
-func (w *Way) turn(p *Pool, s *Slot, err error) {
+// exhausted ends the way, since no server is left, or waits for one to come back.
+func (w *Way) exhausted() {
+	u, now := w.servers.upstream, w.client.Loop().Now()
+	if hold := u.Target.Hold; hold > 0 && w.servers.mayPass() {
+		scout := w.heldTill > 0
+		if !scout {
+			w.heldTill = now + hold
+		}
+		if now < w.heldTill {
+			w.held = w.room().enter(w.tryAgain, scout)
+			w.client.Loop().Set(&w.timer, w.heldTill-now)
+			return
+		}
+	}
+	w.asker.Unreachable(w.servers.err())
+}
+
+func (w *Way) room() *room { return w.servers.upstream.balancer.room }
+
+// tryAgain has all servers tried again. It is called on any goroutine.
+func (w *Way) tryAgain() {
+	w.client.Loop().Post(func() {
+		w.client.Do(func() {
+			if w.left || w.held == nil {
+				return
+			}
+			w.room().leave(w.held)
+			w.held = nil
+			w.client.Loop().Stop(&w.timer)
+			w.servers.again()
+			w.next()
+		})
+	})
+}
+
+// Expired ends a wait.
+func (w *Way) Expired() {
+	w.client.Do(func() {
+		switch {
+		case w.left:
+		case w.held != nil:
+			w.room().leave(w.held)
+			w.held = nil
+			w.asker.Unreachable(w.servers.err())
+		default:
+			w.connect()
+		}
+	})
+}
+
+// turn gets a connection to a server, when it is time for it.
+func (w *Way) turn(e *endpoint, s *Slot, err error) {
 	w.withdraw = nil
 	switch {
 	case w.left:
@@ -164,8 +298,27 @@ func (w *Way) turn(p *Pool, s *Slot, err error) {
 		w.asker.Unreachable(err)
 		return
 	}
-	w.pool, w.Slot = p, s
-	b := p.take(w.worker, w.needs.MaxIdle)
+	w.at, w.pool, w.Slot = e, e.pool, s
+	w.active = true
+	e.active.Add(1)
+	if perSecond := w.servers.upstream.Target.HandshakesPerSecond; perSecond > 0 && w.needs.Upgrade {
+		wait, ok := e.handshakes.reserve(w.pool.clock.Elapsed(), perSecond, w.needs.Patience)
+		switch {
+		case !ok:
+			w.leaveServer()
+			w.asker.Unreachable(fmt.Errorf("%w %s: %d in a second", ErrTooManyHandshakes, e.address, perSecond))
+			return
+		case wait > 0:
+			w.client.Loop().Set(&w.timer, wait)
+			return
+		}
+	}
+	w.connect()
+}
+
+// connect gets a connection to the server: an idle one if one will do, else a new one.
+func (w *Way) connect() {
+	b := w.pool.take(w.worker, w.needs.MaxIdle)
 	switch {
 	case b == nil:
 		w.dial()
@@ -191,11 +344,17 @@ func (w *Way) lent(b *Conn) {
 // connected hands the connection over.
 func (w *Way) connected(b *Conn) {
 	w.wait, w.lookUp = nil, nil
+	b.server = w.at.Server
 	if !w.needs.Upgrade {
 		b.slot, w.Slot = w.Slot, nil
+		b.active, w.active = w.active, false
 	}
+	w.room().open()
 	w.asker.Connected(b)
 }
+
+// portsPerSource is how many connections to a server on this machine come from one address: the system has some 28,000 ports for them, and finds a free one ever more slowly.
+const portsPerSource = 16_000
 
 // count counts a connection in or out.
 func (w *Way) count(n int64) {
@@ -222,9 +381,17 @@ func (w *Way) dial() {
 	w.wait = p.await()
 	loop := w.client.Loop()
 	w.connectBy = loop.Now() + w.needs.Connect
-	w.lookUp = p.sockaddrs(loop, w.needs.Connect, func(addresses []unix.Sockaddr, err error) {
+	if p.static != nil {
+		w.located(p.static, nil)
+		return
+	}
+	u := w.servers.upstream
+	addresses, cancel := u.names.find(loop, p.address, u.Target.Resolve, w.needs.Connect, func(addresses []unix.Sockaddr, err error) {
 		w.client.Do(func() { w.located(addresses, err) })
 	})
+	if w.lookUp = cancel; addresses != nil {
+		w.located(addresses, nil)
+	}
 }
 
 // located goes on when the server's addresses are known.
@@ -234,7 +401,9 @@ func (w *Way) located(addresses []unix.Sockaddr, err error) {
 	case err != nil:
 		w.failed("connecting to", err)
 	default:
-		w.dialing = loop.Dial(addresses, w.connectBy-loop.Now(), func(c *reactor.Conn, err error) {
+		w.lookUp = nil
+		spread := int(w.at.load() / portsPerSource)
+		w.dialing = loop.Dial(addresses, spread, w.connectBy-loop.Now(), func(c *reactor.Conn, err error) {
 			w.client.Do(func() { w.dialled(c, err) })
 		})
 	}

@@ -23,14 +23,15 @@ func (op Opcode) control() bool { return op&0x8 != 0 }
 // Close codes (RFC 6455, section 7.4.1). NoStatus and Abnormal never stand in a frame; they are
 // what is reported of a Close without a code and of a connection that ended without a Close.
 const (
-	CloseNormal        = 1000
-	CloseGoingAway     = 1001
-	CloseProtocolError = 1002
-	CloseNoStatus      = 1005
-	CloseAbnormal      = 1006
-	CloseInvalidData   = 1007
-	CloseTooBig        = 1009
-	CloseTryAgain      = 1013 // registered with IANA
+	CloseNormal         = 1000
+	CloseGoingAway      = 1001
+	CloseProtocolError  = 1002
+	CloseNoStatus       = 1005
+	CloseAbnormal       = 1006
+	CloseInvalidData    = 1007
+	CloseTooBig         = 1009
+	CloseServiceRestart = 1012 // registered with IANA, as the next one is
+	CloseTryAgain       = 1013
 )
 
 // maxControlPayload is the largest payload of a control frame (RFC 6455, section 5.5).

@@ -1,0 +1,102 @@
+package upstream
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestTurnsAreSpreadOut(t *testing.T) {
+	for _, tt := range []struct {
+		weights []int
+		want    string
+	}{
+		{[]int{1, 1, 1}, "[0 1 2]"},
+		{[]int{5, 1, 1}, "[0 0 1 0 2 0 0]"},
+		{[]int{20, 0, 10}, "[0 2 0]"},
+		{[]int{0, 0}, "[]"},
+	} {
+		if got := fmt.Sprint(turnsOf(tt.weights)); got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.weights, got, tt.want)
+		}
+	}
+	many := make([]int, 100)
+	for i := range many {
+		many[i] = 1000 - i
+	}
+	turns := turnsOf(many)
+	if len(turns) > mostTurns || slices.Max(turns) != 99 {
+		t.Errorf("a round of 100 servers has %d turns", len(turns))
+	}
+}
+
+// TestHashesStayTheSame over versions and machines, so that clients keep their servers.
+func TestHashesStayTheSame(t *testing.T) {
+	r := newRing([]string{"tcp 10.0.0.1:80", "tcp 10.0.0.2:80", "tcp 10.0.0.3:80"}, []int{1, 1, 2})
+	any := func(int) bool { return true }
+	for text, want := range map[string]int{"": 2, "a": 0, "alice": 1, "bob": 2, "/index.html": 0, "192.0.2.1": 2} {
+		if got := r.find(Hash(text), any); got != want {
+			t.Errorf("%q belongs to %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestRingGoesByWeight(t *testing.T) {
+	weights := []int{1, 2, 0, 5}
+	r := newRing([]string{"a", "b", "c", "d"}, weights)
+	counts := make([]int, 4)
+	for i := range 8000 {
+		counts[r.find(Hash(fmt.Sprint(i)), func(int) bool { return true })]++
+	}
+	for i, n := range counts {
+		if want := 1000 * weights[i]; n < want*3/4 || n > want*5/4 {
+			t.Errorf("server %d has %d of 8000, want about %d", i, n, want)
+		}
+	}
+	if found := r.find(1, func(int) bool { return false }); found != -1 {
+		t.Errorf("found %d where none fits", found)
+	}
+	if found := (ring{}).find(1, func(int) bool { return true }); found != -1 {
+		t.Errorf("found %d on an empty ring", found)
+	}
+	all := make([]string, 2000)
+	same := make([]int, 2000)
+	for i := range all {
+		all[i], same[i] = fmt.Sprint(i), 1000
+	}
+	if n := len(newRing(all, same)); n > mostPoints {
+		t.Errorf("2000 servers have %d points", n)
+	}
+}
+
+func TestMeterSpacesOut(t *testing.T) {
+	var m meter
+	now := time.Hour
+	for i, want := range []time.Duration{0, 0, 0, 0, 0, 0, 20, 40, 60} { // a tenth of a second's worth beside the first
+		if wait, ok := m.reserve(now, 50, time.Second); !ok || wait != want*time.Millisecond {
+			t.Errorf("%d waits %v, %v; want %v", i, wait, ok, want*time.Millisecond)
+		}
+	}
+	if n := m.waiting(now, 50); n != 3 {
+		t.Errorf("%d wait, want 3", n)
+	}
+	if wait, ok := m.reserve(now, 50, 50*time.Millisecond); ok {
+		t.Errorf("one that may wait for 50 ms waits %v", wait)
+	}
+	if wait, ok := m.reserve(now+100*time.Millisecond, 50, 0); !ok || wait != 0 {
+		t.Errorf("later: %v %v", wait, ok)
+	}
+}
+
+func TestTokensTellServersApart(t *testing.T) {
+	key := []byte("0123456789abcdef")
+	tokens := []string{
+		tokenOf(key, "a", "tcp", "10.0.0.1:80"), tokenOf(key, "a", "tcp", "10.0.0.2:80"), tokenOf(key, "b", "tcp", "10.0.0.1:80"),
+		tokenOf([]byte("0123456789abcdeF"), "a", "tcp", "10.0.0.1:80"), tokenOf(key, "at", "cp", "10.0.0.1:80"),
+	}
+	slices.Sort(tokens)
+	if n := len(slices.Compact(tokens)); n != 5 {
+		t.Errorf("%d of 5 tokens differ", n)
+	}
+}
