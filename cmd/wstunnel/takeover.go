@@ -61,6 +61,11 @@ func (s *service) takeOver(from *handover.Taker) error {
 		}
 		given.Listeners[l.Address] = listener
 	}
+	for _, secret := range offer.Secrets {
+		if secret.Name == ticketKeys {
+			s.certificates.SetTicketKeys(secret.Value)
+		}
+	}
 	s.server.Inherit(given)
 	return nil
 }

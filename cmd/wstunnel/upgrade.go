@@ -101,13 +101,16 @@ func (s *service) prepareSuccessor() (next *successor, them handover.Hello, err 
 // hello says who this process is.
 func hello() handover.Hello { return handover.Hello{Program: version(), PID: uint32(os.Getpid())} }
 
+// ticketKeys is the name under which keys of session tickets are handed over.
+const ticketKeys = "tls session tickets"
+
 // offer gives a process the listeners and all else that comes before tunnels, and waits until it serves.
 func (s *service) offer(next *successor) error {
 	listeners, err := s.server.Listeners()
 	if err != nil {
 		return err
 	}
-	offer := &handover.Offer{Listeners: listeners, LastID: s.server.LastID()}
+	offer := &handover.Offer{Listeners: listeners, LastID: s.server.LastID(), Secrets: []handover.Secret{{Name: ticketKeys, Value: s.certificates.TicketKeys()}}}
 	for _, scope := range s.server.Draining() {
 		offer.Drains = append(offer.Drains, handover.Drain(scope))
 	}
