@@ -72,6 +72,17 @@ func (a *admission) admit(from *clientInfo) bool {
 	return from.counted
 }
 
+// adopt counts in a connection of another process, be it one more than there may be.
+func (a *admission) adopt(addr netip.Addr, counted bool) {
+	a.total.Add(1)
+	a.tidier.note()
+	if counted {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.byClient[clientNetwork(addr)]++
+	}
+}
+
 // believes counts in a connection whose PROXY header is to say who the client is, or refuses it.
 func (a *admission) believes(from *clientInfo) bool {
 	if addr := from.remote.Addr(); !a.server.gen.Load().trusts(addr) {

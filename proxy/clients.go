@@ -24,6 +24,8 @@ type clients struct {
 	uploads *http2.Budget
 	// closing: no more are taken in.
 	closing atomic.Bool
+	// windingDown: another process takes them in.
+	windingDown atomic.Bool
 }
 
 // room is what the connections of one loop share. It belongs to that loop.
@@ -38,6 +40,8 @@ type room struct {
 type closable interface {
 	// close ends it, behind the answer that is given now if there is one.
 	close()
+	// windDown has it end behind what its client still asks for; lastCalled says that the client has had time for that.
+	windDown(lastCalled bool)
 	// at is its place among those of its loop.
 	at() *place
 }

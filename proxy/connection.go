@@ -35,6 +35,9 @@ type connection struct {
 // Requested begins an exchange.
 func (c *connection) Requested(stream session.Stream, r *head.Request) session.Exchange {
 	c.client = stream.(*session.Client)
+	if c.windingDown.Load() {
+		c.client.CloseAfterAnswer()
+	}
 	x := c.server.newExchange(stream, r, c.from)
 	x.conn = c
 	x.begin()

@@ -200,13 +200,16 @@ func pause(ctx context.Context, clock *reactor.Clock, d time.Duration) {
 	}
 }
 
-// drainForGood closes all tunnels, and from now on every new one too, such that all is over when ctx is done.
-func (s *Server) drainForGood(ctx context.Context) {
+// drainForGood closes all tunnels, but for movable ones where these are kept, and from now on every new one too, such that all is over when ctx is done.
+func (s *Server) drainForGood(ctx context.Context, kept bool) {
 	ts := &s.tunnels
 	ts.mu.Lock()
 	ts.draining = true
 	ts.mu.Unlock()
 	all := ts.where(func(*tunnelInfo) bool { return true })
+	if kept {
+		all = slices.DeleteFunc(all, isMovable)
+	}
 	how := s.closing(len(all))
 	if deadline, ok := ctx.Deadline(); ok {
 		how = how.until(time.Until(deadline))

@@ -18,7 +18,9 @@ type listener struct {
 	net.Listener
 	server *Server
 	port   string
-	secure atomic.Bool
+	// configured is the address in the configuration.
+	configured string
+	secure     atomic.Bool
 	// proxied says that connections start with a PROXY header.
 	proxied atomic.Bool
 	acceptor
@@ -34,7 +36,7 @@ type acceptor interface {
 
 func newListener(l net.Listener, s *Server, c config.Listener) *listener {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	nl := &listener{Listener: l, server: s, port: port}
+	nl := &listener{Listener: l, server: s, port: port, configured: c.Address}
 	nl.secure.Store(c.TLS)
 	nl.proxied.Store(c.ProxyProtocol)
 	return nl

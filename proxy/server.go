@@ -81,6 +81,8 @@ type Server struct {
 	mu        sync.Mutex // guards what follows, and makes Apply and Shutdown take turns
 	listeners map[string]*listener
 	inherited []net.Listener
+	given     map[string]net.Listener  // by another process, by address
+	handed    bool                     // to another process
 	users     map[string]*access.Users // by file
 	// stickyKeyIn is the directory that the key of sticky cookies was looked for in; empty before it was.
 	stickyKeyIn string
@@ -154,6 +156,9 @@ func (s *Server) Apply(cfg *config.Config, certs Certificates) error {
 	if s.stopped {
 		return errors.New("the server is stopping")
 	}
+	if s.handed {
+		return errors.New("another process has taken over")
+	}
 	if s.clients == nil {
 		clients, err := newClients(s)
 		if err != nil {
@@ -222,6 +227,7 @@ func (b *building) users(file string) *access.Users {
 // openListeners opens the addresses that are not listened on yet, all or none.
 func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error) {
 	opened := map[string]*listener{}
+	s.sortGiven(cfg)
 	for _, c := range cfg.Listen {
 		if s.listeners[c.Address] != nil {
 			continue
@@ -240,7 +246,10 @@ func (s *Server) openListeners(cfg *config.Config) (map[string]*listener, error)
 
 // openListener opens an address, or takes the inherited socket for it. Nothing is accepted yet.
 func (s *Server) openListener(c config.Listener) (*listener, error) {
-	socket := s.takeInherited(c.Address)
+	socket := s.takeGiven(c.Address)
+	if socket == nil {
+		socket = s.takeInherited(c.Address)
+	}
 	if socket == nil {
 		// Connections that multipath TCP accepts do not inherit the options of their listener.
 		var plain net.ListenConfig
@@ -356,7 +365,10 @@ func (s *Server) Addresses() []net.Addr {
 
 // Shutdown stops accepting, lets requests finish and closes every tunnel with Close frames (1001) to both ends.
 // When ctx is done, what is left is cut; the error says so.
-func (s *Server) Shutdown(ctx context.Context) error {
+func (s *Server) Shutdown(ctx context.Context) error { return s.shutdown(ctx, nil) }
+
+// shutdown ends all, but for the tunnels that a keeper takes, if there is one.
+func (s *Server) shutdown(ctx context.Context, keeper *keeper) error {
 	s.endOpening()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -371,11 +383,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.clients.end()
 	drained := make(chan struct{})
 	go func() {
-		s.drainForGood(ctx)
+		s.drainForGood(ctx, keeper != nil)
 		close(drained)
 	}()
 	err := s.clients.shutdown(ctx)
 	<-drained
+	if keeper != nil {
+		keeper.take(ctx, s)
+	}
 	// A handshake that was under way may have become a tunnel meanwhile.
 	if tunnels := s.tunnels.await(ctx); tunnels != nil {
 		err = errors.Join(err, fmt.Errorf("%d tunnels were cut: %w", s.TunnelCount(), tunnels))

@@ -13,6 +13,7 @@ import (
 // It is never modified.
 type table struct {
 	sites host.Table[*site]
+	all   []*site // in the order of the configuration
 }
 
 // site is one compiled site.
@@ -55,6 +56,7 @@ func newTable(cfg *config.Config, o outside) *table {
 		for _, name := range s.Hosts {
 			t.sites.Add(name, s)
 		}
+		t.all = append(t.all, s)
 	}
 	return t
 }

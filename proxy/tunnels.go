@@ -59,6 +59,7 @@ type liveTunnel struct {
 	since   time.Time
 	conn    closer // nil while it is being opened
 	tunnels *tunnels
+	tried   bool              // to be handed over
 	told    [2]tunnel.Traffic // what its site's counts know of, to the backend and to the client; guarded by the tunnels' mu
 }
 
@@ -110,7 +111,7 @@ func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 	return t
 }
 
-// register keeps an open connection, unless it has ended already. Where a drain has begun, it is closed like all others.
+// register keeps an open connection, unless it has ended already. Where it is being stopped, it is closed like all others.
 func (t *liveTunnel) register(c closer) {
 	ts := t.tunnels
 	ts.mu.Lock()
@@ -123,18 +124,25 @@ func (t *liveTunnel) register(c closer) {
 	}
 }
 
-// ended logs the end of a connection and forgets it.
+// ended logs and counts the end of a connection and forgets it. One that goes on in another process has its end there.
 func (t *liveTunnel) ended(r tunnel.Result) {
-	if t.access != nil {
-		t.logEnd(r)
+	if r.Cause != tunnel.CauseMoved {
+		if t.access != nil {
+			t.logEnd(r)
+		}
+		t.counts.tunnelEnded(&r)
 	}
+	t.forget(r.ToBackend, r.ToClient)
+}
+
+// forget counts a connection out, with what went through it.
+func (t *liveTunnel) forget(toBackend, toClient tunnel.Traffic) {
 	t.leave()
 	t.place.Leave()
-	t.counts.tunnelEnded(&r)
 	ts := t.tunnels
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	t.counts.gather(&t.told, r.ToBackend, r.ToClient)
+	t.counts.gather(&t.told, toBackend, toClient)
 	delete(ts.live, t.id)
 	ts.change()
 }

@@ -58,20 +58,41 @@ func TestUnitsVerify(t *testing.T) {
 	}
 }
 
-func TestReloadOnlySendsASignal(t *testing.T) {
+// TestReloadAsksTheServerAlone: what else runs there can refuse a configuration that the server takes.
+func TestReloadAsksTheServerAlone(t *testing.T) {
+	settings := settingsOf(t)
+	if reload := strings.Join(settings["ExecReload"], "; "); reload != "/usr/local/bin/wstunnel upgrade --config /etc/wstunnel/config.yaml" {
+		t.Errorf("ExecReload is %q", reload)
+	}
+}
+
+// TestUpgradesAndRestartsKeepTunnels: what the server needs of the unit for that.
+func TestUpgradesAndRestartsKeepTunnels(t *testing.T) {
+	settings := settingsOf(t)
+	for name, want := range map[string]string{
+		"Type": "notify", "NotifyAccess": "main", // which names the next one itself
+		"KillMode": "mixed", "WatchdogSec": "30s", "FileDescriptorStoreMax": "65536",
+	} {
+		if got := strings.Join(settings[name], "; "); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+// settingsOf returns the settings of the service.
+func settingsOf(t *testing.T) map[string][]string {
+	t.Helper()
 	text, err := os.ReadFile("wstunnel.service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var reload []string
+	settings := map[string][]string{}
 	for line := range strings.Lines(string(text)) {
-		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecReload="); ok {
-			reload = append(reload, command)
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(name, "#") {
+			settings[name] = append(settings[name], value)
 		}
 	}
-	if strings.Join(reload, "; ") != "/bin/kill -HUP $MAINPID" {
-		t.Errorf("ExecReload is %q; what else runs there can refuse a configuration that the server takes", reload)
-	}
+	return settings
 }
 
 func TestSysusersAndTmpfilesApply(t *testing.T) {

@@ -254,6 +254,29 @@ func (t *tickets) renew(now time.Time, settings *tls.Config) {
 	settings.SetSessionTicketKeys(t.keys)
 }
 
+// TicketKeys returns the keys of session tickets, for a process that takes over.
+func (m *Manager) TicketKeys() []byte {
+	m.tickets.mu.Lock()
+	defer m.tickets.mu.Unlock()
+	var all []byte
+	for _, key := range m.tickets.keys {
+		all = append(all, key[:]...)
+	}
+	return all
+}
+
+// SetTicketKeys has the tickets of another process believed, before the first Use.
+func (m *Manager) SetTicketKeys(all []byte) {
+	m.tickets.mu.Lock()
+	defer m.tickets.mu.Unlock()
+	m.tickets.keys = nil
+	for len(all) >= 32 && len(m.tickets.keys) < ticketKeys {
+		m.tickets.keys = append(m.tickets.keys, [32]byte(all))
+		all = all[32:]
+	}
+	m.tickets.made = m.now()
+}
+
 // refused counts the handshakes for names that no site has.
 type refused struct {
 	log *slog.Logger

@@ -17,12 +17,13 @@ import (
 )
 
 // openControl lets the running server be spoken to on its control socket. Where the configuration names none it does without one that can't be opened.
-func (s *service) openControl(cfg *config.Config) error {
+// With takeOver, it takes the place of another process's.
+func (s *service) openControl(cfg *config.Config, takeOver bool) error {
 	path := cfg.SocketPath()
 	if path == "" {
 		return nil
 	}
-	socket, err := admin.Listen(path, false)
+	socket, err := admin.Listen(path, takeOver)
 	switch {
 	case err == nil:
 		s.control.Store(admin.Serve(socket, s, s.log))
@@ -38,7 +39,7 @@ func (s *service) openControl(cfg *config.Config) error {
 func (s *service) Reload(ctx context.Context) error {
 	verdict := make(chan error, 1)
 	select {
-	case s.orders <- verdict:
+	case s.orders <- order{verdict: verdict}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -61,14 +62,20 @@ func (s *service) Drain(order admin.DrainOrder) (tunnels int, err error) {
 	case order.End:
 		return 0, s.server.EndDrain(scope)
 	}
+	if scope == (proxy.DrainScope{}) { // what is left in old processes has its end then
+		s.predecessors.drain(s.current.Load().Drain.Spread + predecessorsEnd)
+	}
 	return s.server.Drain(scope)
 }
+
+// predecessorsEnd is how long a drain gives old processes beyond drain.spread, so that their tunnels are spread too.
+const predecessorsEnd = 70 * time.Second
 
 // Status tells what is.
 func (s *service) Status() admin.Status {
 	status := admin.Status{
 		PID: os.Getpid(), Version: version(), UptimeSeconds: int64(time.Since(s.began).Seconds()), Tunnels: s.server.TunnelCount(), Ready: s.server.Ready(),
-		Draining: []string{},
+		Draining: []string{}, Predecessors: s.predecessors.status(),
 	}
 	if cfg := s.current.Load(); cfg != nil {
 		status.Config, status.Sites = cfg.File, len(cfg.Sites)
@@ -165,6 +172,10 @@ func newStatusCommand(stdout io.Writer) *cobra.Command {
 			s.Version, s.PID, time.Duration(s.UptimeSeconds)*time.Second, readiness, s.Config, s.Sites, s.Tunnels)
 		if len(s.Draining) > 0 {
 			fmt.Fprintf(stdout, "being drained: %s\n", strings.Join(s.Draining, ", "))
+		}
+		for _, p := range s.Predecessors {
+			fmt.Fprintf(stdout, "left in process %d (wstunnel %s): tunnels: %d (with TLS: %d, over HTTP/2: %d, relayed: %d), connections: %d\n",
+				p.PID, p.Version, p.Tunnels, p.Secure, p.Streams, p.Relayed, p.Connections)
 		}
 		if s.ReloadError != "" {
 			fmt.Fprintf(stdout, "the last reload failed:\n%s\n", s.ReloadError)

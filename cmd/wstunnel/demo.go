@@ -48,7 +48,7 @@ func runDemo(stdout io.Writer, log *logs.Log, o demo.Options) error {
 	defer d.Close()
 	text := d.YAML()
 	load := func() (*config.Config, error) { return config.Parse("demo.yaml", []byte(text), os.LookupEnv) }
-	err = serve(log, nil, configSource{first: load, again: load}, func() {
+	err = serve(log, origin{}, configSource{first: load, again: load}, func() {
 		fmt.Fprintf(stdout, "The demo is running:\n\n  http://127.0.0.1:%d/     the chat over ws://\n"+
 			"  https://127.0.0.1:%d/    the chat over wss://, with a certificate of the local CA\n"+
 			"                             %s\n\nIts configuration:\n\n%s\nCtrl-C stops it.\n",

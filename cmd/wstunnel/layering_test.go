@@ -86,6 +86,11 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws":     "handshakes are checked and frames followed",
 		"wstunnel/internal/tunnel": "it ends as tunnels do",
 	},
+	"wstunnel/internal/handover": {
+		"wstunnel/internal/tunnel":  "tunnels are handed over",
+		"wstunnel/internal/ws":      "and where their frames stand",
+		"wstunnel/internal/reactor": "what it waits for goes by its clock",
+	},
 	"wstunnel/internal/probe": {
 		"wstunnel/internal/head":     "handshakes and answers have heads",
 		"wstunnel/internal/host":     "URLs and headers name hosts",
@@ -123,6 +128,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws":         "handshakes are checked",
 		"wstunnel/internal/tunnel":     "an upgraded connection becomes one",
 		"wstunnel/internal/relay":      "or is relayed message by message",
+		"wstunnel/internal/handover":   "tunnels go to another process, and come from one",
 		"wstunnel/internal/reactor":    "clients are let in on event loops",
 	},
 	"wstunnel/bench": {}, // it measures the binary from outside
@@ -130,15 +136,16 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/ws": "frames",
 	},
 	"wstunnel/cmd/wstunnel": {
-		"wstunnel/internal/admin":   "how a running server is spoken to",
-		"wstunnel/internal/config":  "commands load it",
-		"wstunnel/internal/demo":    "the demo command",
-		"wstunnel/internal/probe":   "the probe command; headers of a command line",
-		"wstunnel/internal/logs":    "where the server's own log goes",
-		"wstunnel/internal/metrics": "numbers for monitoring",
-		"wstunnel/internal/migrate": "the import command",
-		"wstunnel/proxy":            "the server",
-		"wstunnel/tls":              "its certificates",
+		"wstunnel/internal/admin":    "how a running server is spoken to",
+		"wstunnel/internal/config":   "commands load it",
+		"wstunnel/internal/demo":     "the demo command",
+		"wstunnel/internal/handover": "a new binary takes over from the one that runs",
+		"wstunnel/internal/probe":    "the probe command; headers of a command line",
+		"wstunnel/internal/logs":     "where the server's own log goes",
+		"wstunnel/internal/migrate":  "the import command",
+		"wstunnel/proxy":             "the server",
+		"wstunnel/tls":               "its certificates",
+		"wstunnel/internal/metrics":  "numbers for monitoring",
 	},
 }
 

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"net"
-	"slices"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/spf13/cobra"
 
 	"wstunnel/internal/config"
@@ -23,15 +19,14 @@ SIGHUP reads the configuration again; if it has mistakes, they are logged and th
 No reload touches a live tunnel. SIGUSR1 opens the files of access logs again, after a rotation
 has moved them away.`,
 		RunE: func(*cobra.Command, []string) error {
-			inherited, err := activation.Listeners()
+			inherited := takeInherited()
+			predecessor, err := linkedPredecessor()
 			if err != nil {
-				return fmt.Errorf("taking over sockets from systemd: %w", err)
+				return err
 			}
-			// A socket that is no stream socket comes as nil.
-			inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
 			log, flush := newLog(stderr)
 			defer flush()
-			return serve(log, inherited, configSource{
+			return serve(log, origin{inherited, predecessor, ownProgram()}, configSource{
 				first: func() (*config.Config, error) { return loadConfig(file) },
 				again: func() (*config.Config, error) { return config.Load(file) },
 			}, nil)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
+	"wstunnel/internal/handover"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/metrics"
 	"wstunnel/proxy"
@@ -39,14 +39,27 @@ type service struct {
 	reloadError  atomic.Pointer[string]        // why the last reload failed; nil where it did not
 	began        time.Time
 	control      atomic.Pointer[admin.Server] // nil where there is none
-	orders       chan chan<- error            // to reload, and whom to tell how that went
+	orders       chan order
 	reloaded     reloads
 	endpoint     *metrics.Endpoint
+
+	ctx          context.Context // ends when a stop begins
+	program      program         // what an upgrade starts; empty for nothing
+	upgrading    atomic.Bool
+	successor    atomic.Pointer[successor] // the process that has taken over; nil before
+	predecessors predecessors
+	ends         chan time.Duration // an order to stop that is no signal: the process has been taken over from
+}
+
+// order is something to be done between two reloads.
+type order struct {
+	verdict chan<- error // told how it went
+	instead func() error // of a reload, if not nil
 }
 
 // serve runs a configuration until a signal ends it: the ordinary path of run and demo. ready, if not nil, is called when all
 // listeners are open.
-func serve(own *logs.Log, inherited []net.Listener, source configSource, ready func()) error {
+func serve(own *logs.Log, origin origin, source configSource, ready func()) error {
 	log := own.Logger()
 	// The standard log package is what websocketproxy writes to.
 	slog.SetDefault(log)
@@ -61,26 +74,32 @@ func serve(own *logs.Log, inherited []net.Listener, source configSource, ready f
 	rotations := make(chan os.Signal, 1)
 	signal.Notify(rotations, syscall.SIGUSR1)
 
-	s := &service{log: log, server: proxy.New(own, inherited), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan chan<- error)}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := &service{
+		log: log, server: proxy.New(own, origin.inherited.listeners), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan order),
+		ctx: ctx, program: origin.program, ends: make(chan time.Duration, 2),
+	}
+	s.predecessors.pass = s.report
 	defer s.certificates.Close()
 	s.endpoint = s.newEndpoint()
 	defer s.endpoint.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	failed := make(chan error, 1)
 	go func() {
-		if err := s.start(); err != nil {
+		stored := origin.inherited.stored
+		if len(stored) > 0 {
+			s.server.Inherit(proxy.Inheritance{LastID: handover.LastStored(stored)})
+		}
+		if err := s.begin(origin.predecessor); err != nil {
 			failed <- err
 			return
 		}
-		if err := s.openControl(s.current.Load()); err != nil {
-			failed <- err
-			return
-		}
+		s.restoreTunnels(stored)
 		if ready != nil {
 			ready()
 		}
 		s.ready(ctx)
+		go s.feedWatchdog(ctx)
 		s.reloads(ctx, hangups)
 	}()
 	for {
@@ -91,9 +110,41 @@ func serve(own *logs.Log, inherited []net.Listener, source configSource, ready f
 			s.server.ReopenLogs()
 		case sig := <-stops:
 			cancel()
-			return s.stop(sig, stops)
+			return s.stop(slog.String("signal", sig.String()), s.stopTimeout(), stops)
+		case within := <-s.ends:
+			cancel()
+			return s.stop(slog.String("cause", "handed over"), within, stops)
 		}
 	}
+}
+
+// origin is what a process has from whoever started it.
+type origin struct {
+	inherited   inheritedDescriptors // from systemd
+	predecessor *handover.Taker      // that it takes over from, or nil
+	program     program              // how it was started, where that can be repeated
+}
+
+// begin makes this the process that serves.
+func (s *service) begin(from *handover.Taker) error {
+	if from != nil {
+		if err := s.takeOver(from); err != nil {
+			from.Fail(err)
+			return err
+		}
+	}
+	err := s.start()
+	if err == nil {
+		err = s.openControl(s.current.Load(), from != nil)
+	}
+	if from == nil {
+		return err
+	}
+	if err != nil {
+		from.Fail(err)
+		return err
+	}
+	return s.begun(from)
 }
 
 // start begins to serve.
@@ -130,18 +181,23 @@ func (s *service) apply(cfg *config.Config) error {
 // reloads reads the configuration again for each hangup and each order, until ctx ends. Hangups that come during a reload become one.
 func (s *service) reloads(ctx context.Context, hangups <-chan os.Signal) {
 	for {
-		var verdict chan<- error
+		var o order
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-		case verdict = <-s.orders:
+		case o = <-s.orders:
 		}
-		s.notify(reloadingState())
-		err := s.reload()
-		s.ready(ctx)
-		if verdict != nil {
-			verdict <- err
+		var err error
+		if o.instead != nil {
+			err = o.instead()
+		} else {
+			s.notify(reloadingState())
+			err = s.reload()
+			s.ready(ctx)
+		}
+		if o.verdict != nil {
+			o.verdict <- err
 		}
 	}
 }
@@ -187,21 +243,33 @@ func (s *service) logMistakes(err error) {
 	s.log.Error(reloadFailed, "error", err)
 }
 
-// stop ends the server in good order, quickly after a second signal, and at once after a third.
-func (s *service) stop(sig os.Signal, stops <-chan os.Signal) error {
-	var timeout time.Duration
+// stopTimeout is the time that the configuration gives a stop.
+func (s *service) stopTimeout() time.Duration {
 	if cfg := s.current.Load(); cfg != nil {
-		timeout = cfg.ShutdownTimeout
+		return cfg.ShutdownTimeout
 	}
-	s.log.Info("stopping", "signal", sig.String(), "tunnels", s.server.TunnelCount(), "timeout_ms", timeout.Milliseconds())
+	return 0
+}
+
+// stop ends the server in good order, quickly after a second signal, and at once after a third.
+func (s *service) stop(why slog.Attr, timeout time.Duration, stops <-chan os.Signal) error {
+	s.log.Info("stopping", why, "tunnels", s.server.TunnelCount(), "timeout_ms", timeout.Milliseconds())
 	s.notify(daemon.SdNotifyStopping)
 	if control := s.control.Load(); control != nil {
 		defer control.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	s.predecessors.drain(timeout)
 	done := make(chan error, 1)
-	go func() { done <- s.server.Shutdown(ctx) }()
+	go func() {
+		err := s.shutdown(ctx)
+		select {
+		case <-s.predecessors.gone():
+		case <-ctx.Done():
+		}
+		done <- err
+	}()
 	for hurried := false; ; hurried = true {
 		select {
 		case err := <-done:
@@ -221,12 +289,20 @@ func (s *service) stop(sig os.Signal, stops <-chan os.Signal) error {
 	}
 }
 
+// shutdown ends the server; at a restart below systemd its plain tunnels are kept for the process that comes next.
+func (s *service) shutdown(ctx context.Context) error {
+	store := s.tunnelStore()
+	if store == nil {
+		return s.server.Shutdown(ctx)
+	}
+	return s.server.ShutdownKeeping(ctx, store, func() {
+		if tunnels, err := store.Finish(notifyBarrier); err != nil {
+			s.log.Error("tunnels could not be stored for the next start", "error", err)
+		} else {
+			s.log.Info("tunnels are stored for the next start", "tunnels", tunnels)
+		}
+	})
+}
+
 // hurryTimeout bounds a stop from a second signal on.
 const hurryTimeout = 3 * time.Second
-
-// notify tells systemd about the state of the service; without systemd it does nothing.
-func (s *service) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		s.log.Warn("notifying systemd failed", "error", err)
-	}
-}

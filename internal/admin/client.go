@@ -45,6 +45,12 @@ func (c *Client) Drain(ctx context.Context, order DrainOrder) (tunnels int, err 
 	return d.Tunnels, err
 }
 
+// Upgrade has the binary that is there now take over, and waits for that.
+func (c *Client) Upgrade(ctx context.Context) (Upgraded, error) {
+	var u Upgraded
+	return u, c.call(ctx, http.MethodPost, "/v1/upgrade", nil, &u)
+}
+
 // Status asks how the server is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status

@@ -9,8 +9,22 @@ type Service interface {
 	Reload(ctx context.Context) error
 	// Drain begins a drain, or ends one, and returns how many tunnels are being closed.
 	Drain(order DrainOrder) (tunnels int, err error)
+	// Upgrade starts the binary that is there now, and returns when it has taken over, or with what kept it from that; then nothing has changed. Where
+	// it is the one that runs, that is a reload.
+	Upgrade(ctx context.Context) (Upgraded, error)
 	// Status tells what is.
 	Status() Status
+}
+
+// Upgraded is what came of an upgrade.
+type Upgraded struct {
+	// Reloaded says that the binary is the one that runs, which has read its configuration again.
+	Reloaded bool   `json:"reloaded"`
+	PID      int    `json:"pid"`
+	Version  string `json:"version"`
+	// Moved tunnels were handed over alive; Left are in the old process, until they end.
+	Moved int `json:"moved"`
+	Left  int `json:"left"`
 }
 
 // DrainOrder says what is to be drained: one site, one server, or all that there is.
@@ -38,4 +52,19 @@ type Status struct {
 	Draining []string `json:"draining"`
 	// ReloadError is why the last reload failed; empty where it did not.
 	ReloadError string `json:"reload_error,omitempty"`
+	// Predecessors are processes that have handed over to this one and have tunnels or requests left.
+	Predecessors []Predecessor `json:"predecessors"`
+}
+
+// Predecessor is a process that has handed over.
+type Predecessor struct {
+	PID     int    `json:"pid"`
+	Version string `json:"version"`
+	// Tunnels are all that it has, among them those with TLS at an end, over HTTP/2, and relayed.
+	Tunnels int `json:"tunnels"`
+	Secure  int `json:"secure"`
+	Streams int `json:"streams"`
+	Relayed int `json:"relayed"`
+	// Connections serve requests, or may.
+	Connections int `json:"connections"`
 }

@@ -102,6 +102,14 @@ func handler(service Service) http.Handler {
 		}
 		answer(w, http.StatusOK, drained{tunnels})
 	})
+	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		upgraded, err := service.Upgrade(r.Context())
+		if err != nil {
+			fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
+			return
+		}
+		answer(w, http.StatusOK, upgraded)
+	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, service.Status()) })
 	return mux
 }

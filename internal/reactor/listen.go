@@ -86,6 +86,9 @@ func (ln *Listener) Stop() {
 	posted := ln.loop.Post(func() {
 		defer close(closed)
 		ln.loop.Stop(&ln.timer)
+		if ln.conn.watched { // the socket may be another process's too, and then closing takes nothing out of the poller
+			ln.conn.unwatch()
+		}
 		ln.conn.Close()
 	})
 	if posted {

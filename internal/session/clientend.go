@@ -64,6 +64,13 @@ func (c *Client) Close() {
 	}
 }
 
+// CloseKept closes a connection that has been answered and waits for its next request, of which nothing has come.
+func (c *Client) CloseKept() {
+	if c.served && c.phase == idle && c.decoder == nil && c.Pending() == 0 {
+		c.Close()
+	}
+}
+
 func (c *Client) close() {
 	if c.phase == gone {
 		return

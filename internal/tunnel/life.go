@@ -69,7 +69,7 @@ func (t *Tunnel) note(r Result) {
 // startClosing starts the closing handshake that was ordered.
 func (t *Tunnel) startClosing() {
 	order := t.order.Load()
-	if t.over() || order.deadline > 0 {
+	if t.over() || order.deadline > 0 || t.held != nil {
 		return
 	}
 	order.deadline = t.now() + max(order.timeout, 1)
@@ -177,7 +177,9 @@ func (t *Tunnel) lost(s *endpoint, err error) {
 		by = Proxy
 	}
 	t.note(Result{By: by, Cause: CauseReset, Code: ws.CloseAbnormal, Err: err})
-	s.other().conn.Reset()
+	if t.held == nil { // else another process may go on with it
+		s.other().conn.Reset()
+	}
 	t.finish()
 }
 

@@ -39,6 +39,7 @@ type Tunnel struct {
 	order           atomic.Pointer[closeOrder]
 	result          *Result      // what ended the tunnel first; nil until then
 	pings           *pings       // nil where none are sent
+	held            *Held        // nil unless nothing moves
 	done            func(Result) // nil once it is over
 }
 
@@ -115,12 +116,16 @@ func (t *Tunnel) inject(to Side, op ws.Opcode, frame []byte) bool {
 	}
 	t.loop.Post(func() {
 		from.conn.Do(func() {
-			if t.over() || from.ended {
+			switch {
+			case t.over() || from.ended:
 				from.backlog.Add(-int32(len(frame)))
-				return
+			case t.held != nil:
+				from.backlog.Add(-int32(len(frame)))
+				t.held.late.Frames = append(t.held.late.Frames, LateFrame{to, op, frame})
+			default:
+				from.inject(op, frame)
+				from.boundary()
 			}
-			from.inject(op, frame)
-			from.boundary()
 		})
 	})
 	return true

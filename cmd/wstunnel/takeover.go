@@ -1,0 +1,188 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wstunnel/internal/admin"
+	"wstunnel/internal/handover"
+	"wstunnel/proxy"
+)
+
+// linkedPredecessor returns the link to the process that this one takes over from, or nil where it takes over from none.
+func linkedPredecessor() (*handover.Taker, error) {
+	text := os.Getenv(handoverVariable)
+	if text == "" {
+		return nil, nil
+	}
+	os.Unsetenv(handoverVariable)
+	fd, err := strconv.Atoi(text)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s is %q and no descriptor", handoverVariable, text)
+	}
+	unix.CloseOnExec(fd)
+	taker, err := handover.NewTaker(os.NewFile(uintptr(fd), "handover"))
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s: %w", handoverVariable, text, err)
+	}
+	return taker, nil
+}
+
+// takeOver takes what the older process has before any tunnel.
+func (s *service) takeOver(from *handover.Taker) error {
+	them, err := from.Greet(hello())
+	if err != nil {
+		return err
+	}
+	offer, err := from.Offered()
+	if err != nil {
+		return err
+	}
+	s.log.Info("taking over", "process", them.PID, "version", them.Program, "listeners", len(offer.Listeners))
+	given := proxy.Inheritance{Listeners: map[string]net.Listener{}, LastID: offer.LastID}
+	for _, scope := range offer.Drains {
+		given.Drains = append(given.Drains, proxy.DrainScope(scope))
+	}
+	for _, l := range offer.Listeners {
+		file := os.NewFile(uintptr(l.Descriptor), l.Address)
+		listener, err := net.FileListener(file)
+		file.Close()
+		if err != nil {
+			return fmt.Errorf("taking over %s: %w", l.Address, err)
+		}
+		given.Listeners[l.Address] = listener
+	}
+	for _, secret := range offer.Secrets {
+		if secret.Name == ticketKeys {
+			s.certificates.SetTicketKeys(secret.Value)
+		}
+	}
+	s.server.Inherit(given)
+	return nil
+}
+
+// begun tells the older process that this one serves, and takes its tunnels. It returns when this is the main process.
+func (s *service) begun(from *handover.Taker) error {
+	if err := from.Ready(); err != nil {
+		return fmt.Errorf("the process to be taken over is gone: %w", err)
+	}
+	<-s.predecessors.add(from, s.server, s.log)
+	return nil
+}
+
+// predecessors are the processes that have handed over to this one, and those that have handed over to them, as far as they are not gone.
+type predecessors struct {
+	// pass tells the process that has taken over from this one, if there is one, what is left in another.
+	pass func(*handover.Status)
+
+	mu       sync.Mutex
+	links    map[*predecessor]bool
+	statuses map[uint32]handover.Status // by process
+}
+
+// predecessor is one that has handed over to this one.
+type predecessor struct {
+	*proxy.Server // adopts its tunnels
+	link          *handover.Taker
+	main          chan struct{} // closed when this process is the main one
+	isMain        func()
+	gone          chan struct{}
+	among         *predecessors
+}
+
+// Main implements [handover.Host].
+func (p *predecessor) Main() { p.isMain() }
+
+// Left implements [handover.Host].
+func (p *predecessor) Left(status handover.Status) {
+	ps := p.among
+	ps.mu.Lock()
+	if status.Tunnels+status.Connections > 0 {
+		ps.statuses[status.PID] = status
+	} else {
+		delete(ps.statuses, status.PID)
+	}
+	ps.mu.Unlock()
+	ps.pass(&status)
+}
+
+// add takes what comes over a link until that process is gone. It returns what is closed when this process is the main one.
+func (ps *predecessors) add(link *handover.Taker, server *proxy.Server, log *slog.Logger) (main <-chan struct{}) {
+	p := &predecessor{Server: server, link: link, main: make(chan struct{}), gone: make(chan struct{}), among: ps}
+	p.isMain = sync.OnceFunc(func() { close(p.main) })
+	ps.mu.Lock()
+	ps.links, ps.statuses = map[*predecessor]bool{p: true}, map[uint32]handover.Status{}
+	ps.mu.Unlock()
+	go func() {
+		if err := link.Run(p); err != nil {
+			log.Error("the process that has handed over is not understood", "error", err)
+		}
+		ps.forget(p)
+		p.isMain()
+		close(p.gone)
+		log.Info("the old process is gone")
+	}()
+	return p.main
+}
+
+// forget notes that a process is gone, and with it all that it told of.
+func (ps *predecessors) forget(p *predecessor) {
+	ps.mu.Lock()
+	told := slices.Collect(maps.Keys(ps.statuses))
+	ps.statuses = map[uint32]handover.Status{}
+	delete(ps.links, p)
+	ps.mu.Unlock()
+	for _, pid := range told {
+		ps.pass(&handover.Status{PID: pid})
+	}
+}
+
+// list returns those that are not gone.
+func (ps *predecessors) list() []*predecessor {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return slices.Collect(maps.Keys(ps.links))
+}
+
+// status tells what is left in them.
+func (ps *predecessors) status() []admin.Predecessor {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	all := []admin.Predecessor{}
+	for _, left := range ps.statuses {
+		all = append(all, admin.Predecessor{
+			PID: int(left.PID), Version: left.Program, Tunnels: int(left.Tunnels), Secure: int(left.Secure), Streams: int(left.Streams),
+			Relayed: int(left.Relayed), Connections: int(left.Connections),
+		})
+	}
+	slices.SortFunc(all, func(a, b admin.Predecessor) int { return a.PID - b.PID })
+	return all
+}
+
+// drain has them end what they have left, within a time.
+func (ps *predecessors) drain(within time.Duration) {
+	for _, p := range ps.list() {
+		p.link.Drain(within)
+	}
+}
+
+// gone returns what is closed when all of them are gone.
+func (ps *predecessors) gone() <-chan struct{} {
+	all, over := ps.list(), make(chan struct{})
+	go func() {
+		defer close(over)
+		for _, p := range all {
+			<-p.gone
+		}
+	}()
+	return over
+}

@@ -1,0 +1,73 @@
+"""Stands between two processes of which one takes over from the other, and kills one of them behind so many tunnels.
+
+successor.py old|new COUNT BINARY ARGUMENTS...  The link to the older process is descriptor 3.
+"""
+import os, signal, socket, subprocess, sys, threading
+
+TUNNEL, ADOPTED = 6, 7
+victim, count, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+old = socket.socket(fileno=3)
+new, theirs = socket.socketpair()
+process = subprocess.Popen(command, env={**os.environ, "WSTUNNEL_HANDOVER": str(theirs.fileno())}, pass_fds=[theirs.fileno()])
+theirs.close()
+adopted = 0
+
+
+def exactly(link, n):
+    data = b""
+    while len(data) < n:
+        piece = link.recv(n - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+def receive(link):
+    head, descriptors, _, _ = socket.recv_fds(link, 12, 253)
+    if not head:
+        raise EOFError
+    head += exactly(link, 12 - len(head))
+    return head, exactly(link, int.from_bytes(head[8:], "big")), descriptors
+
+
+def forward(source, target, seen):
+    try:
+        while True:
+            head, body, descriptors = receive(source)
+            n = socket.send_fds(target, [head + body], descriptors)
+            target.sendall((head + body)[n:])
+            for descriptor in descriptors:
+                os.close(descriptor)
+            seen(head[0])
+    except (EOFError, OSError):
+        pass
+
+
+tunnels = 0
+
+
+def from_old(kind):
+    global tunnels
+    tunnels += kind == TUNNEL
+    if tunnels == count:
+        if victim == "old":
+            os.kill(os.getppid(), signal.SIGKILL)
+            print("killed the old process behind", tunnels, flush=True)
+        else:
+            process.kill()
+            process.wait()
+            answers.join()
+            print("killed the new process behind", adopted, flush=True)
+        os._exit(0)
+
+
+def from_new(kind):
+    global adopted
+    adopted += kind == ADOPTED
+
+
+answers = threading.Thread(target=forward, args=(new, old, from_new))
+answers.start()
+forward(old, new, from_old)
+os._exit(0)
