@@ -108,7 +108,7 @@ func TestTokensTellServersApart(t *testing.T) {
 // TestChoosingAllocatesNothing however servers are chosen.
 func TestChoosingAllocatesNothing(t *testing.T) {
 	clock := reactor.NewClock()
-	p := New(t.Context(), clock, slog.New(slog.DiscardHandler), func(int64) bool { return false })
+	p := New(t.Context(), clock, slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string) {})
 	defer p.Retire(nil)
 	target := &config.Target{Upstream: "u", Scheme: "http", Host: "u"}
 	for i := range 5 {
