@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,5 +128,22 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 		}); n > 0 {
 			t.Errorf("%v: %v allocations", balance, n)
 		}
+	}
+}
+
+// TestNoServerStillTellsWhyNot: who waits for a restart has to know that nobody listened.
+func TestNoServerStillTellsWhyNot(t *testing.T) {
+	refused := fmt.Errorf("connecting: %w", syscall.ECONNREFUSED)
+	a := &attempt{upstream: &Upstream{Target: &config.Target{}}}
+	if err := a.err(); !errors.Is(err, ErrNoServer) {
+		t.Errorf("none at all: %v", err)
+	}
+	a.failed(nil, refused)
+	if err := a.err(); errors.Is(err, ErrNoServer) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("one: %v", err)
+	}
+	a.failed(nil, refused)
+	if err := a.err(); !errors.Is(err, ErrNoServer) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("two: %v", err)
 	}
 }
