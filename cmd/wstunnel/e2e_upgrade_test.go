@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -471,6 +472,60 @@ func killDuringUpgrade(t *testing.T, victim string, given int, address string, c
 	}
 	if whole != want {
 		t.Errorf("%d of %d tunnels live on, want %d", whole, tunnels, want)
+	}
+	u.stopLast(t)
+}
+
+// TestOldProcessEndsByOrderOfTheNew: a drain, or a stop of the main process, reaches what is left in an old one, whose clients are told.
+func TestOldProcessEndsByOrderOfTheNew(t *testing.T) {
+	for _, order := range []string{"drain", "stop"} {
+		t.Run(order, func(t *testing.T) {
+			u := startUpgradable(t, "drain: {spread: 1s}\n"+settings(`{path: /ws, websocket: "ws://`+startSocketPHP(t, "").address+`"}`))
+			secure := u.dialSocket(t, "wss", "/ws")
+			u.upgrade(t)
+			secure.echo("in the old process")
+			told := secure.awaitEnds()[0]
+			if order == "drain" {
+				u.expectOrder(t, 0, []string{"no new tunnels"}, "drain")
+			} else {
+				syscall.Kill(u.pids[1], syscall.SIGTERM)
+			}
+			select {
+			case err := <-told:
+				if !websocket.IsCloseError(err, goingAway) {
+					t.Errorf("the tunnel ended with %v", err)
+				}
+			case <-time.After(patience):
+				t.Fatal("the old process keeps its tunnel")
+			}
+			eventually(t, "the old process ends", func() bool { return !isAlive(u.pids[0]) })
+			u.stopLast(t)
+		})
+	}
+}
+
+// TestWhatHoldsForTheServerHoldsAfterAnUpgrade: drains, and sessions of TLS.
+func TestWhatHoldsForTheServerHoldsAfterAnUpgrade(t *testing.T) {
+	u := startUpgradable(t, settings(`{path: /, respond: {status: 200, body: here}}`))
+	sessions := tls.NewLRUClientSessionCache(1)
+	ask := func() (resumed bool) {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: u.roots(t), ClientSessionCache: sessions}}}
+		resp, err := client.Get("https://" + u.https + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, resp)
+		return resp.TLS.DidResume
+	}
+	if ask() {
+		t.Error("the first session was resumed")
+	}
+	u.expectOrder(t, 0, nil, "drain")
+	u.upgrade(t)
+	u.expectOrder(t, 0, []string{"not ready", "being drained: everything"}, "status")
+	u.expectOrder(t, 0, []string{"taken back"}, "drain", "--end")
+	if !ask() {
+		t.Error("the session was not resumed")
 	}
 	u.stopLast(t)
 }

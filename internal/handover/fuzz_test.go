@@ -114,13 +114,16 @@ func FuzzLink(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		mad, err := newLink(theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
 		go func() {
-			unix.SetNonblock(int(theirs.Fd()), false)
-			theirs.Write(b)
-			unix.Shutdown(int(theirs.Fd()), unix.SHUT_WR)
+			mad.conn.Write(b)
+			mad.conn.CloseWrite()
 		}()
 		taker.Run(nobody{})
-		theirs.Close()
+		mad.close()
 	})
 }
 

@@ -238,6 +238,13 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// noise is what messages are made of.
+var noise = func() []byte {
+	b := make([]byte, 210_000)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}()
+
 // talk writes numbered messages with checksums until it is told to stop, then a Close frame.
 func talk(w io.Writer, masked bool, seed uint64, stop <-chan struct{}) (sent uint64, err error) {
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -255,9 +262,7 @@ func talk(w io.Writer, masked bool, seed uint64, stop <-chan struct{}) (sent uin
 		size := []int{0, 10, 120, 130, 1000, 40_000, 70_000, 200_000}[random.IntN(8)]
 		payload := make([]byte, 12+size)
 		binary.BigEndian.PutUint64(payload, sent)
-		for i := range size {
-			payload[12+i] = byte(sent) + byte(i)
-		}
+		copy(payload[12:], noise[sent%251:])
 		binary.BigEndian.PutUint32(payload[8:], crc32.ChecksumIEEE(payload[12:]))
 		frame := ws.AppendFrame(nil, ws.OpBinary, payload, mask)
 		for len(frame) > 0 { // in pieces, so that headers are cut
