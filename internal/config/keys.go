@@ -51,87 +51,59 @@ var kinds = []string{
 	inServer, inBalance, inSticky,
 }
 
-// keysOf returns the keys that a kind of mapping may hold, in the order of the documentation.
+// keysByKind are the keys that a kind of mapping may hold, in the order of the documentation.
+var keysByKind = map[string][]string{
+	inFile: withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "drain", "on_route_removed", "admin", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
+		"spool_max", "sites", "include", "upstreams", "metrics"),
+	inIncluded: {"sites", "upstreams"},
+	inListener: {"address", "tls", "proxy_protocol"},
+	inTLS:      {"storage", "acme"},
+	inACME:     {"email", "directory", "ca", "eab"},
+	inEAB:      {"kid", "hmac_key"},
+	inTimeouts: {"request_head", "keepalive", "connect", "response_head", "response_body", "handshake", "tunnel_idle"},
+	inLimits:   {"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory", "spool_space"},
+	inSite: slices.Concat(withRules("hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "spool",
+		"spool_max", "rewrite", "locations", "include"), shortKeys),
+	inSiteTLS:  {"cert", "key", "auto", "ask"},
+	inCertPair: {"cert", "key"},
+	inLocation: withRules("path", "when", "proxy", "websocket", "http", "redirect", "respond", "rewrite", "static", "root", "index", "listing", "try_files",
+		"php", "front_controller", "params", "deny_scripts_in",
+		"serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses", "forwarded", "timeouts", "access_log", "buffer",
+		"min_rate", "spool", "spool_max", "tls_verify", "tls_ca"),
+	inLocationTimeouts: {"connect", "response_head", "response_body", "handshake", "tunnel_idle"},
+	inTarget:           {"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"},
+	inUpstream: {
+		"servers", "balance", "sticky", "keepalive", "max_connections", "queue", "hold", "handshakes_per_second", "resolve", "health",
+		"slow_start", "on_down",
+	},
+	inServer:        {"address", "weight", "max_connections", "backup", "down"},
+	inBalance:       {"hash"},
+	inSticky:        {"cookie", "ttl", "secure", "same_site", "secret"},
+	inHealth:        {"kind", "path", "host", "interval", "timeout", "rise", "fall", "expect"},
+	inPHP:           {"url", "keepalive"},
+	inBuffer:        {"request", "response"},
+	inAccessLog:     {"to", "format"},
+	inHeaders:       {"request", "response"},
+	inRequestRules:  {"set", "add", "remove"},
+	inResponseRules: {"set", "add", "remove", "always"},
+	inRedirect:      {"to", "status"},
+	inRespond:       {"status", "body", "type"},
+	inRewrite:       {"path", "to", "stay"},
+	inWhen:          {"method", "header", "cookie", "query", "client"},
+	inBasicAuth:     {"realm", "users"},
+	inAuthRequest:   {"url", "copy_headers", "on_401", "tls_verify", "tls_ca"},
+	inDrain:         {"spread", "code"},
+	inAdmin:         {"socket"},
+	inCompress:      {"types", "min_size", "level"},
+}
+
+// keysOf returns the keys that a kind of mapping may hold.
 func keysOf(kind string) []string {
-	switch kind {
-	case inFile:
-		return withRules("listen", "tls", "trusted_proxies", "shutdown_timeout", "drain", "on_route_removed", "admin", "timeouts", "limits", "access_log", "buffer", "min_rate", "spool",
-			"spool_max", "sites", "include", "upstreams", "metrics")
-	case inIncluded:
-		return []string{"sites", "upstreams"}
-	case inListener:
-		return []string{"address", "tls", "proxy_protocol"}
-	case inTLS:
-		return []string{"storage", "acme"}
-	case inACME:
-		return []string{"email", "directory", "ca", "eab"}
-	case inEAB:
-		return []string{"kid", "hmac_key"}
-	case inTimeouts:
-		return []string{"request_head", "keepalive", "connect", "response_head", "response_body", "handshake", "tunnel_idle"}
-	case inLimits:
-		return []string{"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory", "spool_space"}
-	case inSite:
-		return slices.Concat(withRules("hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "spool",
-			"spool_max", "rewrite", "locations", "include"), shortKeys)
-	case inSiteTLS:
-		return []string{"cert", "key", "auto", "ask"}
-	case inCertPair:
-		return []string{"cert", "key"}
-	case inLocation:
-		return withRules("path", "when", "proxy", "websocket", "http", "redirect", "respond", "rewrite", "static", "root", "index", "listing", "try_files",
-			"php", "front_controller", "params", "deny_scripts_in",
-			"serve_sources", "precompressed", "mode", "max_message", "ping", "host", "rewrite_responses", "forwarded", "timeouts", "access_log", "buffer",
-			"min_rate", "spool", "spool_max", "tls_verify", "tls_ca")
-	case inLocationTimeouts:
-		return []string{"connect", "response_head", "response_body", "handshake", "tunnel_idle"}
-	case inTarget:
-		return []string{"url", "tls_verify", "tls_ca", "keepalive", "proxy_protocol"}
-	case inUpstream:
-		return []string{
-			"servers", "balance", "sticky", "keepalive", "max_connections", "queue", "hold", "handshakes_per_second", "resolve", "health",
-			"slow_start", "on_down",
-		}
-	case inServer:
-		return []string{"address", "weight", "max_connections", "backup", "down"}
-	case inBalance:
-		return []string{"hash"}
-	case inSticky:
-		return []string{"cookie", "ttl", "secure", "same_site", "secret"}
-	case inHealth:
-		return []string{"kind", "path", "host", "interval", "timeout", "rise", "fall", "expect"}
-	case inPHP:
-		return []string{"url", "keepalive"}
-	case inBuffer:
-		return []string{"request", "response"}
-	case inAccessLog:
-		return []string{"to", "format"}
-	case inHeaders:
-		return []string{"request", "response"}
-	case inRequestRules:
-		return []string{"set", "add", "remove"}
-	case inResponseRules:
-		return []string{"set", "add", "remove", "always"}
-	case inRedirect:
-		return []string{"to", "status"}
-	case inRespond:
-		return []string{"status", "body", "type"}
-	case inRewrite:
-		return []string{"path", "to", "stay"}
-	case inWhen:
-		return []string{"method", "header", "cookie", "query", "client"}
-	case inBasicAuth:
-		return []string{"realm", "users"}
-	case inAuthRequest:
-		return []string{"url", "copy_headers", "on_401", "tls_verify", "tls_ca"}
-	case inDrain:
-		return []string{"spread", "code"}
-	case inAdmin:
-		return []string{"socket"}
-	case inCompress:
-		return []string{"types", "min_size", "level"}
+	keys, known := keysByKind[kind]
+	if !known {
+		panic("config: no keys for " + kind)
 	}
-	panic("config: no keys for " + kind)
+	return keys
 }
 
 // unknownKey words the mistake of a key that kind does not hold: with what was most likely meant, or else with all that there is.
