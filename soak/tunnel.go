@@ -176,28 +176,7 @@ func (ts *tunnels) converse(ctx context.Context, conn io.ReadWriteCloser, br *bu
 	}()
 	done := make(chan struct{})
 	sent := make(chan uint64, 64)
-	go func() {
-		defer close(sent)
-		rest(ctx, rand.N(ts.every))
-		for number := uint64(0); ; {
-			var frames []byte
-			for range 1 + rand.IntN(3) {
-				frames = ws.AppendFrame(frames, ws.OpBinary, appendMessage(nil, number), &[4]byte{byte(number), 2, 3, 4})
-				select {
-				case sent <- number:
-				case <-done:
-					return
-				}
-				number++
-			}
-			if _, err := conn.Write(frames); err != nil {
-				return
-			}
-			if !rest(ctx, ts.every) {
-				return
-			}
-		}
-	}()
+	go ts.speak(ctx, conn, sent, done)
 	defer func() {
 		conn.Close()
 		close(done)
@@ -228,6 +207,27 @@ func (ts *tunnels) converse(ctx context.Context, conn io.ReadWriteCloser, br *bu
 			next++
 			<-sent
 			ts.tally.messages.Add(1)
+		}
+	}
+}
+
+// speak sends numbered messages until done, or until that fails, and tells of each.
+func (ts *tunnels) speak(ctx context.Context, conn io.Writer, sent chan<- uint64, done <-chan struct{}) {
+	defer close(sent)
+	rest(ctx, rand.N(ts.every))
+	for number := uint64(0); ; {
+		var frames []byte
+		for range 1 + rand.IntN(3) {
+			frames = ws.AppendFrame(frames, ws.OpBinary, appendMessage(nil, number), &[4]byte{byte(number), 2, 3, 4})
+			select {
+			case sent <- number:
+			case <-done:
+				return
+			}
+			number++
+		}
+		if _, err := conn.Write(frames); err != nil || !rest(ctx, ts.every) {
+			return
 		}
 	}
 }

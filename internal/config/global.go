@@ -48,6 +48,13 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	if n := o.get("trusted_proxies"); n != nil {
 		cfg.TrustedProxies = d.trustedProxies(n)
 	}
+	d.rules(o, &above.rules)
+	d.served(o, cfg, above)
+	return cfg
+}
+
+// served reads what is served, and where: listeners, upstreams and sites, those of included files too.
+func (d *decoder) served(o object, cfg *Config, above inherited) {
 	included := d.includeSites(o)
 	if n := o.get("upstreams"); n != nil {
 		included.upstreams = append(included.upstreams, n)
@@ -55,7 +62,6 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	for _, n := range included.upstreams {
 		cfg.Upstreams = append(cfg.Upstreams, d.upstreamMapping(n)...)
 	}
-	d.rules(o, &above.rules)
 	var w wiring
 	if n := o.get("listen"); n != nil {
 		cfg.Listen = d.listeners(n, &w)
@@ -83,7 +89,6 @@ func (d *decoder) config(root *yaml.Node) *Config {
 	}
 	d.checkWiring(w)
 	d.checkLoops(cfg.Listen)
-	return cfg
 }
 
 func defaultTLS() TLS {
