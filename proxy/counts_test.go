@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
 
@@ -41,5 +42,32 @@ func TestNoClientChoosesALabel(t *testing.T) {
 	}
 	if len(labels) != 15+3 || !labels["1000"] || codeLabel(ws.CloseGoingAway) != "1001" || codeLabel(999) != "other" || codeLabel(1015) != "other" || codeLabel(4999) != "4xxx" {
 		t.Errorf("there are %d: %v", len(labels), labels)
+	}
+}
+
+// speaking is a tunnel through which something flows.
+type speaking struct {
+	closer
+	bytes uint64
+}
+
+func (s *speaking) Stats() tunnel.Stats {
+	s.bytes += 10
+	return tunnel.Stats{ToBackend: tunnel.Traffic{Bytes: s.bytes, Messages: 1}}
+}
+
+// BenchmarkGathering is what one who asks costs where many tunnels are open.
+func BenchmarkGathering(b *testing.B) {
+	ts, site := &tunnels{live: map[uint64]*liveTunnel{}}, &siteCounts{}
+	for id := range uint64(100_000) {
+		ts.live[id] = &liveTunnel{tunnelInfo: tunnelInfo{counts: site}, conn: &speaking{}}
+	}
+	for b.Loop() {
+		if open := ts.gather(); open[site] != len(ts.live) {
+			b.Fatal(open)
+		}
+	}
+	if got := site.toBackend.messages.Load(); got != 100_000 {
+		b.Errorf("%d messages were counted", got)
 	}
 }

@@ -50,16 +50,19 @@ func (x *forward) Broke(err error) {
 	backend := x.backend
 	x.backend = nil
 	backend.Close()
-	silent := !backend.Began()
+	silent, late := !backend.Began(), errors.Is(err, os.ErrDeadlineExceeded)
+	stale := backend.Reused() && silent && !late
 	switch {
 	case x.client.Responded():
 		x.breakOff(err)
 		x.upload.drop()
-	case backend.Reused() && silent && x.repeatable() && !errors.Is(err, os.ErrDeadlineExceeded):
+	case stale && x.repeatable():
 		x.stale = true
 		x.upload.rewind()
 		x.ask(nil)
-	case x.repeatable() && !errors.Is(err, os.ErrDeadlineExceeded) && x.way.MayRepeat():
+	case stale: // no fault of the server's
+		x.fail(err)
+	case x.repeatable() && !late && x.way.MayRepeat():
 		x.out = x.request(nil)
 		x.upload.rewind()
 		x.way.Repeat(err)

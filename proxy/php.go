@@ -152,6 +152,8 @@ func (x *php) Broke(err error) {
 		x.stale = true
 		x.upload.rewind()
 		x.ask(nil)
+	case isSilent && backend.Reused(): // no fault of the application's
+		x.fail(fmt.Errorf("running %s: %w", x.scriptFile(), err))
 	case isSilent && x.repeatable() && x.mayRepeat():
 		x.way.Broke(err)
 		x.repeats++

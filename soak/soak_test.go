@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // TestNothingIsLostWhileAllElseChanges is the soak in short form.
 func TestNothingIsLostWhileAllElseChanges(t *testing.T) {
 	o := options{
-		peer: "wstunnel", wstunnel: buildWstunnel(t), duration: 20 * time.Second, tunnels: 90, requests: 3, every: 100 * time.Millisecond, upgrades: 0, verbose: true,
+		peer: "wstunnel", wstunnel: buildWstunnel(t), duration: 20 * time.Second, tunnels: 90, requests: 3, every: 100 * time.Millisecond, upgrades: 2, verbose: true,
 	}
 	r, err := soak(t.Context(), o)
 	if err != nil {

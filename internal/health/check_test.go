@@ -50,9 +50,25 @@ func (g *tested) awaitChecks(m *Member, n uint64) Status {
 	}
 }
 
+// awaitQuiet waits until no check is under way, which a turn of the clock would end.
+func (g *tested) awaitQuiet() {
+	g.t.Helper()
+	quiet := func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return !slices.ContainsFunc(g.members, func(m *Member) bool { return m.stopCheck != nil })
+	}
+	for deadline := time.Now().Add(patience); !quiet(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.t.Fatal("a check does not end")
+		}
+	}
+}
+
 // next has the next check made.
 func (g *tested) next(m *Member) Status {
 	g.t.Helper()
+	g.awaitQuiet()
 	n := m.Status().Checks
 	g.clock.Skip(10 * time.Second)
 	return g.awaitChecks(m, n+1)

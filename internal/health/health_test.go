@@ -27,14 +27,14 @@ type tested struct {
 	t       *testing.T
 	members []*Member
 
-	mu   sync.Mutex
-	log  bytes.Buffer
-	told []string
+	written sync.Mutex // guards what follows
+	log     bytes.Buffer
+	told    []string
 }
 
 func (g *tested) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.written.Lock()
+	defer g.written.Unlock()
 	return g.log.Write(p)
 }
 
@@ -47,8 +47,8 @@ func newTested(t *testing.T, o Options, servers ...Server) *tested {
 		return a
 	}}))
 	g.Group = NewGroup(reactor.NewClock(), log, "chat", func(m *Member, up bool) {
-		g.mu.Lock()
-		defer g.mu.Unlock()
+		g.written.Lock()
+		defer g.written.Unlock()
 		g.told = append(g.told, m.address+map[bool]string{true: " up", false: " down"}[up])
 	})
 	t.Cleanup(g.Close)
@@ -58,16 +58,16 @@ func newTested(t *testing.T, o Options, servers ...Server) *tested {
 
 // logged returns what was logged since the last call.
 func (g *tested) logged() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.written.Lock()
+	defer g.written.Unlock()
 	defer g.log.Reset()
 	return g.log.String()
 }
 
 // toldSince returns which changes were told since the last call.
 func (g *tested) toldSince() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.written.Lock()
+	defer g.written.Unlock()
 	told := g.told
 	g.told = nil
 	return told

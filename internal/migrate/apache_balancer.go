@@ -11,6 +11,8 @@ type apacheBalancer struct {
 	path   string // of its members' URLs
 	secure bool
 	ws     bool
+	// members are the addresses of its servers.
+	members []string
 }
 
 // balancers reads the sections of groups of servers.
@@ -59,21 +61,12 @@ func (a *apache) member(b *apacheBalancer, d *directive, args []string) {
 		b.notes = append(b.notes, a.ledger.refuse(d, "is no server that speaks HTTP", "write its host and port"))
 		return
 	}
-	for _, arg := range args[1:] {
-		if strings.EqualFold(arg, "status=+D") || strings.EqualFold(arg, "status=D") {
-			a.ledger.took(d)
-			return
-		}
-		if strings.EqualFold(arg, "status=+H") || strings.EqualFold(arg, "status=H") {
-			b.notes = append(b.notes, a.ledger.note(d, "is asked only where all others fail", "it was left out: add it to be asked in turn with the others"))
-			return
-		}
-	}
 	a.ledger.took(d)
 	a.balancerParams(b, d, args[1:])
 	servers, _ := b.opts.get("servers").(list)
-	if !slices.Contains(servers, value(text(t.server()))) {
-		servers = append(servers, text(t.server()))
+	if !slices.Contains(b.members, t.server()) {
+		b.members = append(b.members, t.server())
+		servers = append(servers, balanced(t.server(), memberOptions(args[1:])))
 	}
 	b.opts.set("servers", servers)
 	if b.path == "" {
@@ -82,7 +75,24 @@ func (a *apache) member(b *apacheBalancer, d *directive, args []string) {
 	b.secure, b.ws = t.secure, t.ws
 }
 
-// balancerParams notes what is said about how servers are chosen.
+// memberOptions are what a member of a group is given beside its address.
+func memberOptions(args []string) *mapping {
+	options := &mapping{}
+	for _, arg := range args {
+		key, v, _ := strings.Cut(strings.ToLower(arg), "=")
+		switch {
+		case key == "loadfactor" && weight(v) != "":
+			options.set("weight", word(weight(v)))
+		case key == "status" && strings.TrimPrefix(v, "+") == "d":
+			options.set("down", word("true"))
+		case key == "status" && strings.TrimPrefix(v, "+") == "h":
+			options.set("backup", word("true"))
+		}
+	}
+	return options
+}
+
+// balancerParams translates, or notes, what is said about how servers are chosen.
 func (a *apache) balancerParams(b *apacheBalancer, d *directive, args []string) {
 	if !a.ledger.seen(d) {
 		a.ledger.needless(d)
@@ -91,14 +101,19 @@ func (a *apache) balancerParams(b *apacheBalancer, d *directive, args []string) 
 		key, v, _ := strings.Cut(arg, "=")
 		switch strings.ToLower(key) {
 		case "stickysession":
-			b.notes = append(b.notes, a.ledger.note(d, "sends a client to the same server each time", "servers are asked in turn here: let them share their sessions, or name one server only"))
+			cookie := &mapping{}
+			cookie.set("cookie", text("balancer"))
+			b.opts.set("sticky", cookie)
+			b.notes = append(b.notes, a.ledger.note(d, "sends a client to the server that its cookie or parameter names", "here a cookie named balancer does so, which is set with the first answer"))
 		case "loadfactor":
-			if v != "1" {
-				b.notes = append(b.notes, a.ledger.note(d, "takes a larger share", "servers are asked in turn here, all alike"))
+			if digits(v, "") == "" || len(v) > 3 {
+				b.notes = append(b.notes, a.ledger.note(d, "takes a larger share", "weight: is a whole number from 1 to 1000 here"))
 			}
 		case "lbmethod":
-			if v != "byrequests" {
-				b.notes = append(b.notes, a.ledger.note(d, "chooses servers by how busy they are", "servers are asked in turn here"))
+			if v == "bybusyness" {
+				b.opts.set("balance", word("least_conn"))
+			} else if v != "byrequests" {
+				b.notes = append(b.notes, a.ledger.note(d, "chooses servers by how busy they are", "balance: least_conn goes by the requests and tunnels that each has"))
 			}
 		}
 	}

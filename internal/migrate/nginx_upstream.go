@@ -10,17 +10,11 @@ func (n *nginx) upstream(d *directive) {
 	n.ledger.took(d)
 	var servers list
 	plain := true
-	limit := ""
 	for _, e := range d.block {
 		switch e.name {
 		case "server":
-			address, max, ok := n.upstreamServer(u, e)
-			if !ok {
-				continue
-			}
-			servers = append(servers, text(address))
-			if max != "" {
-				limit = max
+			if s := n.upstreamServer(u, e); s != nil {
+				servers = append(servers, s)
 			}
 		case "keepalive":
 			n.ledger.took(e)
@@ -28,20 +22,12 @@ func (n *nginx) upstream(d *directive) {
 				u.opts.set("keepalive", word(digits(e.arg(0), "16")))
 			}
 			plain = plain && e.arg(0) == "0"
-		case "ip_hash", "hash":
-			u.notes = append(u.notes, n.ledger.note(e, "sends a client to the same server each time", "servers are asked in turn here: let them share their sessions, or name one server only"))
-		case "least_conn", "least_time", "random":
-			u.notes = append(u.notes, n.ledger.note(e, "chooses servers by how busy they are", "servers are asked in turn here"))
-		case "sticky":
-			u.notes = append(u.notes, n.ledger.note(e, "sends a client to the same server each time", "let the servers share their sessions"))
+		default:
+			n.balancing(u, e)
 		}
 	}
-	if limit != "" {
-		u.opts.set("max_connections", word(limit))
-		plain = false
-	}
 	u.opts.set("servers", servers)
-	if len(servers) == 1 && plain {
+	if len(servers) == 1 && plain && isPlain(servers) {
 		u.single = string(servers[0].(text))
 	}
 	if len(servers) == 0 {
@@ -50,32 +36,60 @@ func (n *nginx) upstream(d *directive) {
 	n.upstreams[d.arg(0)] = u
 }
 
-// upstreamServer reads a server of an upstream.
-func (n *nginx) upstreamServer(u *upstream, d *directive) (address, max string, ok bool) {
+// balancing translates how the servers of an upstream are chosen.
+func (n *nginx) balancing(u *upstream, d *directive) {
+	switch d.name {
+	case "ip_hash", "least_conn":
+		u.opts.set("balance", word(d.name))
+	case "least_time":
+		u.opts.set("balance", word("least_conn"))
+	case "random":
+		u.opts.set("balance", word("random_two"))
+	case "hash":
+		by, ok := balanceBy(d.arg(0))
+		if !ok {
+			u.notes = append(u.notes, n.ledger.note(d, "sends what is equal to the same server", "servers are asked in turn here: balance: {hash: ...} goes by one header, cookie or parameter, or by the path"))
+			return
+		}
+		u.opts.set("balance", by)
+	case "sticky":
+		cookie := stickyCookie(d.args)
+		if cookie == nil {
+			u.notes = append(u.notes, n.ledger.note(d, "sends a client to the same server each time", "sticky: {cookie: NAME} does so by a cookie of its own"))
+			return
+		}
+		u.opts.set("sticky", cookie)
+	default:
+		return
+	}
 	n.ledger.took(d)
-	address, ok = serverAddress(d.arg(0), "80")
+}
+
+// upstreamServer reads a server of an upstream; it returns nil for what is none.
+func (n *nginx) upstreamServer(u *upstream, d *directive) value {
+	n.ledger.took(d)
+	address, ok := serverAddress(d.arg(0), "80")
 	if !ok {
 		u.notes = append(u.notes, n.ledger.refuse(d, "names no server by host and port", "write it as host:port"))
-		return "", "", false
+		return nil
 	}
+	options := &mapping{}
 	for _, flag := range d.args[min(1, len(d.args)):] {
 		name, value, _ := strings.Cut(flag, "=")
 		switch name {
-		case "down":
-			return "", "", false
-		case "backup":
-			u.notes = append(u.notes, n.ledger.note(d, "is asked only where all others fail", "it was left out: add it to be asked in turn with the others"))
-			return "", "", false
+		case "down", "backup":
+			options.set(name, word("true"))
 		case "weight":
-			if value != "1" {
-				u.notes = append(u.notes, n.ledger.note(d, "takes a larger share", "servers are asked in turn here, all alike"))
+			if w := weight(value); w != "" {
+				options.set("weight", word(w))
 			}
 		case "max_conns":
-			max = digits(value, "")
-		case "resolve":
+			if most := digits(value, ""); most != "" {
+				options.set("max_connections", word(most))
+			}
 		}
 	}
-	return address, max, true
+	return balanced(address, options)
 }
 
 // serverAddress returns host:port or unix:/path.

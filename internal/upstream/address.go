@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,13 +9,13 @@ import (
 	"wstunnel/internal/reactor"
 )
 
-// staticAddress returns where a server is whose address needs no look-up: an IP address or a Unix socket; nil for a name.
-func staticAddress(network, address string) []unix.Sockaddr {
-	if network == "unix" {
-		return []unix.Sockaddr{&unix.SockaddrUnix{Name: address}}
-	}
-	if ip, err := netip.ParseAddrPort(address); err == nil {
-		return []unix.Sockaddr{reactor.Sockaddr(ip)}
+// sockaddrs returns where the server is if that needs no look-up: an IP address or a Unix socket; nil for a name. It is the caller's: a connect writes to it.
+func (p *Pool) sockaddrs() []unix.Sockaddr {
+	switch {
+	case p.network == "unix":
+		return []unix.Sockaddr{&unix.SockaddrUnix{Name: p.address}}
+	case p.static.IsValid():
+		return []unix.Sockaddr{reactor.Sockaddr(p.static)}
 	}
 	return nil
 }

@@ -93,4 +93,11 @@ func (e *dialError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-func (e *dialError) Unwrap() error { return e.errs[len(e.errs)-1] }
+// Unwrap returns the last one, and with ErrNoServer what the last server did.
+func (e *dialError) Unwrap() []error {
+	last := len(e.errs) - 1
+	if e.errs[last] == ErrNoServer && last > 0 {
+		return e.errs[last-1:]
+	}
+	return e.errs[last:]
+}

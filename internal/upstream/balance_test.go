@@ -1,10 +1,16 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
+
+	"wstunnel/internal/config"
+	"wstunnel/internal/reactor"
 )
 
 func TestTurnsAreSpreadOut(t *testing.T) {
@@ -98,5 +104,46 @@ func TestTokensTellServersApart(t *testing.T) {
 	slices.Sort(tokens)
 	if n := len(slices.Compact(tokens)); n != 5 {
 		t.Errorf("%d of 5 tokens differ", n)
+	}
+}
+
+// TestChoosingAllocatesNothing however servers are chosen.
+func TestChoosingAllocatesNothing(t *testing.T) {
+	clock := reactor.NewClock()
+	p := New(t.Context(), clock, slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string) {})
+	defer p.Retire(nil)
+	target := &config.Target{Upstream: "u", Scheme: "http", Host: "u"}
+	for i := range 5 {
+		target.Servers = append(target.Servers, config.Server{Network: "tcp", Address: fmt.Sprintf("127.0.0.1:%d", 9000+i), Weight: 1 + i%2})
+	}
+	for balance := config.BalanceDefault; balance <= config.BalanceHash; balance++ {
+		of := *target
+		of.Balance = balance
+		u := p.Upstream(&of)
+		a := &attempt{upstream: u, choice: Choice{Hash: 1, Hashed: true}}
+		if n := testing.AllocsPerRun(100, func() {
+			if e, none := a.choose(nil); e == nil || none {
+				t.Error("no server")
+			}
+		}); n > 0 {
+			t.Errorf("%v: %v allocations", balance, n)
+		}
+	}
+}
+
+// TestNoServerStillTellsWhyNot: who waits for a restart has to know that nobody listened.
+func TestNoServerStillTellsWhyNot(t *testing.T) {
+	refused := fmt.Errorf("connecting: %w", syscall.ECONNREFUSED)
+	a := &attempt{upstream: &Upstream{Target: &config.Target{}}}
+	if err := a.err(); !errors.Is(err, ErrNoServer) {
+		t.Errorf("none at all: %v", err)
+	}
+	a.failed(nil, refused)
+	if err := a.err(); errors.Is(err, ErrNoServer) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("one: %v", err)
+	}
+	a.failed(nil, refused)
+	if err := a.err(); !errors.Is(err, ErrNoServer) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("two: %v", err)
 	}
 }

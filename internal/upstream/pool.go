@@ -6,13 +6,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/session"
@@ -49,7 +48,7 @@ type Pool struct {
 	poolKey
 	among        *Upstreams
 	clock        *reactor.Clock
-	static       []unix.Sockaddr          // where the server is; nil where a name has to be looked up
+	static       netip.AddrPort           // where the server is; not valid where a name has to be looked up, or at a Unix socket
 	delayedUntil atomic.Int64             // nanoseconds on the clock, or 0
 	language     atomic.Pointer[Language] // what the server said when it was asked; nil before
 	asked        atomic.Int64             // when that was, on the clock, or 0
@@ -64,7 +63,10 @@ type Pool struct {
 }
 
 func newPool(among *Upstreams, key poolKey) *Pool {
-	p := &Pool{poolKey: key, among: among, clock: among.clock, static: staticAddress(key.network, key.address)}
+	p := &Pool{poolKey: key, among: among, clock: among.clock}
+	if key.network == "tcp" {
+		p.static, _ = netip.ParseAddrPort(key.address) // which fails for a name
+	}
 	p.timer = p.clock.Alarm(p.tend)
 	return p
 }

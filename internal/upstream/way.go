@@ -381,8 +381,8 @@ func (w *Way) dial() {
 	w.wait = p.await()
 	loop := w.client.Loop()
 	w.connectBy = loop.Now() + w.needs.Connect
-	if p.static != nil {
-		w.located(p.static, nil)
+	if known := p.sockaddrs(); known != nil {
+		w.located(known, nil)
 		return
 	}
 	u := w.servers.upstream
