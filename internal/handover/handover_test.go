@@ -20,7 +20,7 @@ func TestTunnelsAreHandedOverAtFullSpeed(t *testing.T) {
 	p, q := newProcess(t), newProcess(t)
 	forth, _ := p.connect(q)
 	back, _ := q.connect(p)
-	const tunnels, rounds = 3, 10
+	const tunnels, rounds = 2, 10
 	var talks []*conversation
 	for id := range uint64(tunnels) {
 		client, backend := p.open(id, tunnel.Options{Ping: time.Minute, IdleTimeout: time.Hour})
