@@ -13,6 +13,7 @@ import (
 
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
+	"wstunnel/internal/handover"
 	"wstunnel/proxy"
 )
 
@@ -62,10 +63,15 @@ func (s *service) Drain(order admin.DrainOrder) (tunnels int, err error) {
 	case order.End:
 		return 0, s.server.EndDrain(scope)
 	}
-	if scope == (proxy.DrainScope{}) { // what is left in old processes has its end then
+	tunnels, err = s.server.Drain(scope)
+	switch {
+	case err != nil:
+	case scope == (proxy.DrainScope{}): // what is left in old processes has its end then
 		s.predecessors.drain(s.current.Load().Drain.Spread + predecessorsEnd)
+	default:
+		s.predecessors.drainScope(handover.Drain(scope))
 	}
-	return s.server.Drain(scope)
+	return tunnels, err
 }
 
 // predecessorsEnd is how long a drain gives old processes beyond drain.spread, so that their tunnels are spread too.

@@ -310,16 +310,19 @@ func readNumbered(c *websocket.Conn, count *atomic.Int64) error {
 
 // TestOldProcessEndsByOrderOfTheNew: a drain, or a stop of the main process, reaches what is left in an old one, whose clients are told.
 func TestOldProcessEndsByOrderOfTheNew(t *testing.T) {
-	for _, order := range []string{"drain", "stop"} {
+	for _, order := range []string{"drain", "drain of the site", "stop"} {
 		t.Run(order, func(t *testing.T) {
 			u := startUpgradable(t, "drain: {spread: 1s}\n"+settings(`{path: /ws, websocket: "ws://`+startSocketPHP(t, "").address+`"}`))
 			secure := u.dialSocket(t, "wss", "/ws")
 			u.upgrade(t)
 			secure.echo("in the old process")
 			told := secure.awaitEnds()[0]
-			if order == "drain" {
+			switch order {
+			case "drain":
 				u.expectOrder(t, 0, []string{"no new tunnels"}, "drain")
-			} else {
+			case "drain of the site":
+				u.expectOrder(t, 0, []string{"no new tunnels"}, "drain", "--site", "_")
+			default:
 				syscall.Kill(u.pids[1], syscall.SIGTERM)
 			}
 			select {

@@ -175,6 +175,13 @@ func (ps *predecessors) drain(within time.Duration) {
 	}
 }
 
+// drainScope has them drain a part of what they have left.
+func (ps *predecessors) drainScope(scope handover.Drain) {
+	for _, p := range ps.list() {
+		p.link.DrainScope(scope)
+	}
+}
+
 // gone returns what is closed when all of them are gone.
 func (ps *predecessors) gone() <-chan struct{} {
 	all, over := ps.list(), make(chan struct{})

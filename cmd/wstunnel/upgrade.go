@@ -169,13 +169,23 @@ func (s *service) windDown(next *successor) {
 
 // heed does what the process says that has taken over.
 func (s *service) heed(next *successor) {
-	select {
-	case within := <-next.Drains():
-		s.log.Info("the process that has taken over ends this one", "timeout_ms", within.Milliseconds())
-		s.ends <- within
-	case <-next.Gone():
-		s.log.Warn("the process that has taken over is gone; what is left here goes on", "tunnels", s.server.TunnelCount())
-	case <-s.ctx.Done():
+	for {
+		select {
+		case within := <-next.Drains():
+			s.log.Info("the process that has taken over ends this one", "timeout_ms", within.Milliseconds())
+			s.ends <- within
+			return
+		case scope := <-next.Scopes():
+			s.predecessors.drainScope(scope)
+			if _, err := s.server.Drain(proxy.DrainScope(scope)); err != nil { // this process's configuration does not know it
+				s.log.Info("nothing is drained here", "reason", err.Error())
+			}
+		case <-next.Gone():
+			s.log.Warn("the process that has taken over is gone; what is left here goes on", "tunnels", s.server.TunnelCount())
+			return
+		case <-s.ctx.Done():
+			return
+		}
 	}
 }
 

@@ -28,12 +28,13 @@ const patience = 10 * time.Second
 
 // Giver is the older process's end. Its methods are safe for concurrent use, once Greet has returned.
 type Giver struct {
-	link  *link
-	clock *reactor.Clock
-	kill  func()
-	gone  chan struct{}      // closed when the other process is gone
-	news  chan *message      // hello, ready, failed
-	drain chan time.Duration // orders
+	link   *link
+	clock  *reactor.Clock
+	kill   func()
+	gone   chan struct{}      // closed when the other process is gone
+	news   chan *message      // hello, ready, failed
+	drain  chan time.Duration // orders
+	scopes chan Drain         // orders to drain a part
 
 	mu      sync.Mutex // guards what follows
 	last    uint32
@@ -48,7 +49,7 @@ func NewGiver(end *os.File, clock *reactor.Clock, kill func()) (*Giver, error) {
 		return nil, err
 	}
 	g := &Giver{
-		link: l, clock: clock, kill: sync.OnceFunc(kill), gone: make(chan struct{}), news: make(chan *message, 1), drain: make(chan time.Duration, 1),
+		link: l, clock: clock, kill: sync.OnceFunc(kill), gone: make(chan struct{}), news: make(chan *message, 1), drain: make(chan time.Duration, 1), scopes: make(chan Drain, maxScopes),
 		waiting: map[uint32]chan *message{},
 	}
 	go g.receive()
@@ -97,11 +98,23 @@ func (g *Giver) heed(m *message) error {
 		case g.drain <- within:
 		default: // one is under way
 		}
+	case scopeMessage:
+		var scope Drain
+		if err := decode(m.body, scope.pass); err != nil {
+			return err
+		}
+		select {
+		case g.scopes <- scope:
+		default: // so many wait that nobody takes them
+		}
 	default:
 		return errUnexpected
 	}
 	return nil
 }
+
+// maxScopes is how many orders to drain a part wait at most.
+const maxScopes = 64
 
 // answer gives an answer to whoever waits for it; nobody does where it comes too late.
 func (g *Giver) answer(m *message) {
@@ -134,6 +147,9 @@ func (g *Giver) Gone() <-chan struct{} { return g.gone }
 
 // Drains gives the orders to end all that is left, each with the time that there is for it.
 func (g *Giver) Drains() <-chan time.Duration { return g.drain }
+
+// Scopes gives the orders to drain a part of what is left.
+func (g *Giver) Scopes() <-chan Drain { return g.scopes }
 
 // Close ends the link, when no tunnel is on its way.
 func (g *Giver) Close() { g.link.conn.Close() }

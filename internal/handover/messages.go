@@ -32,6 +32,7 @@ const (
 	doneMessage                     // the younger one is the main process from now on
 	statusMessage                   // what is left in the older one
 	drainMessage                    // of the younger one: the older one is to end
+	scopeMessage                    // of the younger one: the older one is to drain a part of what it has
 )
 
 // Hello says who a process is.
@@ -108,11 +109,13 @@ func (o *Offer) pass(c *coder) {
 		text(c, &s.Name, maxName)
 		c.bytes(&s.Value, maxSecret)
 	})
-	list(c, &o.Drains, maxDrains, func(d *Drain) {
-		for _, name := range []*string{&d.Site, &d.Upstream, &d.Server} {
-			text(c, name, maxName)
-		}
-	})
+	list(c, &o.Drains, maxDrains, func(d *Drain) { d.pass(c) })
+}
+
+func (d *Drain) pass(c *coder) {
+	for _, name := range []*string{&d.Site, &d.Upstream, &d.Server} {
+		text(c, name, maxName)
+	}
 }
 
 // Status is what is left in a process that has handed over.

@@ -134,6 +134,15 @@ func (t *Taker) Drain(within time.Duration) error {
 	return t.link.send(&message{kind: drainMessage, body: body}, patience)
 }
 
+// DrainScope has the older process drain a part of what is left in it.
+func (t *Taker) DrainScope(scope Drain) error {
+	body, err := encoded(scope.pass)
+	if err != nil {
+		return err
+	}
+	return t.link.send(&message{kind: scopeMessage, body: body}, patience)
+}
+
 // Close ends the link.
 func (t *Taker) Close() { t.link.close() }
 
