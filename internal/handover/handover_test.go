@@ -64,8 +64,9 @@ func TestTunnelsAreHandedOverAtFullSpeed(t *testing.T) {
 
 func TestRefusedTunnelGoesOnWhereItWas(t *testing.T) {
 	p, q := newProcess(t), newProcess(t)
+	refusal := errors.New("no room")
+	q.refuse.Store(&refusal)
 	g, _ := p.connect(q)
-	q.refuse = errors.New("no room")
 	client, backend := p.open(1, tunnel.Options{})
 	talk := converse(client, backend, 1)
 	for range 100 {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ type process struct {
 	mu      sync.Mutex
 	tunnels map[uint64]*tunnel.Tunnel
 	ended   chan tunnel.Result
-	refuse  error         // what adoption ends with, if not nil
+	refuse  atomic.Pointer[error]         // what adoption ends with, if not nil
 	stall   chan struct{} // what adoption waits for, if not nil
 }
 
@@ -99,10 +100,10 @@ func (p *process) Adopt(t *Tunnel, client, backend int) (Adopted, error) {
 	if p.stall != nil {
 		<-p.stall
 	}
-	if p.refuse != nil {
+	if refusal := p.refuse.Load(); refusal != nil {
 		unix.Close(client)
 		unix.Close(backend)
-		return nil, p.refuse
+		return nil, *refusal
 	}
 	type outcome struct {
 		a   *tunnel.Adopted

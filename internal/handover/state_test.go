@@ -127,7 +127,9 @@ func TestEndBetweenIsHeardOf(t *testing.T) {
 func TestWhatIsAskedMeanwhileIsDone(t *testing.T) {
 	for _, refuse := range []error{nil, errors.New("no room")} {
 		p := newPair(t, tunnel.Options{})
-		p.to.refuse = refuse
+		if refuse != nil {
+			p.to.refuse.Store(&refuse)
+		}
 		live := p.from.find(1)
 		first := fromBackend(ws.OpText, "a message begins")
 		first[0] &= 0x7F
