@@ -10,6 +10,7 @@
 //	http2.go       a client's connection over HTTP/2
 //	introduction.go  the PROXY header before either, and what a backend is sent of it
 //	exchange.go    one request, from its head to its line in the log
+//	inbound.go     a head as it came, and who sent it
 //	decide.go      request to site, location and what serves it: pure, by the sites of table.go; routing.go finds the location, when.go its conditions
 //	variables.go   what a request is to a template; captures.go: to its groups; url.go: as a part of a URL
 //	guard.go       who may have it: addresses, passwords, and by inquiry.go another server
@@ -24,11 +25,12 @@
 //	upgrade.go     a request for a WebSocket; its tunnel is of internal/tunnel, or by relay.go of internal/relay
 //	static.go      a file below a directory on its way to a client; search.go finds it, listing.go lists the directory
 //	tunnels.go     the live tunnels, and control.go what can be done with them
-//	explain.go     what would be decided, told by those who decide: explainroute.go, explaindisk.go, explainhead.go, explainanswer.go
+//	drain.go       tunnels that are closed in good order, by scope, spread out; ondown.go: those of a server that goes down
+//	handover.go    listeners and plain tunnels that another process is given, or gives; winddown.go: the rest of such a process; keeper.go: of one that ends
+//	explain.go     what would be decided, told by those who decide: explainroute.go, explaindisk.go, explainserver.go, explainhead.go, explainanswer.go
 //	tidy.go        memory given back after a burst
 //	accesslog.go   what is logged of an exchange; accesslogs.go: where to
 //	counts.go      what is counted of requests and tunnels; metrics.go and backendmetrics.go tell it, lag.go measures how long loops let things wait
-//	ondown.go      the tunnels of a server that goes down
 //	hints.go       what the operator is told once an hour; causes.go and httpshint.go have the cases
 //
 // There are three lifetimes:

@@ -42,6 +42,9 @@ type Explanation struct {
 	Checks   []string `json:"checks,omitempty"`
 	Decision string   `json:"decision"`
 	Status   int      `json:"status,omitempty"` // that is answered without asking a backend
+	// Servers are those of the upstream that is asked, and Choice says how one of them is chosen.
+	Servers []Line   `json:"servers,omitempty"`
+	Choice  []string `json:"choice,omitempty"`
 	// Head is what the backend is sent, and Dropped what it is not sent of the client's.
 	Head    []Line `json:"head,omitempty"`
 	Dropped []Line `json:"dropped,omitempty"`

@@ -40,17 +40,20 @@ func (e *Explanation) conclude(x *exchange, d decision, script meaning) {
 	case serveStatic:
 		e.Decision = "a file below " + x.location.Directory()
 	case servePHP:
-		e.Decision = "the script " + x.location.Directory() + "/" + script.name + ", run by " + toldTarget(x.location.PHP.Target)
+		e.Decision = "the script " + x.location.Directory() + "/" + script.name + ", run by " + x.location.PHP.Target.URL
+		e.explainServers(x, x.location.PHP.Target, false)
 		e.explainParams(x, script)
 	case openTunnel:
 		target := x.location.WebSocket
-		e.Decision = "a WebSocket of " + toldTarget(target) + ", as a " + x.location.Mode.String()
+		e.Decision = "a WebSocket of " + target.URL + ", as a " + x.location.Mode.String()
+		e.explainServers(x, target, true)
 		e.explainHead(x, target, func() head.Request {
 			return (&upgrade{reply: reply{exchange: x, upstream: x.location.websocket}}).request(nil)
 		})
 	case forwardHTTP:
 		target := x.location.HTTP
-		e.Decision = "asked of " + toldTarget(target)
+		e.Decision = "asked of " + target.URL
+		e.explainServers(x, target, false)
 		e.explainHead(x, target, func() head.Request {
 			f := &forward{delivery{reply: reply{exchange: x, upstream: x.location.http}}}
 			f.upload.x = &f.reply
@@ -61,18 +64,6 @@ func (e *Explanation) conclude(x *exchange, d decision, script meaning) {
 		e.Notes = append(e.Notes, d.hint)
 	}
 	e.explainAnswer(x, d)
-}
-
-// toldTarget is a target with its servers.
-func toldTarget(t *config.Target) string {
-	servers := make([]string, len(t.Servers))
-	for i, s := range t.Servers {
-		servers[i] = s.Address
-	}
-	if t.Upstream == "" {
-		return t.URL
-	}
-	return t.URL + " (" + strings.Join(servers, ", ") + ")"
 }
 
 // explainHead tells of each line that a backend is sent where it comes from. The head is made again with one rule more each time, so that what a rule does is seen.

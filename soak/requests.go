@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // pages asks for pages, one after the other, until ctx ends, over plain HTTP/1.1, TLS or HTTP/2. Connections are kept, and now and then left.
@@ -21,7 +19,7 @@ func pages(ctx context.Context, f *front, k kind, t *tally) {
 	case overTLS:
 		url, client.Transport = "https://"+f.secure+"/", &http.Transport{TLSClientConfig: clientTLS("http/1.1")}
 	case overHTTP2:
-		url, client.Transport = "https://"+f.secure+"/", &http2.Transport{TLSClientConfig: clientTLS("h2")}
+		url, client.Transport = "https://"+f.secure+"/", &http.Transport{TLSClientConfig: clientTLS("h2"), ForceAttemptHTTP2: true}
 	}
 	const perConnection = 200
 	for n := 0; rest(ctx, 5*time.Millisecond); n++ {

@@ -73,8 +73,8 @@ func newCheckCommand(stdout io.Writer) *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration and print the routing table",
 		Long: `Check reads the configuration. It prints every mistake with its file, line and column, and
-exits with 2; or it prints the routing table as it was understood, and exits with 0. A certificate
-file that has expired is a mistake here; a server takes it, with a warning.`,
+exits with 2; or it prints the routing table and the upstreams as they were understood, and exits
+with 0. A certificate file that has expired is a mistake here; a server takes it, with a warning.`,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := loadConfig(file)
 			if err != nil {
@@ -83,7 +83,10 @@ file that has expired is a mistake here; a server takes it, with a warning.`,
 			if err := tls.Check(cfg, time.Now()); err != nil {
 				return usageError{err}
 			}
-			return printRoutes(stdout, cfg)
+			if err := printRoutes(stdout, cfg); err != nil {
+				return err
+			}
+			return printUpstreams(stdout, cfg)
 		},
 	}
 	configFile(cmd, &file)
@@ -192,10 +195,7 @@ func describeTarget(t *config.Target) string {
 	}
 	servers := make([]string, len(t.Servers))
 	for i, s := range t.Servers {
-		servers[i] = s.Address
-		if s.Network == "unix" {
-			servers[i] = "unix:" + s.Address
-		}
+		servers[i] = s.String()
 	}
 	return fmt.Sprintf("%s (%s)", t.URL, strings.Join(servers, ", "))
 }

@@ -114,7 +114,8 @@ func newReloadCommand(stdout io.Writer) *cobra.Command {
 		Use:   "reload",
 		Short: "Have the running server read its configuration again",
 		Long: `Reload waits for the verdict. With mistakes nothing changes: they are printed, each with its
-place, and the exit code is 2. No reload touches a request or a live tunnel.`,
+place, and the exit code is 2. No reload touches a request or a live tunnel, but for tunnels whose
+location is gone, with on_route_removed: drain.`,
 	}
 	client := controlFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -148,12 +149,20 @@ of an upstream, which gets no other requests either. Requests are served on. It 
 	cmd.Flags().StringVar(&order.Server, "server", "", "that server, by its address in the configuration")
 	cmd.Flags().BoolVar(&order.End, "end", false, "take such a drain back")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case (order.Upstream == "") != (order.Server == ""):
+			return usageError{errors.New("--upstream and --server go together")}
+		case order.Upstream != "" && order.Site != "":
+			return usageError{errors.New("either --site, or --upstream and --server")}
+		}
 		tunnels, err := client().Drain(cmd.Context(), order)
 		switch {
 		case err != nil:
 			return err
 		case order.End:
 			fmt.Fprintln(stdout, "taken back: tunnels are opened again")
+		case order.Server != "":
+			fmt.Fprintf(stdout, "nothing new is sent to %s (tunnels that are being closed: %d)\n", order.Server, tunnels)
 		default:
 			fmt.Fprintf(stdout, "no new tunnels are opened (tunnels that are being closed: %d)\n", tunnels)
 		}

@@ -25,8 +25,8 @@ func newExplainCommand(stdout io.Writer) *cobra.Command {
 		Use:   "explain URL",
 		Short: "Tell what the server would do with a request, and why",
 		Long: `Explain reads the configuration and tells what a server with it would do with a request: which site
-and location answer, and why the others do not; what the backend would be sent, line by line; and
-what would be done to its answer. It asks no server and no backend: wstunnel probe does.
+and location answer, and why the others do not; how a server of an upstream would be chosen; what the
+backend would be sent, line by line; and what would be done to its answer. It asks no server and no backend: wstunnel probe does.
 
 A URL that begins with ws:// or wss:// asks for a WebSocket.`,
 		Example: `  wstunnel explain wss://example.com/ws
@@ -88,8 +88,12 @@ func printExplanation(w io.Writer, e *proxy.Explanation, asJSON bool) error {
 		fmt.Fprintf(w, "Check: %s\n", printable(line))
 	}
 	fmt.Fprintf(w, "Decision: %s\n", printable(e.Decision))
-	printLines(w, "THE BACKEND IS SENT", e.Head)
-	printLines(w, "AND NOT", e.Dropped)
+	printLines(w, "THE SERVERS", "HOW", e.Servers)
+	for _, line := range e.Choice {
+		fmt.Fprintln(w, printable(line))
+	}
+	printLines(w, "THE BACKEND IS SENT", "WHY", e.Head)
+	printLines(w, "AND NOT", "WHY", e.Dropped)
 	if len(e.Answer) > 0 {
 		fmt.Fprint(w, "\nTHE ANSWER\n")
 	}
@@ -132,13 +136,13 @@ func printCandidates(w io.Writer, what string, candidates []proxy.Candidate) {
 	}
 }
 
-// printLines prints lines of a head with their reasons.
-func printLines(w io.Writer, what string, lines []proxy.Line) {
+// printLines prints lines with their reasons.
+func printLines(w io.Writer, what, why string, lines []proxy.Line) {
 	if len(lines) == 0 {
 		return
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "\n%s\tWHY\n", what)
+	fmt.Fprintf(table, "\n%s\t%s\n", what, why)
 	for _, line := range lines {
 		fmt.Fprintf(table, "%s\t%s\n", printable(line.Text), printable(line.Reason))
 	}

@@ -16,7 +16,7 @@ func newRunCommand(stderr io.Writer) *cobra.Command {
 		Long: `Run serves until SIGTERM or SIGINT, which end requests and tunnels in good order within
 shutdown_timeout; a second one hurries, a third ends the process at once.
 SIGHUP reads the configuration again; if it has mistakes, they are logged and the old one stays.
-No reload touches a live tunnel. SIGUSR1 opens the files of access logs again, after a rotation
+No reload touches a live tunnel, unless on_route_removed: drain says so. SIGUSR1 opens the files of access logs again, after a rotation
 has moved them away.`,
 		RunE: func(*cobra.Command, []string) error {
 			inherited := takeInherited()

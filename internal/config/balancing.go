@@ -55,6 +55,10 @@ type HashKey struct {
 	Name   string // empty with HashPath
 }
 
+func (k HashKey) String() string {
+	return strings.TrimSpace(hashWords[k.Source] + " " + k.Name)
+}
+
 // SameSite is the attribute of a cookie by that name.
 type SameSite string
 

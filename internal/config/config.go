@@ -334,6 +334,14 @@ type Server struct {
 	Down bool
 }
 
+// String is the server's address as it is written: host:port or unix:/path.
+func (s Server) String() string {
+	if s.Network == "unix" {
+		return "unix:" + s.Address
+	}
+	return s.Address
+}
+
 // Upstream is a named set of servers.
 type Upstream struct {
 	Pos

@@ -29,6 +29,8 @@ type Server struct {
 	TLS *tls.Config
 	// Host is the Host header of checks whose configuration has none.
 	Host string
+	// Unused: it is sent nothing (`down: true`). It is not checked, and is none of those that others can be done without for.
+	Unused bool
 }
 
 // Options say how an upstream's servers are judged.
@@ -110,10 +112,20 @@ func (g *Group) Close() {
 	g.checks.Wait()
 }
 
-// up returns how many servers are up. It is called with mu held.
+// used returns how many servers requests may be sent to. It is called with mu held.
+func (g *Group) used() (n int) {
+	for _, m := range g.members {
+		if !m.server.Unused {
+			n++
+		}
+	}
+	return n
+}
+
+// up returns how many of those are up. It is called with mu held.
 func (g *Group) up() (n int) {
 	for _, m := range g.members {
-		if m.Up() {
+		if m.Up() && !m.server.Unused {
 			n++
 		}
 	}
@@ -123,7 +135,7 @@ func (g *Group) up() (n int) {
 // ejected returns how many servers are ejected. It is called with mu held.
 func (g *Group) ejected() (n int) {
 	for _, m := range g.members {
-		if m.state.Load()&ejected != 0 {
+		if m.state.Load()&ejected != 0 && !m.server.Unused {
 			n++
 		}
 	}

@@ -174,6 +174,24 @@ func TestNeverTheLastAndNeverMoreThanHalf(t *testing.T) {
 	}
 }
 
+// TestServerThatIsNotUsedTakesNobodysPlace: of two of which one is `down: true`, the other is the last.
+func TestServerThatIsNotUsedTakesNobodysPlace(t *testing.T) {
+	all := []Server{closed(t), closed(t), closed(t)}
+	all[1].Unused = true
+	g := newTested(t, Options{Check: check(config.CheckTCP)}, all[:2]...)
+	g.members[0].Answered()
+	fail(g.members[0], 5)
+	g.wantUp("where the other is not used", true, true)
+	g.members = g.Set(Options{}, all)
+	fail(g.members[0], 5)
+	g.wantUp("beside a third", false, true, true)
+	fail(g.members[2], 5)
+	g.wantUp("when that fails too", false, true, true)
+	if checks := g.members[1].Status().Checks; checks > 0 {
+		t.Errorf("it was checked %d times", checks)
+	}
+}
+
 func TestNothingIsEjectedBeforeTheFirstAnswer(t *testing.T) {
 	g := newTested(t, Options{}, servers(2)...)
 	fail(g.members[0], 10)

@@ -61,6 +61,9 @@ func newMember(g *Group, address string) *Member {
 // obey makes a member go by the options. It is called with the group's mu held.
 func (m *Member) obey(o Options) change {
 	m.slow.Store(int64(o.SlowStart))
+	if m.server.Unused {
+		return m.obeyCheck(nil)
+	}
 	return m.obeyCheck(o.Check)
 }
 
@@ -125,7 +128,7 @@ func (m *Member) Failed(cause error) {
 
 // mayEject reports whether a server can be done without. It is called with mu held.
 func (g *Group) mayEject(m *Member) bool {
-	return g.answered.Load() && !g.closed && !m.gone && m.Up() && g.up() > 1 && 2*(g.ejected()+1) <= len(g.members)
+	return g.answered.Load() && !g.closed && !m.gone && m.Up() && g.up() > 1 && 2*(g.ejected()+1) <= g.used()
 }
 
 // eject is called with the group's mu held.

@@ -55,7 +55,7 @@ func (b *balancer) name() string { return b.key.upstream }
 func (b *balancer) set(target *config.Target, keys []poolKey) {
 	checked := make([]health.Server, len(target.Servers))
 	for i, s := range target.Servers {
-		checked[i] = health.Server{Network: s.Network, Address: s.Address, Host: target.Host}
+		checked[i] = health.Server{Network: s.Network, Address: s.Address, Host: target.Host, Unused: s.Down}
 		if keys[i].secure {
 			checked[i].TLS = keys[i].tlsConfig()
 		}
