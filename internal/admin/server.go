@@ -46,6 +46,9 @@ func Serve(socket *Socket, service Service, log *slog.Logger) *Server {
 // Close ends the answering, and breaks off what is under way.
 func (s *Server) Close() { s.http.Close() }
 
+// Leave ends the listening. Who has asked already has an answer, which may take as long as it does.
+func (s *Server) Leave() { go s.http.Shutdown(context.Background()) }
+
 // peer is who has connected.
 type peer struct {
 	uid uint32
