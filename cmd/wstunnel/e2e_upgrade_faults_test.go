@@ -36,7 +36,7 @@ func TestNewProcessThatHangsIsEnded(t *testing.T) {
 	if code == 0 || said == nil {
 		t.Fatalf("exit code %d, printed %q", code, printed)
 	}
-	given, _ := strconv.Atoi(said[1]) // before it hung
+	given, _ := strconv.Atoi(said[1])                     // before it hung
 	if took := time.Since(began); took > 18*time.Second { // one patience, and not one for each tunnel
 		t.Errorf("it took %v", took)
 	}
