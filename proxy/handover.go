@@ -44,10 +44,13 @@ func (s *Server) HandOver(to giver) (moved int, err error) {
 	for range movers {
 		work.Go(func() {
 			for t := range next {
+				if ended.Load() != nil {
+					continue
+				}
 				switch err := s.move(t, to); {
 				case err == nil:
 					went.Add(1)
-				case errors.Is(err, handover.ErrGone), errors.Is(err, handover.ErrStoreFull):
+				case errors.Is(err, handover.ErrGone), errors.Is(err, handover.ErrSilent), errors.Is(err, handover.ErrStoreFull):
 					ended.Store(&err)
 				case !errors.Is(err, tunnel.ErrUnmovable) && !errors.Is(err, tunnel.ErrClosing):
 					s.log.Warn("a tunnel was not handed over, and goes on", "tunnel", t.id, "client", t.client(), "error", err)
@@ -56,9 +59,6 @@ func (s *Server) HandOver(to giver) (moved int, err error) {
 		})
 	}
 	for _, t := range s.tunnels.movable() {
-		if ended.Load() != nil {
-			break
-		}
 		next <- t
 	}
 	close(next)

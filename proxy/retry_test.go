@@ -333,6 +333,35 @@ func TestHandshakesAreMeteredPerServer(t *testing.T) {
 	c.expect(200)
 }
 
+// TestClientsThatLeaveKeepNoTimes: who has left while its handshake waited keeps nobody else waiting, and is counted no more.
+func TestClientsThatLeaveKeepNoTimes(t *testing.T) {
+	fl := startFleet(t, 1)
+	f := start(t, fl.upstream("handshakes_per_second: 1")+oneSite(`{path: /, proxy: fleet, timeouts: {handshake: 3s}}`))
+	var clients []*client
+	for range 4 {
+		c := f.dial()
+		c.send(upgrade)
+		f.server.Skip(0)
+		clients = append(clients, c)
+	}
+	waiting := func() (waiting, active int) {
+		s := f.snapshot("fleet").Servers[0]
+		return s.Waiting, s.Active
+	}
+	await(t, "three wait", func() bool { n, active := waiting(); return n == 3 && active == 3 })
+	for _, c := range clients[1:] {
+		c.Close()
+	}
+	await(t, "nobody waits", func() bool { n, active := waiting(); return n == 0 && active == 0 })
+	last := f.dial()
+	last.send(upgrade)
+	await(t, "it waits", func() bool { n, _ := waiting(); return n == 1 })
+	f.server.Skip(time.Second + 20*time.Millisecond)
+	if a := last.answer("GET"); a.StatusCode != 101 {
+		t.Errorf("got %s", a.Status)
+	}
+}
+
 // TestFailingServerIsEjected: three answers of 500 in a row are enough, and the other one serves alone.
 func TestFailingServerIsEjected(t *testing.T) {
 	bad := startHeads(t, always("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"))

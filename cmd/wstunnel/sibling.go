@@ -3,6 +3,7 @@ package main
 import (
 	"os/exec"
 	"sync"
+	"syscall"
 )
 
 // startChild starts a process whose end this one is told.
@@ -16,6 +17,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 		cmd.Wait()
 	}()
 	return &child{
+		stop: func() { cmd.Process.Signal(syscall.SIGTERM) },
 		kill: sync.OnceFunc(func() {
 			cmd.Process.Kill()
 			<-ended

@@ -32,6 +32,7 @@ func startSibling(cmd *exec.Cmd) (*child, error) {
 		ended = func() {}
 	}
 	return &child{
+		stop: func() { cmd.Process.Signal(unix.SIGTERM) },
 		kill: sync.OnceFunc(func() {
 			cmd.Process.Kill()
 			ended()

@@ -86,6 +86,7 @@ func isOwnVariable(assignment string) bool {
 
 // child is a process that was started.
 type child struct {
+	stop func()        // asks it to end
 	kill func()        // ends it, and waits until it is dead
 	exit func() string // how it ended
 }

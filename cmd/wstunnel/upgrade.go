@@ -55,7 +55,13 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 		return done, errors.New("another process has taken over already")
 	}
 	s.log.Info("upgrade begins", "program", s.program.path)
-	next, them, err := s.prepareSuccessor()
+	next, err := s.program.startSuccessor(s.server)
+	if err != nil {
+		s.log.Error("upgrade failed; this process goes on", "error", err)
+		return done, err
+	}
+	defer context.AfterFunc(s.ctx, next.stop)() // a stop meanwhile is one of both
+	them, err := s.prepare(next)
 	if err != nil {
 		s.log.Error("upgrade failed; this process goes on", "error", err)
 		return done, err
@@ -77,16 +83,13 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 	return admin.Upgraded{PID: next.pid, Version: them.Program, Moved: moved, Left: left}, nil
 }
 
-// prepareSuccessor starts a process, and returns when it serves.
-func (s *service) prepareSuccessor() (next *successor, them handover.Hello, err error) {
-	if next, err = s.program.startSuccessor(s.server); err != nil {
-		return nil, them, err
-	}
+// prepare returns when a process that was started serves.
+func (s *service) prepare(next *successor) (them handover.Hello, err error) {
 	if them, err = next.Greet(hello()); err == nil {
 		err = s.offer(next)
 	}
 	if err == nil {
-		return next, them, nil
+		return them, nil
 	}
 	switch {
 	case errors.Is(err, handover.ErrSilent):
@@ -95,7 +98,7 @@ func (s *service) prepareSuccessor() (next *successor, them handover.Hello, err 
 		err = fmt.Errorf("%s does not take over: %s before it served; the log may say why", s.program.path, next.exit())
 	}
 	next.kill()
-	return nil, them, err
+	return them, err
 }
 
 // hello says who this process is.
@@ -139,7 +142,7 @@ func (s *service) passOn(next *successor) error {
 func (s *service) takeBack() error {
 	err := s.server.AcceptAgain()
 	if control := s.control.Load(); control != nil { // its place was taken
-		control.Close()
+		control.Leave() // one who waits there is told of this
 		err = errors.Join(err, s.openControl(s.current.Load(), true))
 	}
 	return err

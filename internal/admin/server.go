@@ -1,14 +1,13 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 )
@@ -18,6 +17,8 @@ const (
 	headTimeout = 5 * time.Second
 	maxHead     = 16 << 10
 	maxBody     = 64 << 10
+	// maxStrangers is how many connections of those who may not ask are open at a time.
+	maxStrangers = 16
 )
 
 // Server answers on the control socket.
@@ -30,13 +31,10 @@ func Serve(socket *Socket, service Service, log *slog.Logger) *Server {
 	s := &Server{}
 	s.http = http.Server{
 		Handler: onlyFor(handler(service)), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, peerOf(c))
-		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: withPeer,
 	}
 	go func() {
-		if err := s.http.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(newDoor(socket)); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the control socket is closed", "error", err)
 		}
 	}()
@@ -46,35 +44,30 @@ func Serve(socket *Socket, service Service, log *slog.Logger) *Server {
 // Close ends the answering, and breaks off what is under way.
 func (s *Server) Close() { s.http.Close() }
 
-// peer is who has connected.
-type peer struct {
-	uid uint32
-	err error // it is not known
-}
+// Leave ends the listening. Who has asked already has an answer, which may take as long as it does.
+func (s *Server) Leave() { go s.http.Shutdown(context.Background()) }
 
-type peerKey struct{}
-
-func peerOf(c net.Conn) peer {
-	conn, ok := c.(*net.UnixConn)
-	if !ok {
-		return peer{err: errors.New("not a Unix socket")}
-	}
-	uid, err := peerUID(conn)
-	return peer{uid, err}
-}
-
-// onlyFor lets root and the user of this process in.
+// onlyFor lets root and the user of this process in. The body of a request has as much time as its head.
 func onlyFor(h http.Handler) http.Handler {
-	own := uint32(os.Geteuid())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch p, _ := r.Context().Value(peerKey{}).(peer); {
-		case p.err != nil:
-			fail(w, http.StatusForbidden, fmt.Sprintf("who asks is not known: %v", p.err))
-		case p.uid != 0 && p.uid != own:
-			fail(w, http.StatusForbidden, fmt.Sprintf("user %d may not; root and user %d may", p.uid, own))
-		default:
-			h.ServeHTTP(w, r)
+		control := http.NewResponseController(w)
+		p, _ := r.Context().Value(peerKey{}).(peer)
+		if !p.may() {
+			control.SetReadDeadline(time.Now())
+			w.Header().Set("Connection", "close")
+			fail(w, http.StatusForbidden, p.refusal())
+			return
 		}
+		control.SetReadDeadline(time.Now().Add(headTimeout))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			w.Header().Set("Connection", "close")
+			fail(w, http.StatusBadRequest, "reading the body: "+err.Error())
+			return
+		}
+		control.SetReadDeadline(time.Time{})
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		h.ServeHTTP(w, r)
 	})
 }
 
@@ -89,7 +82,7 @@ func handler(service Service) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
 		var order DrainOrder
-		body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+		body := json.NewDecoder(r.Body)
 		body.DisallowUnknownFields()
 		if err := body.Decode(&order); err != nil {
 			fail(w, http.StatusBadRequest, "the body is no order to drain: "+err.Error())

@@ -108,12 +108,13 @@ func (e *Endpoint) use(next *service) {
 	if e.current = next; next == nil {
 		return
 	}
+	room := newBounded(next.socket, maxConnections)
 	next.http = &http.Server{
-		Handler: e.handler(next.address), ReadHeaderTimeout: headTimeout, ReadTimeout: headTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		Handler: room.passing(e.handler(next.address)), ReadHeaderTimeout: headTimeout, ReadTimeout: headTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHead, ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 	e.log.Info("metrics are served", "address", next.socket.Addr().String())
-	go next.http.Serve(newBounded(next.socket, maxConnections))
+	go next.http.Serve(room)
 }
 
 // end closes the listener, and lets those have their answer who wait for it.
@@ -250,6 +251,16 @@ func (b *bounded) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return &counted{Conn: c, free: b.free}, nil
+}
+
+// passing has connections end with their answer while more than half of those that may be open are: idle ones are to keep nobody waiting.
+func (b *bounded) passing(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(b.free) > cap(b.free)/2 {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Close closes the listener.

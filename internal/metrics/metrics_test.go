@@ -292,3 +292,28 @@ func TestEndpointHoldsFewConnections(t *testing.T) {
 		t.Errorf("it was answered %q", got)
 	}
 }
+
+// TestIdleConnectionsKeepNobodyWaiting: of many who keep theirs most are asked to come anew.
+func TestIdleConnectionsKeepNobodyWaiting(t *testing.T) {
+	e := newTested(t, "127.0.0.1:0")
+	closed := 0
+	for range 2 * maxConnections {
+		conn, err := net.Dial("tcp", e.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Close {
+			closed++
+		}
+	}
+	if kept := 2*maxConnections - closed; kept < maxConnections/4 || kept > maxConnections/2 {
+		t.Errorf("%d connections are kept", kept)
+	}
+}

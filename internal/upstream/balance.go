@@ -169,6 +169,9 @@ func (f *fit) onRing() *endpoint {
 			shares += e.share()
 		}
 	}
+	if shares == 0 { // without a walk round the whole ring
+		return nil
+	}
 	found := u.ring.find(f.choice.Hash, func(i int) bool {
 		e := u.endpoints[i]
 		return f.has(e) && float64(e.load()) < boundedLoad*load*e.share()/shares

@@ -80,18 +80,28 @@ func TestMeterSpacesOut(t *testing.T) {
 	var m meter
 	now := time.Hour
 	for i, want := range []time.Duration{0, 0, 0, 0, 0, 0, 20, 40, 60} { // a tenth of a second's worth beside the first
-		if wait, ok := m.reserve(now, 50, time.Second); !ok || wait != want*time.Millisecond {
-			t.Errorf("%d waits %v, %v; want %v", i, wait, ok, want*time.Millisecond)
+		if at, ok := m.reserve(now, 50, time.Second); !ok || max(0, at-now) != want*time.Millisecond {
+			t.Errorf("%d waits %v, %v; want %v", i, at-now, ok, want*time.Millisecond)
 		}
 	}
 	if n := m.waiting(now, 50); n != 3 {
 		t.Errorf("%d wait, want 3", n)
 	}
-	if wait, ok := m.reserve(now, 50, 50*time.Millisecond); ok {
-		t.Errorf("one that may wait for 50 ms waits %v", wait)
+	if at, ok := m.reserve(now, 50, 50*time.Millisecond); ok {
+		t.Errorf("one that may wait for 50 ms waits %v", at-now)
 	}
-	if wait, ok := m.reserve(now+100*time.Millisecond, 50, 0); !ok || wait != 0 {
-		t.Errorf("later: %v %v", wait, ok)
+	m.giveBack(now + 40*time.Millisecond)
+	m.giveBack(now + 20*time.Millisecond)
+	if n := m.waiting(now, 50); n != 1 {
+		t.Errorf("%d wait when two have left, want 1", n)
+	}
+	for i, want := range []time.Duration{40, 80} { // what has passed is nobody's
+		if at, ok := m.reserve(now+30*time.Millisecond, 50, time.Second); !ok || at-now != want*time.Millisecond {
+			t.Errorf("%d behind those that left waits until %v, %v; want %v", i, at-now, ok, want*time.Millisecond)
+		}
+	}
+	if at, ok := m.reserve(now+120*time.Millisecond, 50, 0); !ok || at > now+120*time.Millisecond {
+		t.Errorf("later: %v %v", at-now, ok)
 	}
 }
 

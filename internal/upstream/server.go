@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"math"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,30 +50,52 @@ func (p *Place) Leave() {
 	p.slot.Free()
 }
 
-// meter spaces out what a server is sent.
+// meter spaces out what a server is sent. Its times are nanoseconds on the clock.
 type meter struct {
-	next atomic.Int64 // when the next one may go, in nanoseconds on the clock
+	mu   sync.Mutex
+	next int64   // when the next one may go
+	free []int64 // times before that whose owners have left, the earliest first
 }
 
 // burst is what part of a second's worth may go at once.
 const burst = 10
 
-// reserve returns how long one more has to wait, at so many per second, after all that have reserved before. One that would wait for longer than most gets no
-// place, and false.
-func (m *meter) reserve(now time.Duration, perSecond int, most time.Duration) (wait time.Duration, ok bool) {
+// reserve returns the time at which one more may go, at so many per second: the earliest that nobody has. One that would have to wait for longer than most gets none,
+// and false.
+func (m *meter) reserve(now time.Duration, perSecond int, most time.Duration) (at time.Duration, ok bool) {
 	pace := int64(time.Second) / int64(perSecond)
 	ahead := pace * int64(perSecond/burst)
-	for {
-		next := m.next.Load()
-		at := max(next, int64(now)-ahead)
-		wait = max(0, time.Duration(at)-now)
-		if wait > most {
-			return wait, false
-		}
-		if m.next.CompareAndSwap(next, at+pace) {
-			return wait, true
-		}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget(now)
+	fromFree := len(m.free) > 0
+	t := max(m.next, int64(now)-ahead)
+	if fromFree {
+		t = m.free[0]
 	}
+	switch {
+	case t-int64(now) > int64(most):
+		return 0, false
+	case fromFree:
+		m.free = m.free[1:]
+	default:
+		m.next = t + pace
+	}
+	return time.Duration(t), true
+}
+
+// giveBack lets another one have a time, since its owner does not wait any more.
+func (m *meter) giveBack(at time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i, _ := slices.BinarySearch(m.free, int64(at))
+	m.free = slices.Insert(m.free, i, int64(at))
+}
+
+// forget drops times that have passed. It is called with mu held.
+func (m *meter) forget(now time.Duration) {
+	passed, _ := slices.BinarySearch(m.free, int64(now))
+	m.free = m.free[passed:]
 }
 
 // waiting returns how many have reserved, and wait for their time.
@@ -79,5 +103,9 @@ func (m *meter) waiting(now time.Duration, perSecond int) int {
 	if perSecond <= 0 {
 		return 0
 	}
-	return int(math.Ceil(max(0, float64(m.next.Load()-int64(now))*float64(perSecond)/float64(time.Second)-1)))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget(now)
+	times := int(math.Ceil(max(0, float64(m.next-int64(now))*float64(perSecond)/float64(time.Second)-1)))
+	return max(0, times-len(m.free))
 }

@@ -69,6 +69,7 @@ type Way struct {
 	Slot *Slot
 
 	timer    reactor.Timer // of a wait for a handshake's time, or for a server to come back
+	due      time.Duration // when its handshake may go, on the process's clock; zero while it does not wait for that
 	held     *list.Element // in the upstream's room; nil while it does not wait there
 	heldTill time.Duration // on the loop's clock; zero before it waited there
 	repeats  bool          // it is counted among the requests that are repeated
@@ -129,6 +130,10 @@ func (w *Way) leaveServer() {
 	}
 	if w.timer.On != nil {
 		w.client.Loop().Stop(&w.timer)
+	}
+	if w.due > 0 {
+		w.at.handshakes.giveBack(w.due)
+		w.due = 0
 	}
 	w.withdraw, w.lookUp, w.dialing, w.shaking, w.wait, w.held = nil, nil, nil, nil, nil, nil
 	w.countOut()
@@ -282,6 +287,7 @@ func (w *Way) Expired() {
 			w.held = nil
 			w.asker.Unreachable(w.servers.err())
 		default:
+			w.due = 0
 			w.connect()
 		}
 	})
@@ -302,14 +308,16 @@ func (w *Way) turn(e *endpoint, s *Slot, err error) {
 	w.active = true
 	e.active.Add(1)
 	if perSecond := w.servers.upstream.Target.HandshakesPerSecond; perSecond > 0 && w.needs.Upgrade {
-		wait, ok := e.handshakes.reserve(w.pool.clock.Elapsed(), perSecond, w.needs.Patience)
+		now := w.pool.clock.Elapsed()
+		due, ok := e.handshakes.reserve(now, perSecond, w.needs.Patience)
 		switch {
 		case !ok:
 			w.leaveServer()
 			w.asker.Unreachable(fmt.Errorf("%w %s: %d in a second", ErrTooManyHandshakes, e.address, perSecond))
 			return
-		case wait > 0:
-			w.client.Loop().Set(&w.timer, wait)
+		case due > now:
+			w.due = due
+			w.client.Loop().Set(&w.timer, due-now)
 			return
 		}
 	}

@@ -1,6 +1,6 @@
-"""Stands between two processes of which one takes over from the other, and kills one of them behind so many tunnels.
+"""Stands between two processes of which one takes over from the other. Behind so many tunnels it kills one of them, has the new one hang, or has the old one stop.
 
-successor.py old|new COUNT BINARY ARGUMENTS...  The link to the older process is descriptor 3.
+successor.py old|new|hang|stop COUNT BINARY ARGUMENTS...  The link to the older process is descriptor 3.
 """
 import os, signal, socket, subprocess, sys, threading
 
@@ -10,6 +10,7 @@ old = socket.socket(fileno=3)
 new, theirs = socket.socketpair()
 process = subprocess.Popen(command, env={**os.environ, "WSTUNNEL_HANDOVER": str(theirs.fileno())}, pass_fds=[theirs.fileno()])
 theirs.close()
+signal.signal(signal.SIGTERM, lambda *_: process.terminate())
 adopted = 0
 
 
@@ -51,6 +52,12 @@ def from_old(kind):
     global tunnels
     tunnels += kind == TUNNEL
     if tunnels == count:
+        if victim == "hang":
+            process.send_signal(signal.SIGSTOP)
+            return
+        if victim == "stop":
+            os.kill(os.getppid(), signal.SIGTERM)
+            return
         if victim == "old":
             os.kill(os.getppid(), signal.SIGKILL)
             print("killed the old process behind", tunnels, flush=True)

@@ -1,0 +1,123 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// quiet is a service of which only the status is asked.
+type quiet struct{ Service }
+
+func (quiet) Status() Status { return Status{PID: 7} }
+
+// serveQuiet answers on a socket.
+func serveQuiet(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "control.sock")
+	socket, err := Listen(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(Serve(socket, quiet{}, slog.New(slog.DiscardHandler)).Close)
+	return path
+}
+
+// TestBodyThatDoesNotComeIsNotWaitedFor for longer than a head is.
+func TestBodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
+	path := serveQuiet(t)
+	for _, ask := range []string{"/v1/drain", "/v1/reload"} {
+		t.Run(ask[4:], func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			io.WriteString(conn, "POST "+ask+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+			r := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != http.StatusBadRequest || !resp.Close {
+				t.Errorf("answered %d, close %v", resp.StatusCode, resp.Close)
+			}
+			io.Copy(io.Discard, resp.Body)
+			if _, err := r.ReadByte(); err == nil || os.IsTimeout(err) {
+				t.Errorf("then %v", err)
+			}
+		})
+	}
+}
+
+// TestStrangersTakeNoRoom: others who may connect, but not ask, are told so; many at a time have their connections closed, and keep nobody from asking.
+func TestStrangersTakeNoRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs another user")
+	}
+	path := serveQuiet(t)
+	for dir := filepath.Dir(path); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+	cmd := exec.Command("python3", "-c", `
+import os, socket, sys
+os.setgroups([])
+os.setuid(65534)
+def ask(text):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(20)
+    s.connect(sys.argv[1])
+    try: s.sendall(text)
+    except OSError: pass
+    return s
+def rest(s):
+    try: return s.recv(999)
+    except OSError: return b""
+print(rest(ask(b"GET /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{"))[9:12].decode(), flush=True)
+all = [ask(b"GET /v1") for _ in range(100)]
+shut = 0
+for s in all:
+    s.settimeout(0.2)
+    try: shut += s.recv(1) == b""
+    except TimeoutError: pass
+    except OSError: shut += 1
+print(shut, flush=True)
+sys.stdin.read()`, path)
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	lines.Scan()
+	if got := lines.Text(); got != "403" {
+		t.Errorf("one is answered %q", got)
+	}
+	lines.Scan()
+	if shut, _ := strconv.Atoi(strings.TrimSpace(lines.Text())); shut < 100-maxStrangers {
+		t.Errorf("%d of 100 connections were closed", shut)
+	}
+	if s, err := NewClient(path).Status(context.Background()); err != nil || s.PID != 7 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
