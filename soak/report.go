@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func newTally(verbose bool) *tally {
 	return t
 }
 
-// note counts a trouble in one of the tally's maps by its text, of which numbers are left out.
+// note counts a trouble in one of the tally's maps by its text, of which ports and the like are left out.
 func (t *tally) note(where map[string]int, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if t.verbose {
@@ -46,19 +47,11 @@ func (t *tally) note(where map[string]int, format string, args ...any) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	where[withoutPorts(text)]++
+	where[varying.ReplaceAllString(text, "$1$2")]++
 }
 
-// withoutPorts leaves out what differs from one connection to the next.
-func withoutPorts(text string) string {
-	words := strings.Fields(text)
-	for i, w := range words {
-		if j := strings.LastIndexByte(w, ':'); j > 0 && strings.Contains(w[:j], "127.0.0.1") {
-			words[i] = w[:j]
-		}
-	}
-	return strings.Join(words, " ")
-}
+// varying is what differs from one connection to the next.
+var varying = regexp.MustCompile(`(127\.0\.0\.1):\d+|(stream ID) \d+`)
 
 // ended counts the end of a tunnel that its client did not want.
 func (t *tally) ended(k kind, mortal bool, e ending) {
