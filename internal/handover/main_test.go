@@ -39,8 +39,8 @@ type process struct {
 	mu      sync.Mutex
 	tunnels map[uint64]*tunnel.Tunnel
 	ended   chan tunnel.Result
-	refuse  atomic.Pointer[error]         // what adoption ends with, if not nil
-	stall   chan struct{} // what adoption waits for, if not nil
+	refuse  atomic.Pointer[error] // what adoption ends with, if not nil
+	stall   chan struct{}         // what adoption waits for, if not nil
 }
 
 func newProcess(t *testing.T) *process {
