@@ -20,6 +20,7 @@ import (
 // tally counts what happens.
 type tally struct {
 	opened, messages, answered atomic.Int64
+	abrupt                     atomic.Int64 // tunnels that ended without a Close frame
 	verbose                    bool
 
 	mu      sync.Mutex
@@ -56,8 +57,11 @@ var varying = regexp.MustCompile(`(127\.0\.0\.1):\d+|(stream ID) \d+`)
 // ended counts the end of a tunnel that its client did not want.
 func (t *tally) ended(k kind, mortal bool, e ending) {
 	how := fmt.Sprintf("no Close frame: %v", e.err)
-	if e.closed {
+	switch {
+	case e.closed:
 		how = fmt.Sprintf("Close %d %q", e.code, e.reason)
+	case e.fault == nil:
+		t.abrupt.Add(1)
 	}
 	switch {
 	case e.fault != nil:
@@ -92,6 +96,7 @@ func (r *report) print(w io.Writer) {
 	row("lost, repeated, reordered or damaged", total(r.faults))
 	row("tunnels cut though their backend lived", total(r.cut))
 	row("tunnels ended with their backend", total(r.died))
+	row("tunnels ended without a Close frame", r.abrupt.Load())
 	row("upgrades refused", total(r.refused))
 	row("pages answered", r.answered.Load())
 	row("pages failed", total(r.failed))
@@ -121,6 +126,13 @@ func total(counts map[string]int) (n int) {
 	return n
 }
 
+// What each of the front's processes may hold at the end beyond what the first one held at the beginning: memory in KiB, and descriptors, which beside
+// a quarter of those of the tunnels are connections kept to backends, and files.
+const (
+	mostGrowth = 32 << 10
+	mostLeft   = 32
+)
+
 // verdict says what must not be, of wstunnel.
 func (r *report) verdict(o options) error {
 	if o.peer != "wstunnel" {
@@ -136,6 +148,8 @@ func (r *report) verdict(o options) error {
 	refuse(total(r.cut) > 0, "tunnels were cut though their backend lived")
 	refuse(total(r.failed) > 0, "requests failed that could be repeated")
 	refuse(total(r.trouble) > 0, "the run had trouble")
+	refuse(r.after.memory > r.after.processes*(r.before.memory+mostGrowth), "memory has grown")
+	refuse(r.after.descriptors > r.before.descriptors*5/4+mostLeft*r.after.processes, "descriptors are left open")
 	refuse(r.upgrades.Load() < int64(o.upgrades), "not all upgrades took place")
 	refuse(r.kills.Load() == 0 || r.reloads.Load() == 0 || r.messages.Load() == 0, "nothing was put to the test")
 	return errors.Join(wrong...)
