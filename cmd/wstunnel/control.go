@@ -52,8 +52,12 @@ func (s *service) Reload(ctx context.Context) error {
 	}
 }
 
-// Drain begins a drain, or takes one back.
+// Drain begins a drain, or takes one back. During an upgrade it is refused: the other process would not hear of it.
 func (s *service) Drain(order admin.DrainOrder) (tunnels int, err error) {
+	if !s.handing.TryRLock() {
+		return 0, errors.New("an upgrade is under way: give this order again when it is over")
+	}
+	defer s.handing.RUnlock()
 	scope := proxy.DrainScope{Site: order.Site, Upstream: order.Upstream, Server: order.Server}
 	switch {
 	case (order.Upstream == "") != (order.Server == ""):

@@ -105,6 +105,7 @@ func TestSecondUpgradeIsRefusedWhileOneRuns(t *testing.T) {
 		return pid > 0
 	})
 	u.expectOrder(t, 2, []string{"an upgrade is under way already"}, "upgrade")
+	u.expectOrder(t, 1, []string{"an upgrade is under way: give this order again"}, "drain")
 	syscall.Kill(pid, syscall.SIGKILL)
 	if printed := <-first; !strings.Contains(printed, "signal: killed before it served") {
 		t.Errorf("the first says %q", printed)

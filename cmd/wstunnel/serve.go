@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -46,6 +47,7 @@ type service struct {
 	ctx          context.Context // ends when a stop begins
 	program      program         // what an upgrade starts; empty for nothing
 	upgrading    atomic.Bool
+	handing      sync.RWMutex              // held while what this process has is given to another one; for reading by what changes that
 	successor    atomic.Pointer[successor] // the process that has taken over; nil before
 	predecessors predecessors
 	ends         chan time.Duration // an order to stop that is no signal: the process has been taken over from

@@ -54,6 +54,8 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 	if s.successor.Load() != nil {
 		return done, errors.New("another process has taken over already")
 	}
+	s.handing.Lock()
+	defer s.handing.Unlock()
 	s.log.Info("upgrade begins", "program", s.program.path)
 	next, err := s.program.startSuccessor(s.server)
 	if err != nil {

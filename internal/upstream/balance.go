@@ -169,8 +169,11 @@ func (f *fit) onRing() *endpoint {
 			shares += e.share()
 		}
 	}
-	if shares == 0 { // without a walk round the whole ring
+	switch { // without a walk round the whole ring
+	case shares == 0:
 		return nil
+	case f.rank == spare: // which have no points
+		return f.leastBusy()
 	}
 	found := u.ring.find(f.choice.Hash, func(i int) bool {
 		e := u.endpoints[i]

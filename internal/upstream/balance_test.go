@@ -141,6 +141,26 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestRingIsNotWalkedInVain, since it is long: where no server can be used, and where only backups can, which are not on it.
+func TestRingIsNotWalkedInVain(t *testing.T) {
+	p := New(t.Context(), reactor.NewClock(), slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string) {})
+	defer p.Retire(nil)
+	target := &config.Target{Upstream: "u", Scheme: "http", Host: "u", Servers: []config.Server{
+		{Network: "tcp", Address: "127.0.0.1:9000"}, {Network: "tcp", Address: "127.0.0.1:9001"}, {Network: "tcp", Address: "127.0.0.1:9002", Backup: true},
+	}}
+	target.Balance = config.BalanceHash
+	u := p.Upstream(target)
+	u.ring = ring{{hash: 1, index: 99}} // of nobody: who asks for it panics
+	a := &attempt{upstream: u, choice: Choice{Hash: 1, Hashed: true}, tried: u.endpoints[:2:2]}
+	if e, none := a.choose(nil); e != u.endpoints[2] || none {
+		t.Errorf("of a backup alone %v, %v is chosen", e, none)
+	}
+	a.tried = u.endpoints
+	if e, none := a.choose(nil); e != nil || !none {
+		t.Errorf("of none %v, %v is chosen", e, none)
+	}
+}
+
 // TestNoServerStillTellsWhyNot: who waits for a restart has to know that nobody listened.
 func TestNoServerStillTellsWhyNot(t *testing.T) {
 	refused := fmt.Errorf("connecting: %w", syscall.ECONNREFUSED)
