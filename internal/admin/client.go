@@ -80,6 +80,9 @@ func (c *Client) call(ctx context.Context, method, path string, v, result any) e
 	if err := json.Unmarshal(text, &f); err != nil || len(f.Errors) == 0 {
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
+	if resp.StatusCode == http.StatusForbidden {
+		return errors.New(strings.Join(f.Errors, "\n"))
+	}
 	return &RefusedError{f.Errors}
 }
 
