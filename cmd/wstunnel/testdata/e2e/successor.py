@@ -10,7 +10,15 @@ old = socket.socket(fileno=3)
 new, theirs = socket.socketpair()
 process = subprocess.Popen(command, env={**os.environ, "WSTUNNEL_HANDOVER": str(theirs.fileno())}, pass_fds=[theirs.fileno()])
 theirs.close()
-signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+stopped = threading.Event()
+
+
+def stop(*_):
+    process.terminate()
+    stopped.set()
+
+
+signal.signal(signal.SIGTERM, stop)
 adopted = 0
 
 
@@ -57,6 +65,7 @@ def from_old(kind):
             return
         if victim == "stop":
             os.kill(os.getppid(), signal.SIGTERM)
+            stopped.wait(5)  # nothing more is handed over before the old process has passed it on
             return
         if victim == "old":
             os.kill(os.getppid(), signal.SIGKILL)
