@@ -202,6 +202,7 @@ func TestRestartKeepsPlainTunnels(t *testing.T) {
 				t.Fatal(err)
 			}
 			again := u.startAgain(t, m)
+			again.http = again.awaitLog(t, 0, "listening").text("address")
 			if _, got, err := plain.ReadMessage(); err != nil || string(got) != "while nobody runs" {
 				t.Fatalf("got %q, %v", got, err)
 			}
@@ -232,15 +233,13 @@ func (s socket) awaitEnds() []chan error {
 func (u *upgradable) startAgain(t *testing.T, m *manager) *front {
 	t.Helper()
 	m.mu.Lock()
+	defer m.mu.Unlock() // nothing of the store is closed before the process has it
 	var names []string
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" run "$1"`, u.binary, u.config)
 	for _, k := range m.store {
 		names = append(names, k.name)
 		cmd.ExtraFiles = append(cmd.ExtraFiles, k.file)
 	}
-	m.mu.Unlock()
 	cmd.Env = append(append(os.Environ(), m.env()...), fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-	f := &front{config: u.config, program: start(t, cmd)}
-	f.http = f.awaitLog(t, 0, "listening").text("address")
-	return f
+	return &front{config: u.config, program: start(t, cmd)}
 }

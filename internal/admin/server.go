@@ -41,8 +41,17 @@ func Serve(socket *Socket, service Service, log *slog.Logger) *Server {
 	return s
 }
 
-// Close ends the answering, and breaks off what is under way.
-func (s *Server) Close() { s.http.Close() }
+// lastAnswer is how long who has asked may still wait for an answer when the server is closed.
+const lastAnswer = 500 * time.Millisecond
+
+// Close ends the answering: who has been answered reads that to its end, and what takes longer is broken off.
+func (s *Server) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswer)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+}
 
 // Leave ends the listening. Who has asked already has an answer, which may take as long as it does.
 func (s *Server) Leave() { go s.http.Shutdown(context.Background()) }
