@@ -22,16 +22,18 @@ install: build
 	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/wstunnel/LICENSE
 	if [ -z "$(DESTDIR)" ]; then systemd-sysusers && systemd-tmpfiles --create wstunnel.conf && systemctl daemon-reload; fi
 
-# The tests with real programs that loops make a difference to.
-ON_LOOPS = PHP|Python|Conversation|CloseCodes|Relay|Refusal|SIGTERM|Reload|H2spec|Events|Browser|NothingBehind|NoGoroutine|UpgradeKeeps|FullSpeed|SlowReaders
+# The tests that it makes a difference to what tells a loop that a connection is ready: of the server, and with real programs.
+ON_LOOPS = Tunnel|HTTP2|Relay|Slow|Spool|Static|Pipelin|Idle|Shutdown|Drain|AnotherServer|EveryAnswer|Early|Stall|HalfClos|Reset|Stop|Flood|Pong|Splice|Upload|Download|WindsDown
+WITH_PROGRAMS = PHP|Python|Conversation|CloseCodes|Relay|Refusal|SIGTERM|Reload|H2spec|Events|Browser|NothingBehind|NoGoroutine|UpgradeKeeps|FullSpeed
 
 # Everything; then once more what runs on event loops, without the race detector, since loops are watched for how long they are held; and on the
 # goroutines that take their place on other systems.
 test: tools check
 	go test -race -shuffle=on -timeout 15m ./...
 	go test -shuffle=on -timeout 15m ./proxy
-	go test -race -shuffle=on -timeout 15m -tags portable ./internal/reactor ./internal/session ./internal/tunnel ./proxy
-	go test -race -shuffle=on -timeout 15m -tags portable -run '$(ON_LOOPS)' ./cmd/wstunnel
+	go test -race -shuffle=on -timeout 15m -tags portable ./internal/reactor ./internal/session ./internal/tunnel
+	go test -race -shuffle=on -timeout 15m -tags portable -run '$(ON_LOOPS)' ./proxy
+	go test -race -shuffle=on -timeout 15m -tags portable -run '$(WITH_PROGRAMS)' ./cmd/wstunnel
 
 check:
 	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted with gofumpt:"; echo "$$unformatted"; exit 1; fi
