@@ -16,20 +16,8 @@ import (
 
 // TestNewProcessThatHangsIsEnded: one that serves, and then does nothing any more, does not become the main process; the old one goes on with all that it has.
 func TestNewProcessThatHangsIsEnded(t *testing.T) {
-	address, conns := socketBackend(t)
-	u := startUpgradable(t, "listen: [{address: '127.0.0.1:0'}]\nsites: [{hosts: [_], locations: [{path: /ws, websocket: 'ws://"+address+"'}]}]\n")
 	const tunnels = 20
-	for range tunnels {
-		u.dialSocket(t, "ws", "/ws")
-		<-conns
-	}
-	real := u.binary + ".real"
-	u.install(t)
-	if err := os.Rename(u.binary, real); err != nil {
-		t.Fatal(err)
-	}
-	between := python(t, "successor.py")
-	u.installScript(t, fmt.Sprintf("#!/bin/sh\nexec %s hang 1 %s \"$@\"\n", strings.Join(between.Args, " "), real))
+	u := startBefore(t, tunnels, "hang")
 	began := time.Now()
 	printed, code := u.order(t, "upgrade")
 	said := regexp.MustCompile(`ended when (\d) tunnels had been handed over: the other process did not answer in time`).FindStringSubmatch(printed)
@@ -54,20 +42,7 @@ func TestNewProcessThatHangsIsEnded(t *testing.T) {
 
 // TestStopDuringAnUpgradeStops: the service ends, and the new process does not go on in its place.
 func TestStopDuringAnUpgradeStops(t *testing.T) {
-	address, conns := socketBackend(t)
-	u := startUpgradable(t, "listen: [{address: '127.0.0.1:0'}]\nsites: [{hosts: [_], locations: [{path: /ws, websocket: 'ws://"+address+"'}]}]\n")
-	const tunnels = 4
-	for range tunnels {
-		u.dialSocket(t, "ws", "/ws")
-		<-conns
-	}
-	real := u.binary + ".real"
-	u.install(t)
-	if err := os.Rename(u.binary, real); err != nil {
-		t.Fatal(err)
-	}
-	between := python(t, "successor.py")
-	u.installScript(t, fmt.Sprintf("#!/bin/sh\nexec %s stop 1 %s \"$@\"\n", strings.Join(between.Args, " "), real))
+	u := startBefore(t, 4, "stop")
 	u.order(t, "upgrade")
 	eventually(t, "the old process ends", func() bool { return !isAlive(u.pids[0]) })
 	eventually(t, "nobody serves", func() bool {
@@ -79,4 +54,24 @@ func TestStopDuringAnUpgradeStops(t *testing.T) {
 		}
 		return strings.Contains(err.Error(), syscall.ECONNREFUSED.Error())
 	})
+}
+
+// startBefore starts a front with tunnels, which an upgrade leads to a process that successor.py keeps between it and the real one: that does what it is told
+// behind the first tunnel.
+func startBefore(t *testing.T, tunnels int, does string) *upgradable {
+	t.Helper()
+	address, conns := socketBackend(t)
+	u := startUpgradable(t, "listen: [{address: '127.0.0.1:0'}]\nsites: [{hosts: [_], locations: [{path: /ws, websocket: 'ws://"+address+"'}]}]\n")
+	for range tunnels {
+		u.dialSocket(t, "ws", "/ws")
+		<-conns
+	}
+	real := u.binary + ".real"
+	u.install(t)
+	if err := os.Rename(u.binary, real); err != nil {
+		t.Fatal(err)
+	}
+	between := python(t, "successor.py")
+	u.installScript(t, fmt.Sprintf("#!/bin/sh\nexec %s %s 1 %s \"$@\"\n", strings.Join(between.Args, " "), does, real))
+	return u
 }

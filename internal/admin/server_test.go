@@ -72,7 +72,7 @@ func TestStrangersTakeNoRoom(t *testing.T) {
 		t.Skip("needs another user")
 	}
 	path := serveQuiet(t)
-	for dir := filepath.Dir(path); dir != os.TempDir(); dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(path); dir != filepath.Clean(os.TempDir()); dir = filepath.Dir(dir) {
 		os.Chmod(dir, 0o755)
 	}
 	cmd := exec.Command("python3", "-c", `

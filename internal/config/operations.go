@@ -27,8 +27,12 @@ type Admin struct {
 	Socket string
 }
 
-// maxSocketPath is sun_path of unix(7), less its NUL.
-const maxSocketPath = 107
+const (
+	// maxSocketPath is sun_path of unix(7), less its NUL.
+	maxSocketPath = 107
+	// maxControlPath leaves room for the number of a process, behind which a new control socket is made before it takes its place.
+	maxControlPath = maxSocketPath - len(".4194304")
+)
 
 // SocketPath returns the path of the control socket; empty where there is none.
 func (c *Config) SocketPath() string {
@@ -116,8 +120,8 @@ func (d *decoder) admin(n *yaml.Node, a *Admin) {
 	if !ok {
 		return
 	}
-	if len(f.path) > maxSocketPath {
-		d.add(f.pos, "the path "+f.shown()+" is too long", "one of at most "+strconv.Itoa(maxSocketPath)+" bytes")
+	if len(f.path) > maxControlPath {
+		d.add(f.pos, "the path "+f.shown()+" is too long", "one of at most "+strconv.Itoa(maxControlPath)+" bytes")
 		return
 	}
 	if _, err := os.Stat(filepath.Dir(f.path)); err != nil {

@@ -21,12 +21,12 @@ func FindSocket(file string) string {
 	yaml.Unmarshal(text, &raw) // what can't be read is left out
 	var admin struct{ Socket string }
 	raw.Admin.Decode(&admin)
-	beside := func(path string) string {
-		if path, _, problems := expand(path, os.LookupEnv); len(problems) == 0 && !filepath.IsAbs(path) {
-			return filepath.Join(filepath.Dir(file), path)
-		} else {
+	beside := func(written string) string {
+		path, _, _ := expand(written, os.LookupEnv)
+		if filepath.IsAbs(path) {
 			return path
 		}
+		return filepath.Join(filepath.Dir(file), path)
 	}
 	if admin.Socket != "" {
 		return beside(admin.Socket)

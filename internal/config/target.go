@@ -262,14 +262,13 @@ func checkTargetPath(p string) (found, allowed string) {
 // parseUnix reads unix:/path.
 func parseUnix(s scalar) (Server, *problem) {
 	path := strings.TrimPrefix(s.text, "unix:")
-	const limit = 107 // sun_path of unix(7), less its NUL
 	switch {
 	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//"):
 		return Server{}, &problem{"bad unix socket " + s.shown(), "unix: and an absolute path, such as unix:/run/chat.sock"}
 	case strings.IndexByte(path, 0) >= 0:
 		return Server{}, &problem{"unix socket " + s.shown() + " holds a NUL byte", "a path without it"}
-	case len(path) > limit:
-		return Server{}, &problem{"unix socket " + s.shown() + " is too long", "a path of at most " + strconv.Itoa(limit) + " bytes"}
+	case len(path) > maxSocketPath:
+		return Server{}, &problem{"unix socket " + s.shown() + " is too long", "a path of at most " + strconv.Itoa(maxSocketPath) + " bytes"}
 	}
 	return Server{Network: "unix", Address: path}, nil
 }
