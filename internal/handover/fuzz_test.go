@@ -19,14 +19,14 @@ func fullRecord() *Tunnel {
 	end := func(role ws.Role) tunnel.EndState {
 		return tunnel.EndState{
 			Scan:  ws.ScannerState{Messages: 7, Head: []byte{0x81, 0xFE, 1}, Mask: [2]byte{8, 9}, Opcode: ws.OpText, Role: role, InMessage: true, CloseCode: 1000},
-			Bytes: 1 << 40, Messages: 7, Bulk: true, Near: true, Unsent: []byte("unsent"), Control: [][]byte{{0x89, 0}}, Data: [][]byte{{0x81, 0}, {0x82, 0}},
+			Bytes: 1 << 40, Messages: 7, Bulk: true, Near: true, Unsent: []byte("unsent"), Control: [][]byte{{0x89, 0}}, Data: []tunnel.WaitingMessage{{Frame: []byte{0x81, 0}}, {Frame: []byte{0x82, 0}, TTL: time.Second}},
 			Held: []byte{0x8A}, AwaitsPong: true,
 		}
 	}
 	return &Tunnel{
 		ID: 1 << 63, Since: time.Unix(1, 5), Listener: "[::]:443", Remote: netip.MustParseAddrPort("[fe80::1%eth0]:65535"), Counted: true,
 		Site: "example.com", Location: "/ws", Host: "example.com:443", Path: "/ws/é", Named: netip.MustParseAddr("192.0.2.1"), Upstream: "one", Backend: "127.0.0.1:9000",
-		Subprotocol: "chat", Line: &Line{Client: netip.MustParseAddr("::1"), Proto: "b", Target: "c", Referer: "d", UserAgent: "e"},
+		Subprotocol: "chat", Secret: 1<<32 - 1, User: "anna", Groups: []string{"lobby", "room-7"}, Push: 2, Line: &Line{Client: netip.MustParseAddr("::1"), Proto: "b", Target: "c", Referer: "d", UserAgent: "e"},
 		State: tunnel.State{
 			Idle: time.Hour, HalfClose: time.Minute, Close: time.Second, Quiet: time.Millisecond, Ended: &tunnel.Result{By: tunnel.Client, Cause: tunnel.CauseEOF, Code: 1006},
 			Pings:  &tunnel.PingState{Interval: time.Minute, ID: [8]byte{1}, Client: tunnel.PingedState{Sent: -1, End: 1<<64 - 1}},
@@ -61,7 +61,9 @@ func TestRecordBeyondABoundIsRefused(t *testing.T) {
 		"site":     func(r *Tunnel) { r.Site = strings.Repeat("x", maxName+1) },
 		"path":     func(r *Tunnel) { r.Path = strings.Repeat("x", maxKept+1) },
 		"unsent":   func(r *Tunnel) { r.State.Client.Unsent = make([]byte, maxUnsent+1) },
-		"frames":   func(r *Tunnel) { r.State.Client.Data = make([][]byte, maxFrames+1) },
+		"frames":   func(r *Tunnel) { r.State.Client.Data = make([]tunnel.WaitingMessage, maxFrames+1) },
+		"groups":   func(r *Tunnel) { r.Groups = make([]string, maxGroups+1) },
+		"push":     func(r *Tunnel) { r.Push = maxPush + 1 },
 		"a frame":  func(r *Tunnel) { r.State.Client.Control = [][]byte{make([]byte, maxFrame+1)} },
 		"duration": func(r *Tunnel) { r.State.Quiet = 1<<63 - 1 },
 		"header":   func(r *Tunnel) { r.State.Backend.Scan.Head = make([]byte, 14) },

@@ -24,6 +24,10 @@ type Tunnel struct {
 	Upstream       string     // its name in the configuration, empty for none
 	Backend        string     // the server's address
 	Subprotocol    string
+	Secret         uint32 // with the number, what it is known by outside
+	User           string // whose it is, as the backend has said
+	Groups         []string
+	Push           uint8 // why no message is put into it, as the other process numbers reasons; zero for none
 	Line           *Line // for a log in the format Combined; else nil
 	State          tunnel.State
 }
@@ -42,6 +46,8 @@ const (
 	maxFrames  = 1 << 16
 	maxFrame   = 1<<20 + 14
 	maxHeld    = 14
+	maxGroups  = 64
+	maxPush    = 2
 	maxReason  = 123
 	maxHeader  = 13
 	maxMessage = 32 << 20
@@ -79,6 +85,10 @@ func (t *Tunnel) pass(c *coder) {
 	text(c, &t.Upstream, maxName)
 	text(c, &t.Backend, maxName)
 	text(c, &t.Subprotocol, maxKept)
+	number(c, &t.Secret, math.MaxUint32)
+	text(c, &t.User, maxKept)
+	list(c, &t.Groups, maxGroups, func(name *string) { text(c, name, maxKept) })
+	number(c, &t.Push, maxPush)
 	optional(c, &t.Line, func(l *Line) {
 		c.address(&l.Client)
 		for _, v := range []*string{&l.Proto, &l.Target, &l.Referer, &l.UserAgent} {
@@ -121,9 +131,11 @@ func passEnd(c *coder, e *tunnel.EndState) {
 	}
 	c.bytes(&e.Unsent, maxUnsent)
 	c.bytes(&e.Held, maxHeld)
-	for _, frames := range []*[][]byte{&e.Control, &e.Data} {
-		list(c, frames, maxFrames, func(frame *[]byte) { c.bytes(frame, maxFrame) })
-	}
+	list(c, &e.Control, maxFrames, func(frame *[]byte) { c.bytes(frame, maxFrame) })
+	list(c, &e.Data, maxFrames, func(m *tunnel.WaitingMessage) {
+		c.bytes(&m.Frame, maxFrame)
+		c.duration(&m.TTL)
+	})
 }
 
 func passScanner(c *coder, s *ws.ScannerState) {
@@ -146,6 +158,7 @@ func passLate(c *coder, l *tunnel.Late) {
 		text(c, &f.To, maxKept)
 		number(c, &f.Op, 0x0F)
 		c.bytes(&f.Frame, maxFrame)
+		c.duration(&f.TTL)
 	})
 	optional(c, &l.Order, func(o *tunnel.CloseOrder) {
 		number(c, &o.Code, math.MaxUint16)

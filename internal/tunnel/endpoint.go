@@ -71,6 +71,7 @@ func (s *endpoint) moved(p []byte) {
 	if len(p) == 0 || s.t.over() {
 		return
 	}
+	s.dropOverdue(s.t.now())
 	passed, err := s.pass(p, s.other().conn.Write)
 	if passed > 0 {
 		s.t.touch()

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bytes"
 	"crypto/rand"
-	"slices"
 	"sync/atomic"
 
 	"wstunnel/internal/ws"
@@ -19,15 +18,24 @@ type flow struct {
 	closeSent bool // a Close frame of our own went out: nothing may follow it
 }
 
-// maxBacklog bounds the backlog that others may make.
-const maxBacklog = 1 << 20
+// Bounds of what others may have wait for a place in one stream.
+const (
+	// MaxMessage is how many bytes a message that is put into a stream may carry, and all together that wait.
+	MaxMessage = 256 << 10
+	// maxWaiting is how many messages may wait.
+	maxWaiting = 64
+	maxBacklog = MaxMessage + maxWaiting*maxFrameHead
+	// maxFrameHead is the longest head of a frame (RFC 6455, section 5.2).
+	maxFrameHead = 14
+)
 
 // injections are what a flow has to do beyond passing bytes.
 type injections struct {
-	control, data [][]byte // frames to be put in
-	closing       []byte   // a Close frame to be put in, or nil
-	pong          *pingID  // the pong to be taken out, or nil
-	held          []byte   // the beginning of what may be that pong
+	control [][]byte  // frames to be put in
+	data    []waiting // messages to be put in
+	closing []byte    // a Close frame to be put in, or nil
+	pong    *pingID   // the pong to be taken out, or nil
+	held    []byte    // the beginning of what may be that pong
 }
 
 // pongByte begins an unfragmented pong.
@@ -141,7 +149,7 @@ func (s *flow) reserve(frame []byte) bool {
 func (s *flow) inject(op ws.Opcode, frame []byte) {
 	x := s.queue()
 	if op == ws.OpText || op == ws.OpBinary {
-		x.data = append(x.data, frame)
+		x.data = append(x.data, waiting{frame: frame})
 		return
 	}
 	x.control = append(x.control, frame)
@@ -198,36 +206,51 @@ func (s *flow) putIn(send func([]byte) error) error {
 		s.drop()
 	}
 	var frames []byte
+	var told []func(Outcome) // of the messages among them
 	for s.due() {
-		frames = append(frames, s.takeFrame()...)
+		frame, tell := s.takeFrame()
+		if frames = append(frames, frame...); tell != nil {
+			told = append(told, tell)
+		}
 	}
 	s.forgetIdle()
-	return flush(send, frames)
+	err := flush(send, frames)
+	outcome := Written
+	if err != nil {
+		outcome = Closed
+	}
+	for _, tell := range told {
+		tell(outcome)
+	}
+	return err
 }
 
-// takeFrame takes the frame that is due.
-func (s *flow) takeFrame() (frame []byte) {
+// takeFrame takes the frame that is due, and whom its fate is told, if it is a message of somebody's who asks.
+func (s *flow) takeFrame() (frame []byte, tell func(Outcome)) {
 	switch x := s.pending; {
 	case x.closing != nil:
 		frame, s.closeSent = x.closing, true
 		s.drop()
 		s.pending = nil
-		return frame
+		return frame, nil
 	case len(x.control) > 0:
 		frame, x.control = x.control[0], x.control[1:]
 	default:
-		frame, x.data = x.data[0], x.data[1:]
+		frame, tell = x.data[0].frame, x.data[0].tell
+		x.data[0] = waiting{}
+		x.data = x.data[1:]
 	}
 	s.backlog.Add(-int32(len(frame)))
-	return frame
+	return frame, tell
 }
 
 // drop forgets the frames that are queued.
 func (s *flow) drop() {
-	for _, frame := range slices.Concat(s.pending.control, s.pending.data) {
+	for _, frame := range s.pending.control {
 		s.backlog.Add(-int32(len(frame)))
 	}
-	s.pending.control, s.pending.data, s.pending.closing = nil, nil, nil
+	s.pending.control, s.pending.closing = nil, nil
+	s.dropMessages(s.refusal())
 }
 
 // tookPong notes that the awaited pong was taken out, or that its beginning was.

@@ -45,6 +45,10 @@ type LateFrame struct {
 	To    Side
 	Op    ws.Opcode
 	Frame []byte
+	// TTL is how long a message may wait for its place; zero for no bound.
+	TTL time.Duration
+
+	tell func(Outcome) // what becomes of it, or nil
 }
 
 // CloseOrder is what [Tunnel.Close] is told.
@@ -178,7 +182,13 @@ func (t *Tunnel) putLate(late LateFrame) {
 	if late.To == Client {
 		from = &t.backend
 	}
-	if t.over() || from.ended || !from.reserve(late.Frame) {
+	switch {
+	case late.TTL > 0:
+		if o := t.queue(from, waiting{frame: late.Frame, due: t.now() + late.TTL, tell: late.tell}); o != Queued && late.tell != nil {
+			late.tell(o)
+		}
+		return
+	case t.over() || from.ended || !from.reserve(late.Frame):
 		return
 	}
 	from.inject(late.Op, late.Frame)
@@ -202,6 +212,7 @@ func (h *Held) Leave(then func(late Late, left bool)) {
 		}
 		t.result = &Result{By: Proxy, Cause: CauseMoved}
 		late := h.late
+		t.tellMoved(late)
 		t.held = nil
 		t.finish()
 		then(late, true)

@@ -120,6 +120,9 @@ func (t *Tunnel) schedule() {
 	if limit := t.idleLimit(); limit > 0 {
 		due = min(due, time.Duration(t.active.Load())+limit)
 	}
+	for _, s := range t.endpoints() {
+		due = min(due, s.overdueAt(never))
+	}
 	if due < never {
 		t.loop.Set(&t.timer, due-t.now())
 	}
@@ -146,6 +149,9 @@ func (t *Tunnel) Expired() { t.client.conn.Do(t.expired) }
 
 func (t *Tunnel) expired() {
 	now := t.now()
+	for _, s := range t.endpoints() {
+		s.dropOverdue(now)
+	}
 	if order := t.order.Load(); order != nil && order.deadline > 0 && now >= order.deadline {
 		t.endClosing(order)
 		return
@@ -191,10 +197,14 @@ func (t *Tunnel) finish() {
 	done := t.done
 	t.done = nil
 	t.loop.Stop(&t.timer)
+	if t.held != nil {
+		t.held.late.drop(Closed)
+	}
 	for _, s := range t.endpoints() {
 		s.discard()
 		s.conn.Close()
 		s.dropPipe()
+		s.dropMessages(Closed)
 		s.pending = nil
 	}
 	result := Result{By: Proxy, Cause: CauseReset, Code: ws.CloseAbnormal}

@@ -31,9 +31,16 @@ type EndState struct {
 	Unsent []byte
 	// Control and Data are frames that wait for a place in what comes from this end, and Held is the beginning of a frame that may be
 	// the awaited pong.
-	Control, Data [][]byte
-	Held          []byte
-	AwaitsPong    bool
+	Control    [][]byte
+	Data       []WaitingMessage
+	Held       []byte
+	AwaitsPong bool
+}
+
+// WaitingMessage is a message that waits for a place.
+type WaitingMessage struct {
+	Frame []byte
+	TTL   time.Duration // that it has left; zero for no bound
 }
 
 // PingState is what is known of the sides by pings.
@@ -75,7 +82,14 @@ func (s *endpoint) state() EndState {
 		CloseSeen: s.closeSeen, Bulk: s.bulk, Ended: s.ended, Near: s.conn.(*reactor.Conn).Near(),
 	}
 	if x := s.pending; x != nil {
-		e.Control, e.Data, e.Held, e.AwaitsPong = x.control, x.data, x.held, x.pong != nil
+		e.Control, e.Held, e.AwaitsPong = x.control, x.held, x.pong != nil
+		for _, m := range x.data {
+			left := time.Duration(0)
+			if m.due > 0 {
+				left = max(1, m.due-s.t.now())
+			}
+			e.Data = append(e.Data, WaitingMessage{m.frame, left})
+		}
 	}
 	return e
 }
@@ -127,14 +141,20 @@ func (t *Tunnel) restoreEnd(end *endpoint, s *EndState, side Side) error {
 		return nil
 	}
 	x := end.queue()
-	x.control, x.data, x.held = s.Control, s.Data, s.Held
+	x.control, x.held = s.Control, s.Held
 	if s.AwaitsPong {
 		x.pong = &t.pings.id
 	}
-	for _, frames := range [][][]byte{x.control, x.data} {
-		for _, frame := range frames {
-			end.backlog.Add(int32(len(frame)))
+	for _, frame := range x.control {
+		end.backlog.Add(int32(len(frame)))
+	}
+	for _, m := range s.Data {
+		w := waiting{frame: m.Frame}
+		if m.TTL > 0 {
+			w.due = t.now() + m.TTL
 		}
+		x.data = append(x.data, w)
+		end.backlog.Add(int32(len(m.Frame)))
 	}
 	return nil
 }

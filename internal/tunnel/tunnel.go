@@ -121,7 +121,7 @@ func (t *Tunnel) inject(to Side, op ws.Opcode, frame []byte) bool {
 				from.backlog.Add(-int32(len(frame)))
 			case t.held != nil:
 				from.backlog.Add(-int32(len(frame)))
-				t.held.late.Frames = append(t.held.late.Frames, LateFrame{to, op, frame})
+				t.held.late.Frames = append(t.held.late.Frames, LateFrame{To: to, Op: op, Frame: frame})
 			default:
 				from.inject(op, frame)
 				from.boundary()
