@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 
 // TunnelStatus is what is known of a live tunnel.
 type TunnelStatus struct {
-	ID             uint64
+	ID uint64
+	// Key is what it is known by outside: the backend has it as X-Wstunnel-Id.
+	Key            string
 	Site, Location string // the site's first host, the location's path as written
 	Host, Path     string // as the client asked for them, 256 bytes of each at most
 	// Client is address and port, or the address alone of a client that a trusted proxy names.
@@ -23,7 +26,18 @@ type TunnelStatus struct {
 	Mode        string // tunnel or relay
 	Secure      bool   // the client is connected over TLS
 	Since       time.Time
+	User        string // as the backend has said; empty for none
+	Groups      []string
+	Pushable    bool // messages may be put into it, as far as is known without asking its loop
 	tunnel.Stats
+}
+
+// TunnelFilter says which tunnels are meant. What is empty, or zero, means all.
+type TunnelFilter struct {
+	Site, User, Group string
+	Client            netip.Addr
+	After             uint64 // those with greater numbers only
+	Limit             int    // so many at most
 }
 
 // Errors of the calls that are for one tunnel.
@@ -47,20 +61,95 @@ func (s *Server) TunnelCount() int {
 
 // Tunnels returns all live tunnels, the oldest first. It waits for none of them.
 func (s *Server) Tunnels() []TunnelStatus {
-	s.tunnels.mu.Lock()
-	all := make([]TunnelStatus, 0, len(s.tunnels.live))
-	for _, t := range s.tunnels.live {
-		if t.conn == nil {
-			continue
-		}
-		all = append(all, TunnelStatus{
-			ID: t.id, Site: t.Site, Location: t.Location, Host: t.Host, Path: t.Path, Client: t.client(), Backend: t.Backend,
-			Subprotocol: t.Subprotocol, Mode: t.Mode.String(), Secure: t.secure, Since: t.since, Stats: t.conn.Stats(),
-		})
-	}
-	s.tunnels.mu.Unlock()
-	slices.SortFunc(all, func(a, b TunnelStatus) int { return cmp.Compare(a.ID, b.ID) })
+	all, _ := s.List(TunnelFilter{})
 	return all
+}
+
+// listAtOnce is how many tunnels are described before others, who open or end some, have their turn.
+const listAtOnce = 256
+
+// List returns the live tunnels that are meant, the oldest first, and whether there are more than the limit. It waits for none of them.
+func (s *Server) List(filter TunnelFilter) (page []TunnelStatus, more bool) {
+	found := s.tunnels.matching(&filter)
+	slices.SortFunc(found, func(a, b *liveTunnel) int { return cmp.Compare(a.id, b.id) })
+	if more = filter.Limit > 0 && len(found) > filter.Limit; more {
+		found = found[:filter.Limit]
+	}
+	page = make([]TunnelStatus, 0, len(found))
+	for some := range slices.Chunk(found, listAtOnce) {
+		s.tunnels.mu.Lock()
+		for _, t := range some {
+			page = append(page, t.status())
+		}
+		s.tunnels.mu.Unlock()
+	}
+	return page, more
+}
+
+// matching returns the open tunnels that are meant.
+func (ts *tunnels) matching(f *TunnelFilter) (found []*liveTunnel) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	add := func(t *liveTunnel) {
+		if t.conn != nil && t.id > f.After && (f.Site == "" || t.Site == f.Site) && (!f.Client.IsValid() || t.address() == f.Client) {
+			found = append(found, t)
+		}
+	}
+	switch {
+	case f.User != "":
+		for m := ts.users[f.User]; m != nil; m = m.next {
+			if f.Group == "" || slices.Contains(m.tunnel.tags().groups, f.Group) {
+				add(m.tunnel)
+			}
+		}
+	case f.Group != "":
+		for m := ts.groups[f.Group]; m != nil; m = m.next {
+			add(m.tunnel)
+		}
+	default:
+		for _, t := range ts.live {
+			add(t)
+		}
+	}
+	return found
+}
+
+// Tunnel returns the tunnel that a key names. It fails with [ErrGone] for one that may have been, and with [ErrNoTunnel].
+func (s *Server) Tunnel(key string) (TunnelStatus, error) {
+	s.tunnels.mu.Lock()
+	defer s.tunnels.mu.Unlock()
+	t, err := s.tunnels.known(key)
+	if err != nil {
+		return TunnelStatus{}, err
+	}
+	return t.status(), nil
+}
+
+// status describes an open tunnel. It is called with mu held.
+func (t *liveTunnel) status() TunnelStatus {
+	is, stats := t.tags(), t.conn.Stats()
+	return TunnelStatus{
+		ID: t.id, Key: t.key(), Site: t.Site, Location: t.Location, Host: t.Host, Path: t.Path, Client: t.client(), Backend: t.Backend,
+		Subprotocol: t.Subprotocol, Mode: t.Mode.String(), Secure: t.secure, Since: t.since, Stats: stats,
+		User: is.user, Groups: is.groups, Pushable: t.unpushable == pushable && !stats.ToClient.Opaque,
+	}
+}
+
+// address is the client's, or the one that a trusted proxy names.
+func (t *liveTunnel) address() netip.Addr {
+	if t.Named.IsValid() {
+		return t.Named
+	}
+	return t.remote.Addr()
+}
+
+// Kick is [Server.CloseTunnel] for the tunnel that a key names. It fails as [Server.Tunnel] does, too.
+func (s *Server) Kick(key string, code uint16, reason string) error {
+	t, err := s.Tunnel(key)
+	if err != nil {
+		return err
+	}
+	return s.CloseTunnel(t.ID, code, reason)
 }
 
 // CloseTunnel starts a closing handshake with both ends of a tunnel, with a code that RFC 6455, section 7.4, lets stand in a frame, and a

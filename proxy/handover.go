@@ -109,7 +109,13 @@ func (s *Server) move(t *liveTunnel, to giver) error {
 	if o.err != nil {
 		return o.err
 	}
-	return to.Move(t.record(), o.held)
+	err := to.Move(t.record(), o.held)
+	if err != nil {
+		s.tunnels.mu.Lock()
+		t.moving = false
+		s.tunnels.mu.Unlock()
+	}
+	return err
 }
 
 // record is what another process is to know of a tunnel.
@@ -118,6 +124,11 @@ func (t *liveTunnel) record() *handover.Tunnel {
 		ID: t.id, Since: t.since, Listener: t.listener.configured, Remote: t.remote, Secure: t.secure, Counted: t.counted, Site: t.Site, Location: t.Location,
 		Host: t.Host, Path: t.Path, Named: t.Named, Upstream: t.Upstream, Backend: t.Backend, Subprotocol: t.Subprotocol,
 	}
+	t.tunnels.mu.Lock()
+	is := t.tags()
+	t.moving = true
+	t.tunnels.mu.Unlock()
+	r.Secret, r.User, r.Groups, r.Push = t.secret, is.user, is.groups, t.unpushable
 	if l := t.line; l != nil {
 		r.Line = &handover.Line{Client: l.Client, Proto: l.Proto, Target: l.Target, Referer: l.Referer, UserAgent: l.UserAgent}
 	}
@@ -181,7 +192,7 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 		return nil, errors.New("the server is stopping")
 	}
 	gen := s.gen.Load()
-	t := &liveTunnel{id: r.ID, since: r.Since, tunnels: &s.tunnels, tunnelInfo: tunnelInfo{
+	t := &liveTunnel{id: r.ID, since: r.Since, secret: r.Secret, unpushable: r.Push, tunnels: &s.tunnels, tunnelInfo: tunnelInfo{
 		Site: r.Site, Location: r.Location, Host: r.Host, Path: r.Path, Named: r.Named, Upstream: r.Upstream, Backend: r.Backend, Subprotocol: r.Subprotocol, Mode: config.ModeTunnel,
 		access: gen.access, counts: s.counts.of(r.Site), holder: holder{listener: s.listenerOf(r.Listener), remote: r.Remote, secure: r.Secure, counted: r.Counted},
 	}}
@@ -192,7 +203,7 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 			Target: l.Target, Referer: l.Referer, UserAgent: l.UserAgent,
 		}
 	}
-	if !s.tunnels.take(t) {
+	if !s.tunnels.take(t, tags{user: r.User, groups: r.Groups}) {
 		return nil, errors.New("there is a tunnel of this number")
 	}
 	if l := gen.table.location(r.Site, r.Location); l != nil {
@@ -238,7 +249,7 @@ func (s *Server) listenerOf(address string) *listener {
 }
 
 // take keeps a tunnel under the number that it has; false says that there is one.
-func (ts *tunnels) take(t *liveTunnel) bool {
+func (ts *tunnels) take(t *liveTunnel, is tags) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.live == nil {
@@ -248,6 +259,7 @@ func (ts *tunnels) take(t *liveTunnel) bool {
 		return false
 	}
 	ts.live[t.id] = t
+	ts.enrol(t, is)
 	return true
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -176,7 +177,7 @@ func TestAnotherServerTakesTunnelsOver(t *testing.T) {
 			t.Errorf("%+v", now)
 		}
 		now.Stats, now.Since = then.Stats, then.Since
-		if now != then {
+		if !reflect.DeepEqual(now, then) {
 			t.Errorf("%+v was %+v", now, then)
 		}
 	}

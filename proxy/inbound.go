@@ -33,6 +33,7 @@ type inbound struct {
 	// granted are the fields that the server of auth_request adds to the request, instead of what the client may have sent by the names in grants.
 	granted head.Fields
 	grants  []string
+	tags    *tags // what the server of auth_request says of a tunnel; nil for nothing
 }
 
 // returned reports a request that this process has sent itself: some target leads back to it. CDN-Loop names the proxies that a request has come

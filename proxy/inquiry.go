@@ -124,6 +124,9 @@ func (q *inquiry) Answered(r *head.Response) {
 	case r.Status < 300:
 		q.grant(fields)
 		q.answered = g.letIn
+		if err := q.tag(fields); err != nil {
+			q.answered = func() { q.fail(err) }
+		}
 	default:
 		q.answered = func() {
 			g.refused = q.refusal(r.Status, fields)
@@ -143,6 +146,19 @@ func (q *inquiry) grant(fields head.Fields) {
 			}
 		}
 	}
+}
+
+// tag takes over what the answer says of a tunnel.
+func (q *inquiry) tag(fields head.Fields) error {
+	in := &q.guard.in
+	if in.tags = nil; in.request.Protocol == "" {
+		return nil
+	}
+	is, err := tagsOf(fields)
+	if err == nil && (is.user != "" || len(is.groups) > 0 || is.noPush) {
+		in.tags = &is
+	}
+	return err
 }
 
 // refusal is what the client is answered for an answer that does not let its request go on.

@@ -94,6 +94,7 @@ func (s *Server) collectTunnels(w *metrics.Writer, sites []*siteCounts, open map
 		w.Count(s.toBackend.messages.Load(), "site", s.name, "direction", "to_backend")
 		w.Count(s.toClient.messages.Load(), "site", s.name, "direction", "to_client")
 	}
+	s.pushes.collect(w)
 }
 
 // collectConnections writes of connections, and of the loops that serve them.

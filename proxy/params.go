@@ -107,7 +107,7 @@ func fieldsForScript(in *inbound) head.Fields {
 	for i := range fields {
 		f := &fields[i]
 		switch {
-		case endsHere.Has(f.ID) || f.ID == head.XClientSubject || f.ID == head.Other && !head.IsPlain(f.Name):
+		case endsHere.Has(f.ID) || f.ID == head.XClientSubject || f.ID == head.Other && (!head.IsPlain(f.Name) || isPrivate(f)):
 		case !in.trusted && (isClaim(f) || f.ID == head.XRealIP):
 		case listed.has(f) && !isOwn(f):
 		case in.grantable(f.Name):

@@ -16,9 +16,9 @@ const (
 	relayPatience = 5 * time.Second
 )
 
-// relay joins both ends message by message. answer are the fields of the 101 that the client is sent. The exchange is the relay's until
+// relay joins both ends message by message. answer are the fields of the 101 that the client is sent, and is what else is known of the tunnel. The exchange is the relay's until
 // finished is called, on a goroutine: when it has become one of the live connections, or when the client could not be answered.
-func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, finished func()) {
+func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, is announcement, finished func()) {
 	session := relay.New(client, backend, relay.Options{
 		Memory: &x.server.relays, MaxMessage: uint64(x.location.MaxMessage),
 		IdleTimeout: x.location.Timeouts.TunnelIdle, StallTimeout: relayStall, CloseTimeout: closeTimeout,
@@ -26,7 +26,7 @@ func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, finished
 	opened := func() (ended func(tunnel.Result)) {
 		info := x.tunnelInfo(answer)
 		info.place = x.way.Place()
-		live := x.server.tunnels.announce(info)
+		live := x.server.tunnels.announce(info, is)
 		live.register(session)
 		x.tunnelled = true
 		finished()

@@ -74,6 +74,8 @@ func (in *inbound) whyDropped(f *head.Field, listed connectionNames, forwarded b
 	switch {
 	case endsHere.Has(f.ID):
 		return "ends at each proxy (RFC 9110, section 7.6.1), or is written anew"
+	case isPrivate(f):
+		return "for backends and this front end alone"
 	case replaced.Has(f.ID), f.ID == head.Forwarded && forwarded:
 		return "written anew, with what is known here"
 	case f.ID == head.Other && !head.IsPlain(f.Name):
@@ -125,7 +127,7 @@ func rewriteTrailers(trailers, fields head.Fields) (out head.Fields) {
 	listed := listedIn(fields)
 	for i := range trailers {
 		f := &trailers[i]
-		if !endsHere.Has(f.ID) && !headOnly.Has(f.ID) && !isOwn(f) && !listed.has(f) && head.IsPlain(f.Name) {
+		if !endsHere.Has(f.ID) && !headOnly.Has(f.ID) && !isOwn(f) && !listed.has(f) && head.IsPlain(f.Name) && !isPrivate(f) {
 			out = append(out, *f)
 		}
 	}
@@ -261,7 +263,7 @@ var neverListed = head.SetOf(head.ContentLength, head.SecWebSocketAccept, head.S
 func dropHopByHop(fields head.Fields) (out head.Fields) {
 	listed := listedIn(fields)
 	for i := range fields {
-		if f := &fields[i]; !responseEndsHere.Has(f.ID) && !listed.has(f) && f.ID != head.ContentLength {
+		if f := &fields[i]; !responseEndsHere.Has(f.ID) && !listed.has(f) && f.ID != head.ContentLength && !isPrivate(f) {
 			out = append(out, *f)
 		}
 	}
@@ -281,6 +283,8 @@ func rewriteResponse(dst head.Fields, fields head.Fields, status int, in *inboun
 		f := fields[i]
 		switch {
 		case responseEndsHere.Has(f.ID) || listed.has(&f) && !neverListed.Has(f.ID):
+			continue
+		case isPrivate(&f):
 			continue
 		case f.ID == head.ContentLength && (status < 200 || status == 204):
 			continue // RFC 9110, section 8.6

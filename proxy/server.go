@@ -59,6 +59,7 @@ type Server struct {
 	gen       atomic.Pointer[generation]
 	upstreams *upstream.Upstreams
 	tunnels   tunnels
+	pushes    pushCounts
 	counts    counts
 	lag       atomic.Pointer[lag] // nil before the first Apply
 	hints     hints

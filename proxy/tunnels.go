@@ -59,8 +59,13 @@ type liveTunnel struct {
 	since   time.Time
 	conn    closer // nil while it is being opened
 	tunnels *tunnels
-	tried   bool              // to be handed over
-	told    [2]tunnel.Traffic // what its site's counts know of, to the backend and to the client; guarded by the tunnels' mu
+	who     *who   // nil where nobody has said whose it is
+	secret  uint32 // see key
+	tried   bool   // to be handed over
+	moving  bool   // to another process, which has been told whose it is
+	// unpushable is why no message is put into it.
+	unpushable uint8
+	told       [2]tunnel.Traffic // what its site's counts know of, to the backend and to the client; guarded by the tunnels' mu
 }
 
 // closer is a live WebSocket connection, of either mode.
@@ -79,6 +84,8 @@ type tunnels struct {
 
 	mu   sync.Mutex
 	live map[uint64]*liveTunnel
+	// users and groups lead to the tunnels of each.
+	users, groups roll
 	// opening are the handshakes that may become one of them.
 	opening int
 	changed chan struct{} // closed at the next change; nil while nobody waits for one
@@ -87,14 +94,22 @@ type tunnels struct {
 }
 
 // start announces a tunnel, lets open set it going, and keeps it until it says that it is done.
-func (ts *tunnels) start(info tunnelInfo, open func(done func(tunnel.Result)) *tunnel.Tunnel) {
-	t := ts.announce(info)
+func (ts *tunnels) start(info tunnelInfo, is announcement, open func(done func(tunnel.Result)) *tunnel.Tunnel) {
+	t := ts.announce(info, is)
 	t.register(open(t.ended))
 }
 
+// known is what is announcement of a tunnel beside what it is: its key, and whose it is.
+type announcement struct {
+	id         uint64
+	secret     uint32
+	unpushable uint8
+	tags
+}
+
 // announce logs a connection that is about to open.
-func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
-	t := &liveTunnel{tunnelInfo: info, id: ts.lastID.Add(1), since: time.Now(), tunnels: ts}
+func (ts *tunnels) announce(info tunnelInfo, is announcement) *liveTunnel {
+	t := &liveTunnel{tunnelInfo: info, id: is.id, secret: is.secret, unpushable: is.unpushable, since: time.Now(), tunnels: ts}
 	if t.access != nil {
 		t.access.Logger().LogAttrs(context.Background(), slog.LevelInfo, "tunnel opened", append(t.attrs(), slog.String("path", t.Path),
 			slog.String("location", t.Location), slog.String("backend", t.Backend),
@@ -108,6 +123,7 @@ func (ts *tunnels) announce(info tunnelInfo) *liveTunnel {
 		ts.live = map[uint64]*liveTunnel{}
 	}
 	ts.live[t.id] = t
+	ts.enrol(t, is.tags)
 	return t
 }
 
@@ -143,6 +159,7 @@ func (t *liveTunnel) forget(toBackend, toClient tunnel.Traffic) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t.counts.gather(&t.told, toBackend, toClient)
+	ts.strike(t)
 	delete(ts.live, t.id)
 	ts.change()
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,12 +35,15 @@ type upgrade struct {
 	share session.Share // what that is of the memory for slow clients
 	// silent says that a server broke off without a word.
 	silent bool
+	id     uint64 // the tunnel's number, if it is to be one
+	secret uint32
 }
 
 // serve begins.
 func (x *upgrade) serve() {
 	x.backlog.x = &x.reply
 	x.server.tunnels.hold()
+	x.id, x.secret = x.server.tunnels.lastID.Add(1), rand.Uint32()
 	x.ask(x.client.Worker().Fields[:0])
 }
 
@@ -54,6 +58,7 @@ func (x *upgrade) request(dst head.Fields) head.Request {
 	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
 		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
 	}
+	out.Fields = append(out.Fields, head.Field{Name: idField, Value: tunnelKey(x.id, x.secret)})
 	return out
 }
 
@@ -175,9 +180,38 @@ func (x *upgrade) tunnelOptions(fields head.Fields) tunnel.Options {
 	}
 }
 
+// announcement is what is known of the tunnel, with what the fields of the 101 say of it.
+func (x *upgrade) announcement(answer head.Fields) (is announcement, err error) {
+	is.id, is.secret = x.id, x.secret
+	if is.tags, err = tagsOf(answer); err == nil {
+		is.tags, err = is.with(x.in.tags)
+	}
+	if x.location.Mode != config.ModeRelay && hasForeignExtension(answer) {
+		is.unpushable = foreign
+	}
+	return is, err
+}
+
+// hasForeignExtension reports whether a handshake has agreed on extensions other than permessage-deflate, under which a plain message may stand between two compressed
+// ones (RFC 7692, section 6).
+func hasForeignExtension(answer head.Fields) bool {
+	for element := range strings.SplitSeq(answer.Joined(head.SecWebSocketExtensions), ",") {
+		name, _, _ := strings.Cut(element, ";")
+		if name = head.Trim(name); name != "" && !strings.EqualFold(name, "permessage-deflate") {
+			return true
+		}
+	}
+	return false
+}
+
 // switched checks a 101 and joins both ends.
 func (x *upgrade) switched(r *head.Response) {
 	if err := x.checkSwitching(r.Fields); err != nil {
+		x.fail(x.failed(err))
+		return
+	}
+	is, err := x.announcement(r.Fields)
+	if err != nil {
 		x.fail(x.failed(err))
 		return
 	}
@@ -200,10 +234,10 @@ func (x *upgrade) switched(r *head.Response) {
 	x.backend = nil
 	client, early := x.takeClient()
 	if relayed {
-		x.relay(session.NewBridge(client, early), session.NewBridge(backend, backendEarly), fields, x.finish)
+		x.relay(session.NewBridge(client, early), session.NewBridge(backend, backendEarly), fields, is, x.finish)
 		return
 	}
-	x.join(client, backend, early, backendEarly, fields)
+	x.join(client, backend, early, backendEarly, fields, is)
 }
 
 // takeClient takes the client's end out of its session, with what came of it.
@@ -218,7 +252,7 @@ func (x *upgrade) takeClient() (client reactor.Endpoint, early []byte) {
 }
 
 // join answers the client and makes a tunnel of both ends.
-func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields) {
+func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []byte, fields head.Fields, is announcement) {
 	place := x.way.Place()
 	defer func() {
 		if !x.tunnelled {
@@ -238,7 +272,7 @@ func (x *upgrade) join(client, backend reactor.Endpoint, early, backendEarly []b
 	}
 	info, options := x.tunnelInfo(fields), x.tunnelOptions(fields)
 	info.place = place
-	x.server.tunnels.start(info, func(done func(tunnel.Result)) *tunnel.Tunnel {
+	x.server.tunnels.start(info, is, func(done func(tunnel.Result)) *tunnel.Tunnel {
 		x.tunnelled = true
 		return tunnel.Join(client, backend, early, backendEarly, options, done)
 	})

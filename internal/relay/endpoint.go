@@ -30,8 +30,9 @@ type endpoint struct {
 	echo         atomic.Pointer[[]byte] // the answer to the peer's Close frame, for when the other side gives none
 	write        sync.Mutex             // held while the peer takes its bytes; guards out
 	out          ws.Scanner             // what the peer is sent
-	stall        Alarm                  // looks after a write that takes long
-	moved        atomic.Int64           // when the peer last took some of a write, in nanoseconds on the clock; 0: none is under way
+	pushes       pushes
+	stall        Alarm        // looks after a write that takes long
+	moved        atomic.Int64 // when the peer last took some of a write, in nanoseconds on the clock; 0: none is under way
 
 	failed               atomic.Bool   // the peer broke the protocol: its connection ends with our Close frame
 	closeSeen, closeSent atomic.Bool   // a Close frame from the peer; and one to it, or a cut: nothing may follow
@@ -180,7 +181,9 @@ func (c *endpoint) Write(p []byte) (int, error) {
 	err := c.writeOrdered()
 	if err == nil && !c.closeSent.Load() {
 		if err = c.put(p); err == nil {
-			err = c.writeOrdered()
+			if err = c.writeOrdered(); err == nil {
+				err = c.writePushes()
+			}
 		}
 	}
 	if err != nil {
@@ -221,6 +224,7 @@ func (c *endpoint) put(p []byte) error {
 	c.out.Scan(p)
 	if _, closed := c.out.Close(); closed {
 		c.closeSent.Store(true)
+		c.endPushes()
 		if c.failed.Load() {
 			c.CloseWrite()
 		}
@@ -263,6 +267,7 @@ func (c *endpoint) SetWriteDeadline(time.Time) error { return nil }
 // cut closes the connection.
 func (c *endpoint) cut() {
 	c.closeSent.Store(true)
+	c.endPushes()
 	c.isOver()
 	c.Conn.Close()
 }

@@ -206,7 +206,7 @@ func (s *flow) putIn(send func([]byte) error) error {
 		s.drop()
 	}
 	var frames []byte
-	var told []func(Outcome) // of the messages among them
+	var told []Tell // of the messages among them
 	for s.due() {
 		frame, tell := s.takeFrame()
 		if frames = append(frames, frame...); tell != nil {
@@ -220,13 +220,13 @@ func (s *flow) putIn(send func([]byte) error) error {
 		outcome = Closed
 	}
 	for _, tell := range told {
-		tell(outcome)
+		tell(outcome, true)
 	}
 	return err
 }
 
 // takeFrame takes the frame that is due, and whom its fate is told, if it is a message of somebody's who asks.
-func (s *flow) takeFrame() (frame []byte, tell func(Outcome)) {
+func (s *flow) takeFrame() (frame []byte, tell Tell) {
 	switch x := s.pending; {
 	case x.closing != nil:
 		frame, s.closeSent = x.closing, true

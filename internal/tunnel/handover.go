@@ -48,7 +48,7 @@ type LateFrame struct {
 	// TTL is how long a message may wait for its place; zero for no bound.
 	TTL time.Duration
 
-	tell func(Outcome) // what becomes of it, or nil
+	tell Tell // may be nil
 }
 
 // CloseOrder is what [Tunnel.Close] is told.
@@ -185,7 +185,7 @@ func (t *Tunnel) putLate(late LateFrame) {
 	switch {
 	case late.TTL > 0:
 		if o := t.queue(from, waiting{frame: late.Frame, due: t.now() + late.TTL, tell: late.tell}); o != Queued && late.tell != nil {
-			late.tell(o)
+			late.tell(o, true)
 		}
 		return
 	case t.over() || from.ended || !from.reserve(late.Frame):

@@ -58,19 +58,22 @@ const (
 	Outcomes // how many there are
 )
 
+// Tell is told what becomes of a message in a stream, and whether [Queued] was told of it before. It must not block.
+type Tell func(o Outcome, waited bool)
+
 // waiting is a message in the queue for a stream.
 type waiting struct {
 	frame []byte
 	due   time.Duration // when it is dropped, on the loop's clock; zero for never
-	tell  func(Outcome) // what becomes of it, or nil
+	tell  Tell          // may be nil
 }
 
 // pushesAtOnce is how many tunnels of a loop get a message before others have their turn.
 const pushesAtOnce = 64
 
-// Push puts a message into the streams of tunnels, and returns at once. For each of them tell is called, which must not block: once, or with [Queued] first. For
+// Push puts a message into the streams of tunnels, and returns at once. For each of them tell is called: once, or with [Queued] first. For
 // one tunnel, messages keep the order of calls of which each is made when tell was called for the one before.
-func Push(all []*Tunnel, m *Message, tell func(Outcome)) {
+func Push(all []*Tunnel, m *Message, tell Tell) {
 	byLoop := map[*reactor.Loop][]*Tunnel{}
 	for _, t := range all {
 		byLoop[t.loop] = append(byLoop[t.loop], t)
@@ -81,7 +84,7 @@ func Push(all []*Tunnel, m *Message, tell func(Outcome)) {
 }
 
 // pushSome puts a message into the streams of some tunnels of a loop, a few in each turn.
-func pushSome(loop *reactor.Loop, some []*Tunnel, m *Message, tell func(Outcome)) {
+func pushSome(loop *reactor.Loop, some []*Tunnel, m *Message, tell Tell) {
 	posted := loop.Post(func() {
 		n := min(len(some), pushesAtOnce)
 		for _, t := range some[:n] {
@@ -93,15 +96,15 @@ func pushSome(loop *reactor.Loop, some []*Tunnel, m *Message, tell func(Outcome)
 	})
 	if !posted {
 		for range some {
-			tell(Closed)
+			tell(Closed, false)
 		}
 	}
 }
 
 // push puts a message into the stream to a side.
-func (t *Tunnel) push(m *Message, tell func(Outcome)) {
+func (t *Tunnel) push(m *Message, tell Tell) {
 	if t.over() {
-		tell(Closed)
+		tell(Closed, false)
 		return
 	}
 	t.client.conn.Do(func() {
@@ -110,17 +113,15 @@ func (t *Tunnel) push(m *Message, tell func(Outcome)) {
 			from = &t.backend
 		}
 		if t.held != nil {
-			tell(t.pushLate(m, tell))
+			tell(t.pushLate(m, tell), false)
 			return
 		}
-		if o := t.queue(from, waiting{frame: m.Frame(), due: t.now() + m.TTL, tell: tell}); o != Queued {
-			tell(o)
-		}
+		tell(t.queue(from, waiting{frame: m.Frame(), due: t.now() + m.TTL, tell: tell}), false)
 	})
 }
 
 // pushLate keeps a message for whoever goes on with the tunnel.
-func (t *Tunnel) pushLate(m *Message, tell func(Outcome)) Outcome {
+func (t *Tunnel) pushLate(m *Message, tell Tell) Outcome {
 	if len(t.held.late.Frames) >= maxWaiting {
 		return Full
 	}
@@ -135,7 +136,7 @@ func (t *Tunnel) pushLate(m *Message, tell func(Outcome)) Outcome {
 	return Queued
 }
 
-// queue puts a message in, now if this is the place for it. Where it returns [Queued] its teller knows all; else it knows nothing.
+// queue puts a message in, now if this is the place for it. Its teller is told of what comes after [Queued] only.
 func (t *Tunnel) queue(from *endpoint, w waiting) Outcome {
 	if t.over() || from.ended {
 		return Closed
@@ -147,7 +148,7 @@ func (t *Tunnel) queue(from *endpoint, w waiting) Outcome {
 		return Full
 	}
 	fate, tell := Queued, w.tell
-	w.tell = func(o Outcome) { fate = o }
+	w.tell = func(o Outcome, _ bool) { fate = o }
 	x := from.flow.queue()
 	x.data = append(x.data, w)
 	from.boundary()
@@ -158,9 +159,6 @@ func (t *Tunnel) queue(from *endpoint, w waiting) Outcome {
 		return fate
 	}
 	x.data[len(x.data)-1].tell = tell // it is the last of those that wait
-	if tell != nil {
-		tell(Queued)
-	}
 	t.schedule()
 	return Queued
 }
@@ -183,7 +181,7 @@ func (s *flow) dropMessages(why Outcome) {
 	for _, m := range dropped {
 		s.backlog.Add(-int32(len(m.frame)))
 		if m.tell != nil {
-			m.tell(why)
+			m.tell(why, true)
 		}
 	}
 }
@@ -214,7 +212,7 @@ func (s *flow) dropOverdue(now time.Duration) {
 		}
 		s.backlog.Add(-int32(len(m.frame)))
 		if m.tell != nil {
-			m.tell(Expired)
+			m.tell(Expired, true)
 		}
 	}
 	s.pending.data = kept
@@ -233,7 +231,7 @@ func (t *Tunnel) tellMoved(late Late) {
 func (l *Late) drop(why Outcome) {
 	for _, f := range l.Frames {
 		if f.tell != nil {
-			f.tell(why)
+			f.tell(why, true)
 		}
 	}
 }

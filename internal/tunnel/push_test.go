@@ -13,7 +13,7 @@ import (
 func (r *rig) pushed(t *testing.T, text string, ttl time.Duration) (first Outcome, then chan Outcome) {
 	t.Helper()
 	then = make(chan Outcome, 2)
-	Push([]*Tunnel{r.Tunnel}, NewMessage(Client, ws.OpText, []byte(text), ttl), func(o Outcome) { then <- o })
+	Push([]*Tunnel{r.Tunnel}, NewMessage(Client, ws.OpText, []byte(text), ttl), func(o Outcome, _ bool) { then <- o })
 	return <-then, then
 }
 
@@ -59,7 +59,7 @@ func TestPushedMessageIsWrittenBetweenMessages(t *testing.T) {
 func TestMessageToTheBackendIsMaskedAfresh(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
 	m, told := NewMessage(Backend, ws.OpText, []byte("up"), time.Second), make(chan Outcome, 1)
-	Push([]*Tunnel{r.Tunnel}, m, func(o Outcome) { told <- o })
+	Push([]*Tunnel{r.Tunnel}, m, func(o Outcome, _ bool) { told <- o })
 	if op, text := readFrame(t, r.backend); op != ws.OpText || string(text) != "up" || <-told != Written {
 		t.Errorf("backend read %x %q", op, text)
 	}
