@@ -130,6 +130,9 @@ func (x *exchange) whyLine(text string, target *config.Target) string {
 	if !isField || strings.Contains(name, " ") {
 		return x.whyTarget(target)
 	}
+	if name == idField {
+		return "what the tunnel is known by, if it opens"
+	}
 	trusted := "the client is one of trusted_proxies, and believed"
 	switch head.IDOf(name) {
 	case head.Host:

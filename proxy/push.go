@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"wstunnel/internal/metrics"
 	"wstunnel/internal/tunnel"
+	"wstunnel/internal/ws"
 )
 
 // Why no message is put into a tunnel.
@@ -18,14 +20,21 @@ const (
 	foreign        // its messages are made by extensions that nobody here knows
 )
 
-// Bounds of pushed messages.
 const (
-	// MaxPush is how many bytes a message may have.
+	// MaxPush is how many bytes a pushed message may have.
 	MaxPush = tunnel.MaxMessage
-	// PushTTL is how long one waits for its place in a stream where nothing else is said, and MaxPushTTL at most.
-	PushTTL    = 10 * time.Second
-	MaxPushTTL = time.Minute
+	// PushTTL is how long one waits for its place in a stream where nothing else is said.
+	PushTTL = 10 * time.Second
 )
+
+// NewMessage makes a message to clients: a text, which has to be UTF-8, or a binary one. A TTL of zero is [PushTTL].
+func NewMessage(data []byte, binary bool, ttl time.Duration) *tunnel.Message {
+	op := ws.OpText
+	if binary {
+		op = ws.OpBinary
+	}
+	return tunnel.NewMessage(tunnel.Client, op, data, cmp.Or(ttl, PushTTL))
+}
 
 // Errors of what is for one tunnel.
 var (

@@ -59,7 +59,7 @@ func (f *front) tagged(target string) (c *client, head string) {
 }
 
 func textTo(message string) *tunnel.Message {
-	return tunnel.NewMessage(tunnel.Client, ws.OpText, []byte(message), proxy.PushTTL)
+	return proxy.NewMessage([]byte(message), false, 0)
 }
 
 func TestBackendSaysWhoseATunnelIs(t *testing.T) {

@@ -27,7 +27,7 @@ func (s *service) openControl(cfg *config.Config, takeOver bool) error {
 	socket, err := admin.Listen(path, takeOver)
 	switch {
 	case err == nil:
-		s.control.Store(admin.Serve(socket, s, s.log))
+		s.control.Store(admin.Serve(socket, s, liveTunnels{s.server}, s.log))
 	case cfg.Admin.Socket != "":
 		return fmt.Errorf("admin.socket: %w", err)
 	default:

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -57,6 +59,43 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// List returns a page of the tunnels that are meant.
+func (c *Client) List(ctx context.Context, f Filter) (Page, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{"site": f.Site, "user": f.User, "group": f.Group} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if f.Client.IsValid() {
+		query.Set("client", f.Client.String())
+	}
+	if f.After > 0 {
+		query.Set("after", strconv.FormatUint(f.After, 10))
+	}
+	query.Set("limit", strconv.Itoa(f.Limit))
+	var p Page
+	return p, c.call(ctx, http.MethodGet, "/v1/tunnels?"+query.Encode(), nil, &p)
+}
+
+// Send says a text to whom it is for.
+func (c *Client) Send(ctx context.Context, to Audience, text string) (Pushed, error) {
+	var p Pushed
+	return p, c.call(ctx, http.MethodPost, "/v1/push", push{To: &to, Text: &text}, &p)
+}
+
+// SendTo says a text into one tunnel.
+func (c *Client) SendTo(ctx context.Context, id, text string) (Pushed, error) {
+	var p Pushed
+	return p, c.call(ctx, http.MethodPost, "/v1/tunnels/"+url.PathEscape(id)+"/messages", push{Text: &text}, &p)
+}
+
+// Kick closes a tunnel.
+func (c *Client) Kick(ctx context.Context, id string, code uint16, reason string) error {
+	query := url.Values{"code": {strconv.Itoa(int(code))}, "reason": {reason}}
+	return c.call(ctx, http.MethodDelete, "/v1/tunnels/"+url.PathEscape(id)+"?"+query.Encode(), nil, &struct{}{})
+}
+
 // call sends a request whose body is v as JSON, and reads the answer into result.
 func (c *Client) call(ctx context.Context, method, path string, v, result any) error {
 	body, err := json.Marshal(v)
@@ -67,6 +106,7 @@ func (c *Client) call(ctx context.Context, method, path string, v, result any) e
 	if err != nil {
 		return err
 	}
+	r.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return c.explain(err)

@@ -16,7 +16,7 @@ import (
 const (
 	headTimeout = 5 * time.Second
 	maxHead     = 16 << 10
-	maxBody     = 64 << 10
+	maxBody     = 2 << 20 // a message as JSON, or base64, may have it
 	// maxStrangers is how many connections of those who may not ask are open at a time.
 	maxStrangers = 16
 )
@@ -27,10 +27,10 @@ type Server struct {
 }
 
 // Serve answers on a socket until the server is closed. The server owns the socket.
-func Serve(socket *Socket, service Service, log *slog.Logger) *Server {
+func Serve(socket *Socket, service Service, tunnels Tunnels, log *slog.Logger) *Server {
 	s := &Server{}
 	s.http = http.Server{
-		Handler: onlyFor(handler(service)), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
+		Handler: onlyFor(handler(service, tunnels)), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: withPeer,
 	}
 	go func() {
@@ -71,7 +71,11 @@ func onlyFor(h http.Handler) http.Handler {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
 			w.Header().Set("Connection", "close")
-			fail(w, http.StatusBadRequest, "reading the body: "+err.Error())
+			status := http.StatusBadRequest
+			if tooLong, _ := errors.AsType[*http.MaxBytesError](err); tooLong != nil {
+				status = http.StatusRequestEntityTooLarge
+			}
+			fail(w, status, "reading the body: "+err.Error())
 			return
 		}
 		control.SetReadDeadline(time.Time{})
@@ -80,7 +84,7 @@ func onlyFor(h http.Handler) http.Handler {
 	})
 }
 
-func handler(service Service) http.Handler {
+func handler(service Service, tunnels Tunnels) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
 		if err := service.Reload(r.Context()); err != nil {
@@ -91,9 +95,11 @@ func handler(service Service) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
 		var order DrainOrder
-		body := json.NewDecoder(r.Body)
-		body.DisallowUnknownFields()
-		if err := body.Decode(&order); err != nil {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = unmarshalStrictly(body, &order)
+		}
+		if err != nil {
 			fail(w, http.StatusBadRequest, "the body is no order to drain: "+err.Error())
 			return
 		}
@@ -113,7 +119,21 @@ func handler(service Service) http.Handler {
 		answer(w, http.StatusOK, upgraded)
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, service.Status()) })
+	handleTunnels(mux, tunnels)
 	return mux
+}
+
+// unmarshalStrictly reads one value of JSON, without fields that mean nothing.
+func unmarshalStrictly(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows it")
+	}
+	return nil
 }
 
 // drained answers an order to drain.

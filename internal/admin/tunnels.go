@@ -1,0 +1,343 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Tunnel is what is known of a live tunnel.
+type Tunnel struct {
+	// ID is what it is known by: its backend has it as X-Wstunnel-Id.
+	ID       string `json:"id"`
+	Site     string `json:"site"`
+	Host     string `json:"host"`
+	Path     string `json:"path"`
+	Location string `json:"location"`
+	// Client is address and port, or the address alone of a client that a trusted proxy names.
+	Client      string    `json:"client"`
+	Backend     string    `json:"backend"`
+	User        string    `json:"user"`
+	Groups      []string  `json:"groups"`
+	Subprotocol string    `json:"subprotocol,omitempty"`
+	Mode        string    `json:"mode"`
+	TLS         bool      `json:"tls"`
+	Pushable    bool      `json:"pushable"`
+	Since       time.Time `json:"since"`
+	IdleMS      int64     `json:"idle_ms"`
+	ToBackend   Traffic   `json:"to_backend"`
+	ToClient    Traffic   `json:"to_client"`
+}
+
+// Traffic is what has gone through a tunnel in one direction. What was pushed is not among it.
+type Traffic struct {
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+}
+
+// Filter says which tunnels are meant; what is empty means all.
+type Filter struct {
+	Site, User, Group string
+	Client            netip.Addr
+	After             uint64 // the number at which the page before ended
+	Limit             int
+}
+
+// Page is some of the tunnels that are meant, the oldest first.
+type Page struct {
+	Tunnels []Tunnel `json:"tunnels"`
+	// Next is where the next page begins; empty behind the last one.
+	Next string `json:"next,omitempty"`
+}
+
+// Audience says whose tunnels get a message: any of these.
+type Audience struct {
+	IDs    []string `json:"ids,omitempty"`
+	Users  []string `json:"users,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+	// Site, where it is not empty, leaves out the tunnels of others.
+	Site string `json:"site,omitempty"`
+}
+
+// Message is a message to browsers.
+type Message struct {
+	Data   []byte
+	Binary bool
+	TTL    time.Duration // zero for the usual one
+	Wait   bool          // until it is written or dropped
+}
+
+// Pushed is what became of a message.
+type Pushed struct {
+	Matched int `json:"matched"`
+	Written int `json:"written"`
+	Queued  int `json:"queued"`
+	Dropped int `json:"dropped"`
+}
+
+// Tunnels is what can be asked of, and said into, live tunnels. Its errors carry their statuses: see [StatusError].
+type Tunnels interface {
+	List(f Filter) Page
+	Tunnel(id string) (Tunnel, error)
+	Kick(id string, code uint16, reason string) error
+	Join(id, group string) error
+	Leave(id, group string) error
+	// Push says something to all who are meant, and PushTo to one.
+	Push(ctx context.Context, to Audience, m Message) (Pushed, error)
+	PushTo(ctx context.Context, id string, m Message) (Pushed, error)
+}
+
+// StatusError is an error with the status of HTTP that says so.
+type StatusError struct {
+	Status int
+	Err    error
+}
+
+func (e *StatusError) Error() string { return e.Err.Error() }
+
+func (e *StatusError) Unwrap() error { return e.Err }
+
+// Bounds of messages and lists.
+const (
+	// MaxMessage is how many bytes a message may have.
+	MaxMessage = 256 << 10
+	// MaxTTL is how long one may wait for its place.
+	MaxTTL      = time.Minute
+	maxAudience = 10_000  // names
+	pageLength  = 1_000
+	maxPage     = 10_000
+)
+
+// Close codes and what else a kick says where nothing is said.
+const (
+	kickCode   = 1000
+	kickReason = "closed by the server"
+)
+
+func handleTunnels(mux *http.ServeMux, tunnels Tunnels) {
+	mux.HandleFunc("GET /v1/tunnels", func(w http.ResponseWriter, r *http.Request) {
+		f, err := filterOf(r)
+		if err != nil {
+			fail(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		answer(w, http.StatusOK, tunnels.List(f))
+	})
+	mux.HandleFunc("GET /v1/tunnels/{id}", func(w http.ResponseWriter, r *http.Request) {
+		t, err := tunnels.Tunnel(r.PathValue("id"))
+		give(w, t, err)
+	})
+	mux.HandleFunc("DELETE /v1/tunnels/{id}", func(w http.ResponseWriter, r *http.Request) {
+		code, reason, err := closingOf(r)
+		if err == nil {
+			err = tunnels.Kick(r.PathValue("id"), code, reason)
+		}
+		give(w, struct{}{}, err)
+	})
+	mux.HandleFunc("PUT /v1/tunnels/{id}/groups/{group}", func(w http.ResponseWriter, r *http.Request) {
+		give(w, struct{}{}, tunnels.Join(r.PathValue("id"), r.PathValue("group")))
+	})
+	mux.HandleFunc("DELETE /v1/tunnels/{id}/groups/{group}", func(w http.ResponseWriter, r *http.Request) {
+		give(w, struct{}{}, tunnels.Leave(r.PathValue("id"), r.PathValue("group")))
+	})
+	handleMessages(mux, tunnels)
+}
+
+func handleMessages(mux *http.ServeMux, tunnels Tunnels) {
+	push := func(to func(*http.Request) Audience) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			_, m, err := messageOf(r, false)
+			var p Pushed
+			if err == nil {
+				p, err = tunnels.Push(r.Context(), to(r), m)
+			}
+			give(w, p, err)
+		}
+	}
+	mux.HandleFunc("POST /v1/users/{user}/messages", push(func(r *http.Request) Audience {
+		return Audience{Users: []string{r.PathValue("user")}, Site: r.URL.Query().Get("site")}
+	}))
+	mux.HandleFunc("POST /v1/groups/{group}/messages", push(func(r *http.Request) Audience {
+		return Audience{Groups: []string{r.PathValue("group")}, Site: r.URL.Query().Get("site")}
+	}))
+	mux.HandleFunc("POST /v1/tunnels/{id}/messages", func(w http.ResponseWriter, r *http.Request) {
+		_, m, err := messageOf(r, false)
+		var p Pushed
+		if err == nil {
+			p, err = tunnels.PushTo(r.Context(), r.PathValue("id"), m)
+		}
+		give(w, p, err)
+	})
+	mux.HandleFunc("POST /v1/push", func(w http.ResponseWriter, r *http.Request) {
+		to, m, err := messageOf(r, true)
+		var p Pushed
+		if err == nil {
+			p, err = tunnels.Push(r.Context(), *to, m)
+		}
+		give(w, p, err)
+	})
+}
+
+// give answers with a value, or with what kept it from being.
+func give(w http.ResponseWriter, v any, err error) {
+	if err == nil {
+		answer(w, http.StatusOK, v)
+		return
+	}
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[*StatusError](err); ok {
+		status = e.Status
+	}
+	fail(w, status, err.Error())
+}
+
+// filterOf reads the query of a list.
+func filterOf(r *http.Request) (f Filter, err error) {
+	f.Limit = pageLength
+	for name, values := range r.URL.Query() {
+		value := values[0]
+		if len(values) > 1 {
+			return f, fmt.Errorf("%s is there twice", name)
+		}
+		switch name {
+		case "site":
+			f.Site = value
+		case "user":
+			f.User = value
+		case "group":
+			f.Group = value
+		case "client":
+			if f.Client, err = netip.ParseAddr(value); err != nil {
+				return f, fmt.Errorf("client=%q is no address", value)
+			}
+		case "after":
+			if f.After, err = strconv.ParseUint(value, 10, 64); err != nil {
+				return f, fmt.Errorf("after=%q is not what an earlier page had as next", value)
+			}
+		case "limit":
+			if f.Limit, err = strconv.Atoi(value); err != nil || f.Limit < 1 || f.Limit > maxPage {
+				return f, fmt.Errorf("limit=%q is not from 1 to %d", value, maxPage)
+			}
+		default:
+			return f, fmt.Errorf("unknown filter %q; there are site, user, group, client, after and limit", name)
+		}
+	}
+	return f, nil
+}
+
+// closingOf reads the query of a kick.
+func closingOf(r *http.Request) (code uint16, reason string, err error) {
+	code, reason = kickCode, kickReason
+	query := r.URL.Query()
+	if v := query.Get("code"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 16)
+		if err != nil {
+			return 0, "", &StatusError{http.StatusUnprocessableEntity, fmt.Errorf("code=%q is no close code", v)}
+		}
+		code = uint16(n)
+	}
+	if query.Has("reason") {
+		reason = query.Get("reason")
+	}
+	return code, reason, CheckReason(reason)
+}
+
+// CheckReason checks the reason of a Close frame (RFC 6455, section 5.5.1).
+func CheckReason(reason string) error {
+	if len(reason) > maxReason || !utf8.ValidString(reason) {
+		return &StatusError{http.StatusUnprocessableEntity, fmt.Errorf("a reason is UTF-8 of %d bytes at most", maxReason)}
+	}
+	return nil
+}
+
+const maxReason = 123
+
+// push is a message in JSON.
+type push struct {
+	To     *Audience       `json:"to,omitempty"`
+	Text   *string         `json:"text,omitempty"`
+	JSON   json.RawMessage `json:"json,omitempty"`
+	Binary *[]byte         `json:"binary,omitempty"`
+	TTLMS  *int64          `json:"ttl_ms,omitempty"`
+	Wait   string          `json:"wait,omitempty"`
+}
+
+// messageOf reads a message: in JSON, or, where it has no audience of its own, as the body itself, which is a text unless its type is application/octet-stream.
+func messageOf(r *http.Request, addressed bool) (*Audience, Message, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, Message{}, &StatusError{http.StatusBadRequest, fmt.Errorf("reading the body: %w", err)}
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if addressed || kind == "application/json" {
+		return parsePush(body, addressed)
+	}
+	m := Message{Data: body, Binary: kind == "application/octet-stream"}
+	return nil, m, m.check()
+}
+
+// parsePush reads a message in JSON.
+func parsePush(body []byte, addressed bool) (*Audience, Message, error) {
+	bad := func(status int, format string, args ...any) (*Audience, Message, error) {
+		return nil, Message{}, &StatusError{status, fmt.Errorf(format, args...)}
+	}
+	var p push
+	if !utf8.Valid(body) { // which JSON would mend
+		return bad(http.StatusUnprocessableEntity, "the body is not UTF-8")
+	}
+	if err := unmarshalStrictly(body, &p); err != nil {
+		return bad(http.StatusBadRequest, "the body is no message: %w", err)
+	}
+	var m Message
+	switch {
+	case p.Text != nil && p.JSON == nil && p.Binary == nil:
+		m.Data = []byte(*p.Text)
+	case p.Text == nil && p.JSON != nil && p.Binary == nil:
+		m.Data = p.JSON
+	case p.Text == nil && p.JSON == nil && p.Binary != nil:
+		m.Data, m.Binary = *p.Binary, true
+	default:
+		return bad(http.StatusBadRequest, "a message has one of text, json and binary, which is in base64")
+	}
+	if p.TTLMS != nil {
+		if *p.TTLMS < 1 || *p.TTLMS > MaxTTL.Milliseconds() {
+			return bad(http.StatusBadRequest, "ttl_ms %d is not from 1 to %d", *p.TTLMS, MaxTTL.Milliseconds())
+		}
+		m.TTL = time.Duration(*p.TTLMS) * time.Millisecond
+	}
+	switch p.Wait {
+	case "", "queued":
+	case "written":
+		m.Wait = true
+	default:
+		return bad(http.StatusBadRequest, "wait %q is neither queued nor written", p.Wait)
+	}
+	switch {
+	case !addressed && p.To != nil:
+		return bad(http.StatusBadRequest, "to is for /v1/push: here the path says who is meant")
+	case addressed && (p.To == nil || len(p.To.IDs)+len(p.To.Users)+len(p.To.Groups) == 0):
+		return bad(http.StatusBadRequest, "to names nobody: it has ids, users or groups")
+	case addressed && len(p.To.IDs)+len(p.To.Users)+len(p.To.Groups) > maxAudience:
+		return bad(http.StatusRequestEntityTooLarge, "to has more than %d names", maxAudience)
+	}
+	return p.To, m, m.check()
+}
+
+// check checks what a message carries.
+func (m *Message) check() error {
+	switch {
+	case len(m.Data) > MaxMessage:
+		return &StatusError{http.StatusRequestEntityTooLarge, fmt.Errorf("the message has %d bytes; %d are allowed", len(m.Data), MaxMessage)}
+	case !m.Binary && !utf8.Valid(m.Data):
+		return &StatusError{http.StatusUnprocessableEntity, errors.New("the text is not UTF-8")}
+	}
+	return nil
+}
