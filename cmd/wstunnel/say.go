@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -109,7 +111,7 @@ of users and groups, between two messages of their backends. Of the text - it re
 		case many && len(args) != 1:
 			return usageError{fmt.Errorf("send takes one text, but got %d arguments", len(args))}
 		case !many && len(args) != 2:
-			return usageError{fmt.Errorf("send takes the ID of a tunnel and a text, or --user or --group and a text")}
+			return usageError{errors.New("send takes the ID of a tunnel and a text, or --user or --group and a text")}
 		}
 		return nil
 	}
@@ -121,6 +123,9 @@ of users and groups, between two messages of their backends. Of the text - it re
 				return fmt.Errorf("reading standard input: %w", err)
 			}
 			text = string(all)
+		}
+		if !utf8.ValidString(text) {
+			return usageError{errors.New("the text is not UTF-8")}
 		}
 		var p admin.Pushed
 		var err error
