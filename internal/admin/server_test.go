@@ -33,7 +33,7 @@ func serveQuiet(t *testing.T) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(Serve(socket, quiet{}, slog.New(slog.DiscardHandler)).Close)
+	t.Cleanup(Serve(socket, quiet{}, nil, slog.New(slog.DiscardHandler)).Close)
 	return path
 }
 

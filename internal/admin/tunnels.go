@@ -111,7 +111,7 @@ const (
 	MaxMessage = 256 << 10
 	// MaxTTL is how long one may wait for its place.
 	MaxTTL      = time.Minute
-	maxAudience = 10_000  // names
+	maxAudience = 10_000 // names
 	pageLength  = 1_000
 	maxPage     = 10_000
 )
