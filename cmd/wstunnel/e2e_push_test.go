@@ -48,7 +48,7 @@ type control struct {
 }
 
 func controlOf(t *testing.T, yaml string) *control {
-	path := strings.TrimSuffix(strings.TrimPrefix(strings.SplitN(yaml, "\n", 2)[0], "admin: {socket: "), "}")
+	path := socketOf(yaml)
 	c := &control{t: t}
 	c.client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -102,6 +102,19 @@ func (c *control) list(query string) (l listed) {
 	return l
 }
 
+// awaitTunnels waits until so many are listed: a client has its 101 a moment before.
+func (c *control) awaitTunnels(n int) listed {
+	c.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if l := c.list(""); len(l.Tunnels) == n {
+			return l
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("there are no %d tunnels", n)
+		}
+	}
+}
+
 func TestMessagesAreSaidOverTheControlSocket(t *testing.T) {
 	yaml := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`))
 	f := startFront(t, yaml)
@@ -110,7 +123,7 @@ func TestMessagesAreSaidOverTheControlSocket(t *testing.T) {
 	mute := f.dialSocket(t, "ws", "/ws?user=mute&push=off")
 	defer mute.Close()
 	c := controlOf(t, yaml)
-	all := c.list("")
+	all := c.awaitTunnels(3)
 	if len(all.Tunnels) != 3 || all.Next != "" || all.Tunnels[0].User != "anna" || len(all.Tunnels[0].Groups) != 2 || all.Tunnels[2].Pushable {
 		t.Fatalf("%+v", all)
 	}
@@ -197,8 +210,10 @@ func (c *control) expectRefusals(id, mute string) {
 }
 
 func TestTunnelsSendAndKickCommands(t *testing.T) {
-	f := startFront(t, withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`)))
+	yaml := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`))
+	f := startFront(t, yaml)
 	anna := f.dialSocket(t, "wss", "/ws?user=anna&groups=lobby")
+	controlOf(t, yaml).awaitTunnels(1)
 	f.expectOrder(t, 0, []string{"ID", "USER", "anna", "lobby", "/ws"}, "tunnels")
 	printed, _ := f.order(t, "tunnels", "--user", "anna", "--json")
 	var one struct{ ID string }

@@ -1,4 +1,4 @@
-// Package admin is how a running server is spoken to: HTTP with JSON on a Unix socket, for the commands of the same binary and whoever else may.
+// Package admin is how a running server is spoken to: HTTP with JSON, or lines, on a Unix socket, for the commands of the same binary and whoever else may.
 package admin
 
 import "context"

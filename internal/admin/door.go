@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -60,9 +61,13 @@ func (d *door) Accept() (net.Conn, error) {
 // caller is a connection, and whose it is.
 type caller struct {
 	*net.UnixConn
-	peer peer
-	left func() // nil for one who may ask
+	peer  peer
+	left  func() // nil for one who may ask
+	first *bufio.Reader
 }
+
+// Read reads, with what was looked at to know what the connection speaks.
+func (c *caller) Read(p []byte) (int, error) { return c.first.Read(p) }
 
 // Close closes the connection.
 func (c *caller) Close() error {

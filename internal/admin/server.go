@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -23,7 +24,9 @@ const (
 
 // Server answers on the control socket.
 type Server struct {
-	http http.Server
+	http   http.Server
+	sorter *sorter
+	end    context.CancelFunc // of what lines have ordered
 }
 
 // Serve answers on a socket until the server is closed. The server owns the socket.
@@ -33,8 +36,13 @@ func Serve(socket *Socket, service Service, tunnels Tunnels, log *slog.Logger) *
 		Handler: onlyFor(handler(service, tunnels)), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: withPeer,
 	}
+	s.sorter = &sorter{
+		door: newDoor(socket), service: service, tunnels: tunnels, asking: make(chan net.Conn), closed: make(chan struct{}), talks: map[*caller]bool{},
+	}
+	s.sorter.ctx, s.end = context.WithCancel(context.Background())
+	s.sorter.all.Go(s.sorter.sort)
 	go func() {
-		if err := s.http.Serve(newDoor(socket)); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.sorter); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the control socket is closed", "error", err)
 		}
 	}()
@@ -51,10 +59,17 @@ func (s *Server) Close() {
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
+	s.sorter.door.Close()
+	s.end()
+	s.sorter.leave(true)
+	s.sorter.all.Wait()
 }
 
 // Leave ends the listening. Who has asked already has an answer, which may take as long as it does.
-func (s *Server) Leave() { go s.http.Shutdown(context.Background()) }
+func (s *Server) Leave() {
+	s.sorter.leave(false)
+	go s.http.Shutdown(context.Background())
+}
 
 // onlyFor lets root and the user of this process in. The body of a request has as much time as its head.
 func onlyFor(h http.Handler) http.Handler {

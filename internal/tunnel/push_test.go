@@ -63,7 +63,7 @@ func TestMessageToTheBackendIsMaskedAfresh(t *testing.T) {
 	if op, text := readFrame(t, r.backend); op != ws.OpText || string(text) != "up" || <-told != Written {
 		t.Errorf("backend read %x %q", op, text)
 	}
-	if string(m.Frame()) == string(m.Frame()) {
+	if one, other := string(m.Frame()), string(m.Frame()); one == other {
 		t.Error("two masks are the same")
 	}
 	r.end(t)

@@ -1,0 +1,269 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Bounds of connections that speak in lines.
+const (
+	maxTalks     = 256
+	talkTimeout  = 10 * time.Minute // between two lines
+	writeTimeout = 30 * time.Second // of one answer, or of a page of a list
+)
+
+// requestLine is the first line of HTTP (RFC 9112, section 3): what ends otherwise is an order.
+var requestLine = regexp.MustCompile(`^[A-Z]+ \S+ HTTP/1\.[01]\r?\n$`)
+
+// sorter is a listener of the connections that speak HTTP. It answers those that speak in lines itself.
+type sorter struct {
+	*door
+	service Service
+	tunnels Tunnels
+	asking  chan net.Conn
+	closed  chan struct{}
+	ctx     context.Context // ends with the answering
+
+	mu      sync.Mutex
+	talks   map[*caller]bool // true while an order is carried out
+	leaving bool
+	all     sync.WaitGroup
+}
+
+// sort takes connections in until the socket is closed.
+func (s *sorter) sort() {
+	defer close(s.closed)
+	for {
+		c, err := s.door.Accept()
+		if err != nil {
+			return
+		}
+		s.all.Go(func() { s.receive(c.(*caller)) })
+	}
+}
+
+// Accept returns the next connection that speaks HTTP.
+func (s *sorter) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.asking:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// receive finds out what a connection speaks.
+func (s *sorter) receive(c *caller) {
+	if !s.add(c) {
+		c.Close()
+		return
+	}
+	defer s.remove(c)
+	c.SetReadDeadline(time.Now().Add(headTimeout))
+	c.first = bufio.NewReaderSize(c.UnixConn, maxHead)
+	peeked, isHTTP := peekLine(c.first)
+	if isHTTP {
+		c.SetReadDeadline(time.Time{})
+		select {
+		case s.asking <- c:
+			return
+		case <-s.closed:
+		case <-s.ctx.Done():
+		}
+		c.Close()
+		return
+	}
+	defer c.Close()
+	if len(peeked) > 0 {
+		s.talk(c)
+	}
+}
+
+// peekLine returns what there is of the first line, and whether it is one of HTTP.
+func peekLine(r *bufio.Reader) (line []byte, isHTTP bool) {
+	for n := 1; ; n = r.Buffered() + 1 {
+		_, err := r.Peek(min(n, maxHead))
+		line, _ = r.Peek(r.Buffered())
+		for i, b := range line {
+			if b == '\n' {
+				return line[:i+1], requestLine.Match(line[:i+1])
+			}
+		}
+		if err != nil || len(line) >= maxHead {
+			return line, false
+		}
+	}
+}
+
+// talk answers line by line.
+func (s *sorter) talk(c *caller) {
+	w := bufio.NewWriter(c.UnixConn)
+	lines := bufio.NewReader(c)
+	for {
+		line, err := readLine(lines)
+		if len(line) == 0 && err != nil {
+			return
+		}
+		c.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if !s.occupy(c, true) {
+			return
+		}
+		switch {
+		case !c.peer.may():
+			err = &StatusError{http.StatusForbidden, errors.New(c.peer.refusal())}
+			tell(w, 0, err)
+		case err != nil:
+			tell(w, 0, err)
+		default:
+			err = s.obey(c, w, strings.TrimSuffix(line, "\r"))
+		}
+		if w.Flush() != nil || err != nil || !s.occupy(c, false) {
+			return
+		}
+		c.SetReadDeadline(time.Now().Add(talkTimeout))
+	}
+}
+
+// readLine reads a line without its end. It fails for one that is too long, or that breaks off.
+func readLine(r *bufio.Reader) (string, error) {
+	var line []byte
+	for {
+		piece, err := r.ReadSlice('\n')
+		line = append(line, piece...)
+		switch {
+		case len(line) > maxLine:
+			return string(line[:1]), &StatusError{http.StatusRequestEntityTooLarge, fmt.Errorf("a line has more than %d bytes", maxLine)}
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return string(line), &StatusError{http.StatusBadRequest, errors.New("the line has no end")}
+		case err != nil:
+			return "", err
+		default:
+			return string(line[:len(line)-1]), nil
+		}
+	}
+}
+
+// tell answers with a number, or with what is wrong.
+func tell(w io.Writer, n int, err error) {
+	if err == nil {
+		fmt.Fprintf(w, "OK %d\n", n)
+		return
+	}
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[*StatusError](err); ok {
+		status = e.Status
+	}
+	fmt.Fprintf(w, "ERR %d %s\n", status, strings.ReplaceAll(err.Error(), "\n", "; "))
+}
+
+// obey carries an order out, and answers. An error says that the answer could not be written.
+func (s *sorter) obey(c *caller, w *bufio.Writer, line string) error {
+	o, err := parseOrder(line)
+	if err != nil {
+		tell(w, 0, err)
+		return nil
+	}
+	if o.verb == listTunnels {
+		return s.list(c, w)
+	}
+	n, err := s.carryOut(&o)
+	tell(w, n, err)
+	return nil
+}
+
+// carryOut carries out an order that a number answers.
+func (s *sorter) carryOut(o *lineOrder) (n int, err error) {
+	var p Pushed
+	m := Message{Data: []byte(o.text)}
+	switch o.verb {
+	case sendMessage:
+		p, err = s.tunnels.PushTo(s.ctx, o.name, m)
+	case sendUser:
+		p, err = s.tunnels.Push(s.ctx, Audience{Users: []string{o.name}}, m)
+	case sendGroup:
+		p, err = s.tunnels.Push(s.ctx, Audience{Groups: []string{o.name}}, m)
+	case joinGroup:
+		return 1, s.tunnels.Join(o.name, o.group)
+	case leaveGroup:
+		return 1, s.tunnels.Leave(o.name, o.group)
+	case kickTunnel:
+		return 1, s.tunnels.Kick(o.name, o.code, o.text)
+	case countThem:
+		return s.service.Status().Tunnels, nil
+	case drainAll:
+		return s.service.Drain(DrainOrder{})
+	}
+	return p.Written + p.Queued, err
+}
+
+// list writes each tunnel on a line, and an empty one behind them.
+func (s *sorter) list(c *caller, w *bufio.Writer) error {
+	lines := json.NewEncoder(w)
+	f := Filter{Limit: pageLength}
+	for {
+		page := s.tunnels.List(f)
+		c.SetWriteDeadline(time.Now().Add(writeTimeout))
+		for i := range page.Tunnels {
+			if err := lines.Encode(&page.Tunnels[i]); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return w.WriteByte('\n')
+		}
+		if _, err := fmt.Sscan(page.Next, &f.After); err != nil {
+			return err
+		}
+	}
+}
+
+// add counts a connection in, unless there are too many.
+func (s *sorter) add(c *caller) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.talks) >= maxTalks || s.leaving {
+		return false
+	}
+	s.talks[c] = false
+	return true
+}
+
+func (s *sorter) remove(c *caller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.talks, c)
+}
+
+// occupy notes whether an order of a connection is carried out. It is false where there is to be no other one.
+func (s *sorter) occupy(c *caller, busy bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving && !busy {
+		return false
+	}
+	s.talks[c] = busy
+	return true
+}
+
+// leave ends the connections that wait for an order, and all others with theirs; with now, those too.
+func (s *sorter) leave(now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
+	for c, busy := range s.talks {
+		if now || !busy {
+			c.UnixConn.Close()
+		}
+	}
+}
