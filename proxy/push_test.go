@@ -336,3 +336,32 @@ func TestTagsAndWaitingMessagesAreHandedOver(t *testing.T) {
 	}
 	close(more)
 }
+
+// TestPushIntoARelayThatIsStalledExpires.
+func TestPushIntoARelayThatIsStalledExpires(t *testing.T) {
+	f := start(t, oneSite(relayTo(startFlood(t).address)))
+	f.tagged("/ws")
+	key := f.server.Tunnels()[0].Key
+	await(t, "a stall", func() bool {
+		before := f.server.Tunnels()[0].ToClient.Bytes
+		time.Sleep(100 * time.Millisecond)
+		return before > 0 && f.server.Tunnels()[0].ToClient.Bytes == before
+	})
+	for n := range 64 {
+		if got, err := f.server.PushTo(t.Context(), key, textTo("too late"), false); got.Queued != 1 || err != nil {
+			t.Fatalf("message %d: %+v, %v", n, got, err)
+		}
+	}
+	for _, step := range []struct {
+		skip time.Duration
+		want error
+	}{{0, proxy.ErrFull}, {8 * time.Second, proxy.ErrFull}, {2 * time.Second, nil}} {
+		f.server.Skip(step.skip)
+		if _, err := f.server.PushTo(t.Context(), key, textTo("is there room"), false); !errors.Is(err, step.want) {
+			t.Errorf("%v later: %v, want %v", step.skip, err, step.want)
+		}
+	}
+	if _, err := f.server.PushTo(t.Context(), key, textTo(strings.Repeat("x", proxy.MaxPush)), false); !errors.Is(err, proxy.ErrFull) {
+		t.Errorf("too many bytes: %v", err)
+	}
+}
