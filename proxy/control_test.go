@@ -47,10 +47,11 @@ func TestTunnelsTellWhatFlowsThroughThem(t *testing.T) {
 	c, id := f.openTunnel()
 	c.expectEcho("hello")
 	c.expectEcho("world!")
-	live := f.server.Tunnels()
-	if len(live) != 1 {
-		t.Fatalf("%d tunnels", len(live))
-	}
+	var live []proxy.TunnelStatus
+	await(t, "all messages to be counted", func() bool {
+		live = f.server.Tunnels()
+		return len(live) == 1 && live[0].ToClient.Messages == 2
+	})
 	got := live[0]
 	if got.ID != id || got.Site != "example.com" || got.Location != "/ws" || got.Path != "/ws" || got.Host != "example.com" ||
 		got.Backend != b.address || got.Client != c.LocalAddr().String() || got.Mode != "tunnel" || got.Secure {

@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,12 +114,7 @@ func startLogging(t *testing.T, yaml string, log func(io.Writer) io.Writer, wrap
 	if err := f.server.Apply(cfg, wrap(certs)); err != nil {
 		t.Fatal(err)
 	}
-	f.server.WatchLoops(func(held time.Duration) {
-		const most = 5 * time.Millisecond
-		if raceFactor == 1 && held > most && time.Since(time.Unix(0, collected.Load())) > 2*held && held > slowedNow(most) {
-			t.Errorf("a loop was held for %s", held)
-		}
-	})
+	f.watchLoops()
 	addresses := f.server.Addresses()
 	f.plain = addresses[0].String()
 	if len(addresses) > 1 {
@@ -126,6 +122,24 @@ func startLogging(t *testing.T, yaml string, log func(io.Writer) io.Writer, wrap
 	}
 	t.Cleanup(f.stop)
 	return f
+}
+
+// watchLoops fails the test if events hold loops. A single one may have done the collector's work, or an interrupt's, whose time is the thread's too.
+func (f *front) watchLoops() {
+	const most, single, several = 5 * time.Millisecond, 25 * time.Millisecond, 3
+	if raceFactor > 1 {
+		return
+	}
+	var long atomic.Int32
+	f.server.WatchLoops(func(held time.Duration) {
+		switch {
+		case held <= most || time.Since(time.Unix(0, collected.Load())) <= 2*held || held <= slowedNow(most):
+		case held <= single && long.Add(1) < several:
+			f.t.Logf("a loop was held for %s", held)
+		default:
+			f.t.Errorf("a loop was held for %s", held)
+		}
+	})
 }
 
 // apply makes the server take another configuration.

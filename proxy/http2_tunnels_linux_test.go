@@ -506,8 +506,8 @@ func TestIdleTunnelOverHTTP2KeepsNoLongPath(t *testing.T) {
 			}
 			each("/ws") // what is made once
 			short, long := each("/ws"), each(longPath)
-			if long > short+8<<10 { // of which most is the connection's
-				t.Errorf("a tunnel keeps %d bytes, with a path of 60 KB %d", short, long)
+			if long > short+uint64(len(longPath)/2) { // buffers of both ends, which are not always there, are among it
+				t.Errorf("a tunnel keeps %d bytes, with a path of %d bytes %d", short, len(longPath), long)
 			}
 		})
 	}

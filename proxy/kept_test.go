@@ -36,8 +36,8 @@ func TestIdleTunnelKeepsNoLongPath(t *testing.T) {
 			}
 			each("/ws") // what is made once
 			short, long := each("/ws"), each(longPath)
-			if long > short+8<<10 { // buffers that grew once are among it
-				t.Errorf("a tunnel keeps %d bytes, with a path of 60 KB %d", short, long)
+			if long > short+uint64(len(longPath)/2) { // buffers of both ends, which are not always there, are among it
+				t.Errorf("a tunnel keeps %d bytes, with a path of %d bytes %d", short, len(longPath), long)
 			}
 			if got := f.server.Tunnels(); got[len(got)-1].Path != longPath[:256] {
 				t.Errorf("the path of a tunnel is told as %q", got[len(got)-1].Path)
