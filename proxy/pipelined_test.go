@@ -153,3 +153,38 @@ func TestConnectionOverTLSIsKeptThoughItsAnswerWasTakenSlowly(t *testing.T) {
 		t.Errorf("%d connections were made", n)
 	}
 }
+
+// TestAnswersBeforeOneThatBreaksOffAreWhole, though requests behind it still come: to close over those would be a reset, which overtakes what the client has
+// yet to take (RFC 9112, section 9.6).
+func TestAnswersBeforeOneThatBreaksOffAreWhole(t *testing.T) {
+	page := strings.Repeat("x", 200_000)
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		for br := bufio.NewReader(conn); ; {
+			head, err := rawHead(br)
+			switch {
+			case strings.HasPrefix(head, "GET /page "):
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(page), page)
+			case err != nil:
+				return
+			default:
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+				return
+			}
+		}
+	})
+	for name, last := range map[string]string{"broken off": "GET /cut HTTP/1.1\r\n" + host + "\r\n", "closed behind": "GET /page HTTP/1.1\r\nConnection: close\r\n" + host + "\r\n" + get} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, oneSite(httpTo(b.address)))
+			c := f.dial()
+			c.Conn.(*net.TCPConn).SetReadBuffer(32 << 10)
+			c.send("GET /page HTTP/1.1\r\n"+host+"\r\n", last)
+			await(t, "the end of both", func() bool { return strings.Count(f.log.String(), `"msg":"request"`) == 2 })
+			c.send(get)
+			for range strings.Count("GET /page HTTP/1.1"+last, "/page") {
+				if a := c.expect(200); a.body != page {
+					t.Errorf("%d bytes came", len(a.body))
+				}
+			}
+		})
+	}
+}

@@ -165,10 +165,12 @@ func (c *Client) feed(p []byte) {
 	}
 	c.decoding = true
 	c.decode(p)
+	more := len(c.rest) > 0
 	c.decoding, c.rest = false, nil
 	c.dropDecoder()
 	c.worker.FlushAsk()
 	if c.phase == serving && c.answered && c.closing {
+		c.whole = c.whole && !more // what follows may still come
 		c.beginLingering()
 	}
 }

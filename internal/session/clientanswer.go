@@ -172,6 +172,7 @@ func (c *Client) afterAnswer() {
 	switch {
 	case c.phase != serving || !c.answered:
 	case c.closing || c.opaque:
+		c.whole = c.whole && len(c.ahead) == 0 // what follows may still come
 		c.beginLingering()
 	case c.whole:
 		c.next()
@@ -201,7 +202,7 @@ func (c *Client) next() {
 	}
 }
 
-// Abort ends the connection in the middle of an answer: a shortened one must not look whole.
+// Abort ends the connection in the middle of an answer: a shortened one must not look whole. The answers before it are whole.
 func (c *Client) Abort() {
 	if c.phase != serving {
 		return
@@ -209,11 +210,14 @@ func (c *Client) Abort() {
 	if c.worker.owner == c {
 		c.worker.owner, c.worker.out = nil, c.worker.out[:0]
 	}
-	c.leave()
 	if c.request.Minor == 0 || !c.chunked && c.left == head.Unknown {
+		c.leave()
 		c.conn.Reset() // whose answer ends with the connection can tell by a reset only
-	} else {
-		c.conn.Close()
+		c.server.Closed(c.conn)
+		return
 	}
-	c.server.Closed(c.conn)
+	c.dropPipe()
+	c.unsent = 0
+	c.whole = false // requests behind this one may still come
+	c.beginLingering()
 }
