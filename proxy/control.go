@@ -38,6 +38,8 @@ type TunnelFilter struct {
 	Client            netip.Addr
 	After             uint64 // those with greater numbers only
 	Limit             int    // so many at most
+	// Among are the sites of which any are meant; nil for all.
+	Among []string
 }
 
 // Errors of the calls that are for one tunnel.
@@ -57,6 +59,18 @@ func (s *Server) TunnelCount() int {
 	s.tunnels.mu.Lock()
 	defer s.tunnels.mu.Unlock()
 	return len(s.tunnels.live)
+}
+
+// TunnelsOf returns the number of live tunnels of some sites, by their first hosts.
+func (s *Server) TunnelsOf(sites []string) (n int) {
+	s.tunnels.mu.Lock()
+	defer s.tunnels.mu.Unlock()
+	for _, t := range s.tunnels.live {
+		if slices.Contains(sites, t.Site) {
+			n++
+		}
+	}
+	return n
 }
 
 // Tunnels returns all live tunnels, the oldest first. It waits for none of them.
@@ -91,7 +105,7 @@ func (ts *tunnels) matching(f *TunnelFilter) (found []*liveTunnel) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	add := func(t *liveTunnel) {
-		if t.conn != nil && t.id > f.After && (f.Site == "" || t.Site == f.Site) && (!f.Client.IsValid() || t.address() == f.Client) {
+		if t.conn != nil && t.id > f.After && t.isOf(f.Site, f.Among) && (!f.Client.IsValid() || t.address() == f.Client) {
 			found = append(found, t)
 		}
 	}
@@ -112,6 +126,11 @@ func (ts *tunnels) matching(f *TunnelFilter) (found []*liveTunnel) {
 		}
 	}
 	return found
+}
+
+// isOf reports whether the tunnel is of a site, or of any for an empty one, and of one among others, or of any for nil.
+func (t *liveTunnel) isOf(site string, among []string) bool {
+	return (site == "" || t.Site == site) && (among == nil || slices.Contains(among, t.Site))
 }
 
 // Tunnel returns the tunnel that a key names. It fails with [ErrGone] for one that may have been, and with [ErrNoTunnel].

@@ -51,6 +51,8 @@ type Audience struct {
 	Keys, Users, Groups []string
 	// Site, where it is not empty, leaves out the tunnels of others.
 	Site string
+	// Among, where it is not nil, leaves out the tunnels of all sites but these.
+	Among []string
 }
 
 // Pushed is what became of a message.
@@ -112,7 +114,7 @@ func (ts *tunnels) audience(to Audience, d *pushing) (whole []*tunnel.Tunnel, ot
 	several := len(to.Keys)+len(to.Users)+len(to.Groups) > 1
 	seen := map[*liveTunnel]bool{}
 	add := func(t *liveTunnel) {
-		if t.conn == nil || to.Site != "" && t.Site != to.Site || seen[t] {
+		if t.conn == nil || !t.isOf(to.Site, to.Among) || seen[t] {
 			return
 		}
 		if several {

@@ -15,7 +15,7 @@ type liveTunnels struct{ server *proxy.Server }
 
 // List returns the tunnels that are meant.
 func (l liveTunnels) List(f admin.Filter) admin.Page {
-	found, more := l.server.List(proxy.TunnelFilter{Site: f.Site, User: f.User, Group: f.Group, Client: f.Client, After: f.After, Limit: f.Limit})
+	found, more := l.server.List(proxy.TunnelFilter{Site: f.Site, User: f.User, Group: f.Group, Client: f.Client, After: f.After, Limit: f.Limit, Among: f.Among})
 	page := admin.Page{Tunnels: make([]admin.Tunnel, len(found))}
 	for i := range found {
 		page.Tunnels[i] = described(&found[i])
@@ -24,6 +24,14 @@ func (l liveTunnels) List(f admin.Filter) admin.Page {
 		page.Next = strconv.FormatUint(found[len(found)-1].ID, 10)
 	}
 	return page
+}
+
+// Count counts those of some sites, or all.
+func (l liveTunnels) Count(among []string) int {
+	if among == nil {
+		return l.server.TunnelCount()
+	}
+	return l.server.TunnelsOf(among)
 }
 
 // Tunnel returns one.
@@ -48,7 +56,7 @@ func (l liveTunnels) Leave(id, group string) error { return withStatus(l.server.
 
 // Push puts a message into the tunnels of an audience.
 func (l liveTunnels) Push(ctx context.Context, to admin.Audience, m admin.Message) (admin.Pushed, error) {
-	audience := proxy.Audience{Keys: to.IDs, Users: to.Users, Groups: to.Groups, Site: to.Site}
+	audience := proxy.Audience{Keys: to.IDs, Users: to.Users, Groups: to.Groups, Site: to.Site, Among: to.Among}
 	p, err := l.server.Push(ctx, audience, proxy.NewMessage(m.Data, m.Binary, m.TTL), m.Wait)
 	return admin.Pushed(p), withStatus(err)
 }

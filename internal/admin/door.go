@@ -17,9 +17,6 @@ type peer struct {
 
 type peerKey struct{}
 
-// may reports whether the peer may ask: root may, and the user of this process.
-func (p peer) may() bool { return p.err == nil && (p.uid == 0 || p.uid == uint32(os.Geteuid())) }
-
 // refusal tells one why who may not.
 func (p peer) refusal() string {
 	if p.err != nil {
@@ -32,10 +29,11 @@ func (p peer) refusal() string {
 // the place of a client's.
 type door struct {
 	*Socket
+	gate      gate
 	strangers chan struct{}
 }
 
-func newDoor(s *Socket) *door { return &door{s, make(chan struct{}, maxStrangers)} }
+func newDoor(s *Socket) *door { return &door{Socket: s, strangers: make(chan struct{}, maxStrangers)} }
 
 // Accept returns the next connection that is let in.
 func (d *door) Accept() (net.Conn, error) {
@@ -45,7 +43,7 @@ func (d *door) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &caller{UnixConn: conn}
-		if c.peer.uid, c.peer.err = peerUID(conn); c.peer.may() {
+		if c.peer.uid, c.peer.err = peerUID(conn); d.gate.grant(c.peer) != nil {
 			return c, nil
 		}
 		select {

@@ -118,14 +118,15 @@ func (s *sorter) talk(c *caller) {
 		if !s.occupy(c, true) {
 			return
 		}
+		grant := s.door.gate.grant(c.peer)
 		switch {
-		case !c.peer.may():
+		case grant == nil:
 			err = &StatusError{http.StatusForbidden, errors.New(c.peer.refusal())}
 			tell(w, 0, err)
 		case err != nil:
 			tell(w, 0, err)
 		default:
-			err = s.obey(c, w, strings.TrimSuffix(line, "\r"))
+			err = s.obey(c, w, grant, strings.TrimSuffix(line, "\r"))
 		}
 		if w.Flush() != nil || err != nil || !s.occupy(c, false) {
 			return
@@ -168,31 +169,57 @@ func tell(w io.Writer, n int, err error) {
 }
 
 // obey carries an order out, and answers. An error says that the answer could not be written.
-func (s *sorter) obey(c *caller, w *bufio.Writer, line string) error {
+func (s *sorter) obey(c *caller, w *bufio.Writer, g *Grant, line string) error {
 	o, err := parseOrder(line)
+	if err == nil {
+		err = s.permit(g, &o)
+	}
 	if err != nil {
 		tell(w, 0, err)
 		return nil
 	}
 	if o.verb == listTunnels {
-		return s.list(c, w)
+		return s.list(c, w, g)
 	}
-	n, err := s.carryOut(&o)
+	n, err := s.carryOut(g, &o)
 	tell(w, n, err)
 	return nil
 }
 
+// permit fails where an order is not granted.
+func (s *sorter) permit(g *Grant, o *lineOrder) error {
+	switch o.verb {
+	case listTunnels, countThem:
+		return g.may(List)
+	case sendUser, sendGroup:
+		return g.may(Send)
+	case drainAll:
+		return g.mayAll(Manage)
+	}
+	verb := Send
+	switch o.verb {
+	case joinGroup, leaveGroup:
+		verb = Group
+	case kickTunnel:
+		verb = Kick
+	}
+	if err := g.may(verb); err != nil {
+		return err
+	}
+	return g.reach(s.tunnels, o.name)
+}
+
 // carryOut carries out an order that a number answers.
-func (s *sorter) carryOut(o *lineOrder) (n int, err error) {
+func (s *sorter) carryOut(g *Grant, o *lineOrder) (n int, err error) {
 	var p Pushed
 	m := Message{Data: []byte(o.text)}
 	switch o.verb {
 	case sendMessage:
 		p, err = s.tunnels.PushTo(s.ctx, o.name, m)
 	case sendUser:
-		p, err = s.tunnels.Push(s.ctx, Audience{Users: []string{o.name}}, m)
+		p, err = s.tunnels.Push(s.ctx, Audience{Users: []string{o.name}, Among: g.Sites}, m)
 	case sendGroup:
-		p, err = s.tunnels.Push(s.ctx, Audience{Groups: []string{o.name}}, m)
+		p, err = s.tunnels.Push(s.ctx, Audience{Groups: []string{o.name}, Among: g.Sites}, m)
 	case joinGroup:
 		return 1, s.tunnels.Join(o.name, o.group)
 	case leaveGroup:
@@ -200,7 +227,7 @@ func (s *sorter) carryOut(o *lineOrder) (n int, err error) {
 	case kickTunnel:
 		return 1, s.tunnels.Kick(o.name, o.code, o.text)
 	case countThem:
-		return s.service.Status().Tunnels, nil
+		return s.tunnels.Count(g.Sites), nil
 	case drainAll:
 		return s.service.Drain(DrainOrder{})
 	}
@@ -208,9 +235,9 @@ func (s *sorter) carryOut(o *lineOrder) (n int, err error) {
 }
 
 // list writes each tunnel on a line, and an empty one behind them.
-func (s *sorter) list(c *caller, w *bufio.Writer) error {
+func (s *sorter) list(c *caller, w *bufio.Writer, g *Grant) error {
 	lines := json.NewEncoder(w)
-	f := Filter{Limit: pageLength}
+	f := Filter{Limit: pageLength, Among: g.Sites}
 	for {
 		page := s.tunnels.List(f)
 		c.SetWriteDeadline(time.Now().Add(writeTimeout))

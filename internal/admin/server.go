@@ -32,12 +32,13 @@ type Server struct {
 // Serve answers on a socket until the server is closed. The server owns the socket.
 func Serve(socket *Socket, service Service, tunnels Tunnels, log *slog.Logger) *Server {
 	s := &Server{}
+	door := newDoor(socket)
 	s.http = http.Server{
-		Handler: onlyFor(handler(service, tunnels)), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
+		Handler: door.gate.onlyFor(handler(service, tunnels)), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: withPeer,
 	}
 	s.sorter = &sorter{
-		door: newDoor(socket), service: service, tunnels: tunnels, asking: make(chan net.Conn), closed: make(chan struct{}), talks: map[*caller]bool{},
+		door: door, service: service, tunnels: tunnels, asking: make(chan net.Conn), closed: make(chan struct{}), talks: map[*caller]bool{},
 	}
 	s.sorter.ctx, s.end = context.WithCancel(context.Background())
 	s.sorter.all.Go(s.sorter.sort)
@@ -71,12 +72,13 @@ func (s *Server) Leave() {
 	go s.http.Shutdown(context.Background())
 }
 
-// onlyFor lets root and the user of this process in. The body of a request has as much time as its head.
-func onlyFor(h http.Handler) http.Handler {
+// onlyFor lets those in who may do something. The body of a request has as much time as its head.
+func (g *gate) onlyFor(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		p, _ := r.Context().Value(peerKey{}).(peer)
-		if !p.may() {
+		grant := g.grant(p)
+		if grant == nil {
 			control.SetReadDeadline(time.Now())
 			w.Header().Set("Connection", "close")
 			fail(w, http.StatusForbidden, p.refusal())
@@ -95,20 +97,20 @@ func onlyFor(h http.Handler) http.Handler {
 		}
 		control.SetReadDeadline(time.Time{})
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(w, r.WithContext(withGrant(r.Context(), grant)))
 	})
 }
 
 func handler(service Service, tunnels Tunnels) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /v1/reload", needsAll(Manage, func(w http.ResponseWriter, r *http.Request) {
 		if err := service.Reload(r.Context()); err != nil {
 			fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
 			return
 		}
 		answer(w, http.StatusOK, service.Status())
-	})
-	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.HandleFunc("POST /v1/drain", needs(Manage, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		var order DrainOrder
 		body, err := io.ReadAll(r.Body)
 		if err == nil {
@@ -118,22 +120,28 @@ func handler(service Service, tunnels Tunnels) http.Handler {
 			fail(w, http.StatusBadRequest, "the body is no order to drain: "+err.Error())
 			return
 		}
+		if order.Site == "" || !g.sees(order.Site) {
+			if err := g.mayAll(Manage); err != nil {
+				give(w, nil, err)
+				return
+			}
+		}
 		tunnels, err := service.Drain(order)
 		if err != nil {
 			fail(w, http.StatusUnprocessableEntity, err.Error())
 			return
 		}
 		answer(w, http.StatusOK, drained{tunnels})
-	})
-	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.HandleFunc("POST /v1/upgrade", needsAll(Manage, func(w http.ResponseWriter, r *http.Request) {
 		upgraded, err := service.Upgrade(r.Context())
 		if err != nil {
 			fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
 			return
 		}
 		answer(w, http.StatusOK, upgraded)
-	})
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, service.Status()) })
+	}))
+	mux.HandleFunc("GET /v1/status", needsAll(List, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, service.Status()) }))
 	handleTunnels(mux, tunnels)
 	return mux
 }

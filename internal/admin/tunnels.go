@@ -49,6 +49,8 @@ type Filter struct {
 	Client            netip.Addr
 	After             uint64 // the number at which the page before ended
 	Limit             int
+	// Among are the sites of which any are meant; nil for all.
+	Among []string
 }
 
 // Page is some of the tunnels that are meant, the oldest first.
@@ -65,6 +67,8 @@ type Audience struct {
 	Groups []string `json:"groups,omitempty"`
 	// Site, where it is not empty, leaves out the tunnels of others.
 	Site string `json:"site,omitempty"`
+	// Among, where it is not nil, leaves out the tunnels of all sites but these.
+	Among []string `json:"-"`
 }
 
 // Message is a message to browsers.
@@ -86,6 +90,8 @@ type Pushed struct {
 // Tunnels is what can be asked of, and said into, live tunnels. Its errors carry their statuses: see [StatusError].
 type Tunnels interface {
 	List(f Filter) Page
+	// Count counts the tunnels of some sites, or of all for nil, with those that are just being opened.
+	Count(among []string) int
 	Tunnel(id string) (Tunnel, error)
 	Kick(id string, code uint16, reason string) error
 	Join(id, group string) error
@@ -123,44 +129,61 @@ const (
 )
 
 func handleTunnels(mux *http.ServeMux, tunnels Tunnels) {
-	mux.HandleFunc("GET /v1/tunnels", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v1/tunnels", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		f, err := filterOf(r)
 		if err != nil {
 			fail(w, http.StatusBadRequest, err.Error())
 			return
 		}
+		f.Among = g.Sites
 		answer(w, http.StatusOK, tunnels.List(f))
-	})
-	mux.HandleFunc("GET /v1/tunnels/{id}", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.HandleFunc("GET /v1/tunnels/{id}", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		t, err := tunnels.Tunnel(r.PathValue("id"))
-		give(w, t, err)
-	})
-	mux.HandleFunc("DELETE /v1/tunnels/{id}", func(w http.ResponseWriter, r *http.Request) {
-		code, reason, err := closingOf(r)
-		if err == nil {
-			err = tunnels.Kick(r.PathValue("id"), code, reason)
+		if err == nil && !g.sees(t.Site) {
+			err = errNotSeen
 		}
-		give(w, struct{}{}, err)
-	})
-	mux.HandleFunc("PUT /v1/tunnels/{id}/groups/{group}", func(w http.ResponseWriter, r *http.Request) {
-		give(w, struct{}{}, tunnels.Join(r.PathValue("id"), r.PathValue("group")))
-	})
-	mux.HandleFunc("DELETE /v1/tunnels/{id}/groups/{group}", func(w http.ResponseWriter, r *http.Request) {
-		give(w, struct{}{}, tunnels.Leave(r.PathValue("id"), r.PathValue("group")))
-	})
+		give(w, t, err)
+	}))
+	// one is what is done to a tunnel that one may reach.
+	one := func(v Verbs, do func(r *http.Request, id string) error) http.HandlerFunc {
+		return needs(v, func(w http.ResponseWriter, r *http.Request, g *Grant) {
+			id := r.PathValue("id")
+			err := g.reach(tunnels, id)
+			if err == nil {
+				err = do(r, id)
+			}
+			give(w, struct{}{}, err)
+		})
+	}
+	mux.HandleFunc("DELETE /v1/tunnels/{id}", one(Kick, func(r *http.Request, id string) error {
+		code, reason, err := closingOf(r)
+		if err != nil {
+			return err
+		}
+		return tunnels.Kick(id, code, reason)
+	}))
+	mux.HandleFunc("PUT /v1/tunnels/{id}/groups/{group}", one(Group, func(r *http.Request, id string) error {
+		return tunnels.Join(id, r.PathValue("group"))
+	}))
+	mux.HandleFunc("DELETE /v1/tunnels/{id}/groups/{group}", one(Group, func(r *http.Request, id string) error {
+		return tunnels.Leave(id, r.PathValue("group"))
+	}))
 	handleMessages(mux, tunnels)
 }
 
 func handleMessages(mux *http.ServeMux, tunnels Tunnels) {
 	push := func(to func(*http.Request) Audience) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
+		return needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 			_, m, err := messageOf(r, false)
 			var p Pushed
 			if err == nil {
-				p, err = tunnels.Push(r.Context(), to(r), m)
+				audience := to(r)
+				audience.Among = g.Sites
+				p, err = tunnels.Push(r.Context(), audience, m)
 			}
 			give(w, p, err)
-		}
+		})
 	}
 	mux.HandleFunc("POST /v1/users/{user}/messages", push(func(r *http.Request) Audience {
 		return Audience{Users: []string{r.PathValue("user")}, Site: r.URL.Query().Get("site")}
@@ -168,22 +191,26 @@ func handleMessages(mux *http.ServeMux, tunnels Tunnels) {
 	mux.HandleFunc("POST /v1/groups/{group}/messages", push(func(r *http.Request) Audience {
 		return Audience{Groups: []string{r.PathValue("group")}, Site: r.URL.Query().Get("site")}
 	}))
-	mux.HandleFunc("POST /v1/tunnels/{id}/messages", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /v1/tunnels/{id}/messages", needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		_, m, err := messageOf(r, false)
 		var p Pushed
+		if err == nil {
+			err = g.reach(tunnels, r.PathValue("id"))
+		}
 		if err == nil {
 			p, err = tunnels.PushTo(r.Context(), r.PathValue("id"), m)
 		}
 		give(w, p, err)
-	})
-	mux.HandleFunc("POST /v1/push", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.HandleFunc("POST /v1/push", needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		to, m, err := messageOf(r, true)
 		var p Pushed
 		if err == nil {
+			to.Among = g.Sites
 			p, err = tunnels.Push(r.Context(), *to, m)
 		}
 		give(w, p, err)
-	})
+	}))
 }
 
 // give answers with a value, or with what kept it from being.
