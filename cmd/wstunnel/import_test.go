@@ -170,7 +170,7 @@ var alwaysDifferent = []string{
 }
 
 // toldAnyway are what backends are told by us in any case (told-anyway).
-var toldAnyway = []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip", "Cdn-Loop"}
+var toldAnyway = []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip", "Cdn-Loop", "X-Wstunnel-Id"}
 
 // differences compares theirs with ours.
 func (o observation) differences(ours observation) (diffs []string) {

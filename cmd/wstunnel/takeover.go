@@ -82,7 +82,8 @@ func (s *service) begun(from *handover.Taker) error {
 // predecessors are the processes that have handed over to this one, and those that have handed over to them, as far as they are not gone.
 type predecessors struct {
 	// pass tells the process that has taken over from this one, if there is one, what is left in another.
-	pass func(*handover.Status)
+	pass    func(*handover.Status)
+	passing sync.Mutex // held while what is known changes and is passed on, so that the last word is the newest
 
 	mu       sync.Mutex
 	links    map[*predecessor]bool
@@ -105,6 +106,8 @@ func (p *predecessor) Main() { p.isMain() }
 // Left implements [handover.Host].
 func (p *predecessor) Left(status handover.Status) {
 	ps := p.among
+	ps.passing.Lock()
+	defer ps.passing.Unlock()
 	ps.mu.Lock()
 	if status.Tunnels+status.Connections > 0 {
 		ps.statuses[status.PID] = status
@@ -134,8 +137,22 @@ func (ps *predecessors) add(link *handover.Taker, server *proxy.Server, log *slo
 	return p.main
 }
 
+// passAll passes on what is known already, when another process has taken over from this one.
+func (ps *predecessors) passAll() {
+	ps.passing.Lock()
+	defer ps.passing.Unlock()
+	ps.mu.Lock()
+	known := slices.Collect(maps.Values(ps.statuses))
+	ps.mu.Unlock()
+	for _, status := range known {
+		ps.pass(&status)
+	}
+}
+
 // forget notes that a process is gone, and with it all that it told of.
 func (ps *predecessors) forget(p *predecessor) {
+	ps.passing.Lock()
+	defer ps.passing.Unlock()
 	ps.mu.Lock()
 	told := slices.Collect(maps.Keys(ps.statuses))
 	ps.statuses = map[uint32]handover.Status{}

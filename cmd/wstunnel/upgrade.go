@@ -153,6 +153,7 @@ func (s *service) takeBack() error {
 // windDown lets what is left end, when another process has taken over, and then this process.
 func (s *service) windDown(next *successor) {
 	go s.heed(next)
+	s.predecessors.passAll()
 	err := s.server.WindDown(s.ctx, next, func(left proxy.Left) {
 		s.log.Info("what is left in the old process", "tunnels", left.Tunnels, "secure", left.Secure, "over_http2", left.Streams, "relayed", left.Relayed,
 			"connections", left.Connections)
