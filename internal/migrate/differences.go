@@ -34,7 +34,7 @@ var Differences = []Difference{
 		"`redirect_https` keeps the host, as HSTS asks for",
 	},
 	{
-		"told-anyway", "both", "nginx tells the backend only what it is told to, Apache no scheme", "X-Forwarded-For, -Host, -Port, -Proto and X-Real-IP always",
+		"told-anyway", "both", "nginx tells the backend only what it is told to, Apache no scheme", "X-Forwarded-For, -Host, -Port, -Proto and X-Real-IP always, X-Wstunnel-Id with a WebSocket",
 		"a program has to know how it was asked for; what clients claim is replaced",
 	},
 	{
