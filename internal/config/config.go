@@ -133,6 +133,8 @@ type Site struct {
 	// ClientCA is the file ClientCAs came from.
 	ClientCA  string
 	AccessLog AccessLog
+	// Admins are users who see and reach this site's tunnels over the control socket.
+	Admins []User
 	// Rewrites come before a location is looked for; the first that matches counts.
 	Rewrites []Rewrite
 	Rules

@@ -22,6 +22,7 @@ type decoder struct {
 	hostLines     map[string]int
 	backends      []backendPlace
 	relayMemory   int64          // limits.relay_memory
+	metricsPos    Pos            // of the address of metrics
 	captures      *regexp.Regexp // of the location that is being read; nil for none
 }
 

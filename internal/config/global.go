@@ -26,6 +26,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		TLS:             defaultTLS(),
 		ShutdownTimeout: 30 * time.Second,
 		Drain:           Drain{Code: 1001},
+		Admin:           Admin{Group: -1},
 		Timeouts:        defaultTimeouts(),
 		Limits:          Limits{RelayMemory: defaultRelayMemory, BufferMemory: defaultBufferMemory, SpoolSpace: defaultSpoolSpace},
 	}
@@ -71,6 +72,7 @@ func (d *decoder) served(o object, cfg *Config, above inherited) {
 	}
 	if n := o.get("metrics"); n != nil {
 		cfg.Metrics, _ = d.listenAddress(n, cfg.Listen)
+		d.metricsPos = posOf(deref(n))
 	}
 	if n := o.get("sites"); n != nil {
 		included.sites = slices.Insert(included.sites, 0, n)
@@ -87,6 +89,10 @@ func (d *decoder) served(o object, cfg *Config, above inherited) {
 			d.add(pos, "proxy_protocol on a listener, but there are no trusted_proxies", "trusted_proxies with the addresses of those whose header is believed")
 		}
 	}
+	if n := o.get("admin"); n != nil {
+		d.admin(n, cfg)
+	}
+	cfg.settleMode()
 	d.checkWiring(w)
 	d.checkLoops(cfg.Listen)
 }

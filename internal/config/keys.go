@@ -41,13 +41,15 @@ const (
 	inCompress         = "compress"
 	inDrain            = "drain"
 	inAdmin            = "admin"
+	inToken            = "a token"
+	inSiteAdmin        = "admin of a site"
 )
 
 // kinds are all of them.
 var kinds = []string{
 	inFile, inIncluded, inListener, inTLS, inACME, inEAB, inTimeouts, inLimits, inSite, inSiteTLS, inCertPair,
 	inLocation, inLocationTimeouts, inTarget, inUpstream, inHealth, inAccessLog, inBuffer, inHeaders, inRequestRules,
-	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP, inDrain, inAdmin,
+	inResponseRules, inRedirect, inRespond, inRewrite, inWhen, inBasicAuth, inAuthRequest, inCompress, inPHP, inDrain, inAdmin, inToken, inSiteAdmin,
 	inServer, inBalance, inSticky,
 }
 
@@ -63,7 +65,7 @@ var keysByKind = map[string][]string{
 	inTimeouts: {"request_head", "keepalive", "connect", "response_head", "response_body", "handshake", "tunnel_idle"},
 	inLimits:   {"max_connections", "max_connections_per_client", "relay_memory", "buffer_memory", "spool_space"},
 	inSite: slices.Concat(withRules("hosts", "tls", "redirect_https", "hsts", "min_version", "client_ca", "access_log", "buffer", "min_rate", "spool",
-		"spool_max", "rewrite", "locations", "include"), shortKeys),
+		"spool_max", "admin", "rewrite", "locations", "include"), shortKeys),
 	inSiteTLS:  {"cert", "key", "auto", "ask"},
 	inCertPair: {"cert", "key"},
 	inLocation: withRules("path", "when", "proxy", "websocket", "http", "redirect", "respond", "rewrite", "static", "root", "index", "listing", "try_files",
@@ -93,7 +95,9 @@ var keysByKind = map[string][]string{
 	inBasicAuth:     {"realm", "users"},
 	inAuthRequest:   {"url", "copy_headers", "on_401", "tls_verify", "tls_ca"},
 	inDrain:         {"spread", "code"},
-	inAdmin:         {"socket"},
+	inAdmin:         {"socket", "mode", "group", "allow", "address", "tokens"},
+	inToken:         {"name", "hash", "sites", "verbs"},
+	inSiteAdmin:     {"allow"},
 	inCompress:      {"types", "min_size", "level"},
 }
 

@@ -78,7 +78,7 @@ func TestContract(t *testing.T) {
 			Storage: "/var/lib/wstunnel/certs",
 			ACME:    ACME{Email: "admin@example.com", Directory: "https://acme-v02.api.letsencrypt.org/directory"},
 		},
-		ShutdownTimeout: 30 * time.Second, Drain: Drain{Code: 1001},
+		ShutdownTimeout: 30 * time.Second, Drain: Drain{Code: 1001}, Admin: Admin{Mode: 0o660, Group: -1},
 		Timeouts: timeouts,
 		Limits:   Limits{RelayMemory: 256 << 20, BufferMemory: 256 << 20, SpoolSpace: 16 << 30},
 		Sites: []Site{{
@@ -418,6 +418,29 @@ upstreams:
 		got := cfg.Sites[0].Locations[i].HTTP
 		if got.KeepAlive != want.KeepAlive || got.MaxConnections != want.MaxConnections || got.Queue != want.Queue {
 			t.Errorf("%s: got %+v", got.URL, got)
+		}
+	}
+}
+
+// TestControlSocketLetsThoseInWhoAreNamed: its mode, where none is said.
+func TestControlSocketLetsThoseInWhoAreNamed(t *testing.T) {
+	const site, named = "sites: [{hosts: [a.example], respond: 200}]\n", "sites: [{hosts: [a.example], admin: {allow: root}, respond: 200}]\n"
+	for _, c := range []struct {
+		admin, sites string
+		mode         os.FileMode
+		group        int
+	}{
+		{"", site, 0o660, -1},
+		{"admin: {}\n", site, 0o660, -1},
+		{"admin: {allow: [1001, root]}\n", site, 0o666, -1},
+		{"", named, 0o666, -1},
+		{"admin: {group: 33}\n", named, 0o660, 33},
+		{"admin: {mode: 0600, allow: [1001]}\n", named, 0o600, -1},
+		{"admin: {mode: \"0620\", group: root}\n", site, 0o620, 0},
+	} {
+		cfg := mustParse(t, "f.yaml", "listen: [{address: \":80\"}]\n"+c.admin+c.sites)
+		if cfg.Admin.Mode != c.mode || cfg.Admin.Group != c.group {
+			t.Errorf("%s%s: mode %o, group %d", c.admin, c.sites, cfg.Admin.Mode, cfg.Admin.Group)
 		}
 	}
 }

@@ -18,15 +18,6 @@ type Drain struct {
 	Code uint16
 }
 
-// Admin says how the running server is spoken to.
-type Admin struct {
-	Pos
-	// Off says that it is not.
-	Off bool
-	// Socket is the path of the control socket; empty for control.sock in systemd's RUNTIME_DIRECTORY or, without one, beside the directory TLS.Storage.
-	Socket string
-}
-
 const (
 	// maxSocketPath is sun_path of unix(7), less its NUL.
 	maxSocketPath = 107
@@ -60,9 +51,6 @@ func (d *decoder) operations(o object, cfg *Config) {
 	if n := o.get("on_route_removed"); n != nil {
 		cfg.DrainRemoved = d.word(n, "keep", "drain") == 1
 	}
-	if n := o.get("admin"); n != nil {
-		d.admin(n, &cfg.Admin)
-	}
 }
 
 func (d *decoder) drain(n *yaml.Node, drain *Drain) {
@@ -91,41 +79,4 @@ func (d *decoder) closeCode(n *yaml.Node, v *uint16) {
 		return
 	}
 	*v = uint16(got)
-}
-
-// admin reads `off`, or {socket: PATH}.
-func (d *decoder) admin(n *yaml.Node, a *Admin) {
-	if deref(n).Kind != yaml.MappingNode {
-		const allowed = "off, or {socket: PATH}"
-		if s, ok := d.scalar(n, allowed); ok {
-			a.Pos, a.Off = s.pos, s.text == "off"
-			if !a.Off {
-				d.add(s.pos, "unknown value "+s.shown(), allowed)
-			}
-		}
-		return
-	}
-	o, ok := d.object(n, inAdmin)
-	if !ok {
-		return
-	}
-	a.Pos = o.pos
-	v := o.get("socket")
-	if v == nil {
-		d.add(o.pos, `no "socket"`, "socket: and a path in an existing directory, such as /run/wstunnel/control.sock")
-		return
-	}
-	const allowed = "the path of a socket in an existing directory"
-	f, ok := d.fileName(v, allowed)
-	if !ok {
-		return
-	}
-	if len(f.path) > maxControlPath {
-		d.add(f.pos, "the path "+f.shown()+" is too long", "one of at most "+strconv.Itoa(maxControlPath)+" bytes")
-		return
-	}
-	if _, err := os.Stat(filepath.Dir(f.path)); err != nil {
-		d.addNoFile(f.pos, "cannot open directory "+quote(filepath.Dir(f.path))+": "+cause(err), allowed)
-	}
-	a.Socket = f.path
 }

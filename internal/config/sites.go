@@ -80,6 +80,9 @@ func (d *decoder) site(o object, above inherited, w *wiring) Site {
 	} else {
 		d.add(o.pos, `no "hosts"`, "hosts for each site, such as hosts: [example.com], or [_] for all others")
 	}
+	if n := o.get("admin"); n != nil {
+		site.Admins = d.siteAdmins(n)
+	}
 	d.siteSecurity(o, &site, tlsKnown && site.TLS.Mode == TLSOff)
 	if n := o.get("access_log"); n != nil {
 		d.accessLog(n, &above.accessLog)
