@@ -24,16 +24,79 @@ func (s *service) openControl(cfg *config.Config, takeOver bool) error {
 	if path == "" {
 		return nil
 	}
-	socket, err := admin.Listen(path, takeOver)
+	socket, err := admin.Listen(path, rightsOf(cfg), takeOver)
 	switch {
 	case err == nil:
-		s.control.Store(admin.Serve(socket, s, liveTunnels{s.server}, s.log))
-	case cfg.Admin.Socket != "":
+		s.control.Store(&control{socket, s.desk.Serve(socket)})
+	case cfg.Admin.Socket != "" || cfg.Admin.Group >= 0:
 		return fmt.Errorf("admin.socket: %w", err)
 	default:
 		s.log.Warn("no control socket: wstunnel reload, drain and status will not reach this server", "socket", path, "error", err)
 	}
 	return nil
+}
+
+// control is the open control socket.
+type control struct {
+	socket *admin.Socket
+	*admin.Server
+}
+
+// rightsOf are who may connect with the control socket.
+func rightsOf(cfg *config.Config) admin.Rights {
+	return admin.Rights{Mode: cfg.Admin.Mode, Group: cfg.Admin.Group}
+}
+
+// moveControl opens what a configuration wants to be asked at. With true, settle lets those ask whom it lets, and only those; with false all is as it was.
+func (s *service) moveControl(cfg *config.Config) (settle func(bool), err error) {
+	settleAddress, err := s.desk.Move(cfg.Admin.Address)
+	if err != nil {
+		return nil, err
+	}
+	open, before := s.control.Load(), s.current.Load()
+	changed := open != nil && before != nil && !cfg.Admin.Off && rightsOf(before) != rightsOf(cfg)
+	if changed {
+		if err := open.socket.Give(rightsOf(cfg)); err != nil {
+			settleAddress(false)
+			return nil, fmt.Errorf("admin: the control socket: %w", err)
+		}
+	}
+	return func(move bool) {
+		settleAddress(move)
+		if move {
+			s.desk.Admit(accessOf(cfg))
+		} else if changed {
+			if err := open.socket.Give(rightsOf(before)); err != nil {
+				s.log.Error("the control socket", "error", err)
+			}
+		}
+	}, nil
+}
+
+// accessOf are the grants of a configuration.
+func accessOf(cfg *config.Config) *admin.Access {
+	access := &admin.Access{Users: map[uint32]*admin.Grant{}}
+	for i := range cfg.Sites {
+		for _, u := range cfg.Sites[i].Admins {
+			g := access.Users[u.ID]
+			if g == nil {
+				g = &admin.Grant{Who: "user " + u.Name, Verbs: admin.List | admin.Send | admin.Group | admin.Kick}
+				access.Users[u.ID] = g
+			}
+			g.Sites = append(g.Sites, cfg.Sites[i].Hosts[0])
+		}
+	}
+	for _, u := range cfg.Admin.Allow { // who may do all needs no site
+		access.Users[u.ID] = &admin.Grant{Who: "user " + u.Name, Verbs: admin.All}
+	}
+	for _, t := range cfg.Admin.Tokens {
+		g := &admin.Grant{Who: "token " + t.Name, Sites: t.Sites}
+		for _, verb := range t.Verbs {
+			g.Verbs |= admin.ParseVerb(verb)
+		}
+		access.Tokens = append(access.Tokens, admin.Token{Hash: t.Hash, Grant: g})
+	}
+	return access
 }
 
 // Reload reads the configuration again, after reloads that are under way, and waits for the verdict.

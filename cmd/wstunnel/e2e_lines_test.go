@@ -23,7 +23,9 @@ type lines struct {
 
 // socketOf returns the control socket of a configuration by [withSocket].
 func socketOf(yaml string) string {
-	return strings.TrimSuffix(strings.TrimPrefix(strings.SplitN(yaml, "\n", 2)[0], "admin: {socket: "), "}")
+	path, _, _ := strings.Cut(strings.TrimPrefix(yaml, "admin: {socket: "), "}")
+	path, _, _ = strings.Cut(path, ",")
+	return path
 }
 
 func dialLines(t *testing.T, yaml string) *lines {

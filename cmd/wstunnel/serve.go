@@ -39,7 +39,8 @@ type service struct {
 	current      atomic.Pointer[config.Config] // what is served, or is about to be; nil before there is one
 	reloadError  atomic.Pointer[string]        // why the last reload failed; nil where it did not
 	began        time.Time
-	control      atomic.Pointer[admin.Server] // nil where there is none
+	desk         *admin.Desk
+	control      atomic.Pointer[control] // nil where there is none
 	orders       chan order
 	reloaded     reloads
 	endpoint     *metrics.Endpoint
@@ -86,6 +87,8 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 	defer s.certificates.Close()
 	s.endpoint = s.newEndpoint()
 	defer s.endpoint.Close()
+	s.desk = admin.NewDesk(s, liveTunnels{s.server}, nil, log)
+	defer s.desk.CloseWeb()
 	failed := make(chan error, 1)
 	go func() {
 		stored := origin.inherited.stored
@@ -171,7 +174,11 @@ func (s *service) apply(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	err = s.server.Apply(cfg, loaded)
+	settleControl, err := s.moveControl(cfg)
+	if err == nil {
+		err = s.server.Apply(cfg, loaded)
+		settleControl(err == nil)
+	}
 	settle(err == nil)
 	if err != nil {
 		return err

@@ -137,6 +137,7 @@ func (s *service) passOn(next *successor) error {
 	s.successor.Store(next)
 	s.certificates.Close()
 	s.endpoint.Close()
+	s.desk.CloseWeb()
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -10,18 +12,26 @@ import (
 type Access struct {
 	// Users are the grants of users, by their numbers.
 	Users map[uint32]*Grant
+	// Tokens are those of requests over TCP.
+	Tokens []Token
+}
+
+// Token is a bearer token (RFC 6750), known by its SHA-256.
+type Token struct {
+	Hash  [sha256.Size]byte
+	Grant *Grant
 }
 
 // gate knows what who asks may do.
 type gate struct{ access atomic.Pointer[Access] }
 
-// grant returns what a peer may do; nil for nothing.
-func (g *gate) grant(p peer) *Grant {
+// user returns what a peer may do; nil for nothing.
+func (g *gate) user(p peer) *Grant {
 	switch {
 	case p.err != nil:
 		return nil
 	case p.uid == 0 || p.uid == uint32(os.Geteuid()):
-		return &Grant{Who: fmt.Sprintf("user %d", p.uid), Verbs: All}
+		return &Grant{Who: fmt.Sprintf("user %d", p.uid), Verbs: All, owner: true}
 	}
 	if a := g.access.Load(); a != nil {
 		return a.Users[p.uid]
@@ -29,5 +39,17 @@ func (g *gate) grant(p peer) *Grant {
 	return nil
 }
 
-// Admit says who may ask from now on.
-func (s *Server) Admit(a *Access) { s.sorter.door.gate.access.Store(a) }
+// bearer returns what a token is for; nil for nothing. How long it takes tells nothing of the tokens.
+func (g *gate) bearer(token string) (found *Grant) {
+	a := g.access.Load()
+	if a == nil {
+		return nil
+	}
+	hash := sha256.Sum256([]byte(token))
+	for i := range a.Tokens {
+		if subtle.ConstantTimeCompare(a.Tokens[i].Hash[:], hash[:]) == 1 {
+			found = a.Tokens[i].Grant
+		}
+	}
+	return found
+}

@@ -2,11 +2,13 @@ package admin
 
 import (
 	"bufio"
-	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // peer is who has connected.
@@ -15,40 +17,38 @@ type peer struct {
 	err error // it is not known
 }
 
-type peerKey struct{}
-
 // refusal tells one why who may not.
 func (p peer) refusal() string {
 	if p.err != nil {
 		return fmt.Sprintf("who asks is not known: %v", p.err)
 	}
-	return fmt.Sprintf("user %d may not; root and user %d may", p.uid, os.Geteuid())
+	return fmt.Sprintf("user %d may not; root and user %d may, and whom admin.allow names", p.uid, os.Geteuid())
 }
 
 // door is the control socket as the server uses it: of those who may not ask it lets only a few in at a time, to be told so, and none of their connections takes
 // the place of a client's.
 type door struct {
 	*Socket
-	gate      gate
+	gate      *gate
 	strangers chan struct{}
 }
 
-func newDoor(s *Socket) *door { return &door{Socket: s, strangers: make(chan struct{}, maxStrangers)} }
+func newDoor(s *Socket, g *gate) *door { return &door{s, g, make(chan struct{}, maxStrangers)} }
 
 // Accept returns the next connection that is let in.
-func (d *door) Accept() (net.Conn, error) {
+func (d *door) Accept() (*caller, error) {
 	for {
 		conn, err := d.AcceptUnix()
 		if err != nil {
 			return nil, err
 		}
 		c := &caller{UnixConn: conn}
-		if c.peer.uid, c.peer.err = peerUID(conn); d.gate.grant(c.peer) != nil {
+		if c.peer.uid, c.peer.err = peerUID(conn); d.gate.user(c.peer) != nil {
 			return c, nil
 		}
 		select {
 		case d.strangers <- struct{}{}:
-			c.left = sync.OnceFunc(func() { <-d.strangers })
+			c.left = func() { <-d.strangers }
 			return c, nil
 		default:
 			conn.Close()
@@ -60,8 +60,10 @@ func (d *door) Accept() (net.Conn, error) {
 type caller struct {
 	*net.UnixConn
 	peer  peer
-	left  func() // nil for one who may ask
+	left  func() // called when it is closed; nil for nothing
+	once  sync.Once
 	first *bufio.Reader
+	http  atomic.Bool // it is known to speak HTTP
 }
 
 // Read reads, with what was looked at to know what the connection speaks.
@@ -69,13 +71,30 @@ func (c *caller) Read(p []byte) (int, error) { return c.first.Read(p) }
 
 // Close closes the connection.
 func (c *caller) Close() error {
-	if c.left != nil {
-		c.left()
-	}
-	return c.UnixConn.Close()
+	err := c.UnixConn.Close()
+	c.once.Do(func() {
+		if c.left != nil {
+			c.left()
+		}
+	})
+	return err
 }
 
-// withPeer notes whose connection it is.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, c.(*caller).peer)
+const (
+	// lastWords is how long it may take to write that there is no room, to one who has been sent nothing yet or has read it.
+	lastWords = 100 * time.Millisecond
+	// farewell is how long such a connection is open yet.
+	farewell = time.Second
+)
+
+// dismiss says that there is no room.
+func (c *caller) dismiss() {
+	c.SetWriteDeadline(time.Now().Add(lastWords))
+	if c.http.Load() {
+		io.WriteString(c.UnixConn, noRoom())
+	} else {
+		tell(c.UnixConn, 0, errNoRoom)
+	}
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(farewell))
 }

@@ -47,6 +47,7 @@ type Grant struct {
 	// Sites are those whose tunnels one sees and reaches, by their first hosts; nil for all of them, and for what is the whole server's.
 	Sites []string
 	Verbs Verbs
+	owner bool // what is done is not told in the log as somebody else's
 }
 
 // may fails where the verb is not granted.
@@ -116,12 +117,12 @@ func needs(v Verbs, then granted) http.HandlerFunc {
 }
 
 // needsAll lets those through who have a verb for the whole server.
-func needsAll(v Verbs, then http.HandlerFunc) http.HandlerFunc {
+func needsAll(v Verbs, then granted) http.HandlerFunc {
 	return needs(v, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		if err := g.mayAll(v); err != nil {
 			give(w, nil, err)
 			return
 		}
-		then(w, r)
+		then(w, r, g)
 	})
 }

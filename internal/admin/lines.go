@@ -17,10 +17,12 @@ import (
 
 // Bounds of connections that speak in lines.
 const (
-	maxTalks     = 256
 	talkTimeout  = 10 * time.Minute // between two lines
 	writeTimeout = 30 * time.Second // of one answer, or of a page of a list
 )
+
+// errNoRoom is said to connections beyond those that may be open.
+var errNoRoom = &StatusError{http.StatusServiceUnavailable, errors.New(noRoomText)}
 
 // requestLine is the first line of HTTP (RFC 9112, section 3): what ends otherwise is an order.
 var requestLine = regexp.MustCompile(`^[A-Z]+ \S+ HTTP/1\.[01]\r?\n$`)
@@ -28,16 +30,12 @@ var requestLine = regexp.MustCompile(`^[A-Z]+ \S+ HTTP/1\.[01]\r?\n$`)
 // sorter is a listener of the connections that speak HTTP. It answers those that speak in lines itself.
 type sorter struct {
 	*door
-	service Service
-	tunnels Tunnels
-	asking  chan net.Conn
-	closed  chan struct{}
-	ctx     context.Context // ends with the answering
-
-	mu      sync.Mutex
-	talks   map[*caller]bool // true while an order is carried out
-	leaving bool
-	all     sync.WaitGroup
+	desk   *Desk
+	crowd  *crowd
+	asking chan net.Conn
+	closed chan struct{}
+	ctx    context.Context // ends with the answering
+	all    sync.WaitGroup
 }
 
 // sort takes connections in until the socket is closed.
@@ -48,7 +46,23 @@ func (s *sorter) sort() {
 		if err != nil {
 			return
 		}
-		s.all.Go(func() { s.receive(c.(*caller)) })
+		stranger := c.left
+		c.left = func() {
+			s.crowd.left(c)
+			if stranger != nil {
+				stranger()
+			}
+		}
+		c.first = bufio.NewReaderSize(c.UnixConn, maxHead)
+		in, late := s.crowd.admit(c)
+		switch {
+		case in:
+			s.all.Go(func() { s.receive(c) })
+		case late:
+			s.all.Go(func() { s.turnAway(c) })
+		default:
+			c.Close()
+		}
 	}
 }
 
@@ -62,17 +76,21 @@ func (s *sorter) Accept() (net.Conn, error) {
 	}
 }
 
+// turnAway tells a connection, in what it speaks, that there is no room.
+func (s *sorter) turnAway(c *caller) {
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(farewell))
+	_, isHTTP := peekLine(c.first)
+	c.http.Store(isHTTP)
+	c.dismiss()
+}
+
 // receive finds out what a connection speaks.
 func (s *sorter) receive(c *caller) {
-	if !s.add(c) {
-		c.Close()
-		return
-	}
-	defer s.remove(c)
 	c.SetReadDeadline(time.Now().Add(headTimeout))
-	c.first = bufio.NewReaderSize(c.UnixConn, maxHead)
 	peeked, isHTTP := peekLine(c.first)
 	if isHTTP {
+		c.http.Store(true)
 		c.SetReadDeadline(time.Time{})
 		select {
 		case s.asking <- c:
@@ -80,13 +98,10 @@ func (s *sorter) receive(c *caller) {
 		case <-s.closed:
 		case <-s.ctx.Done():
 		}
-		c.Close()
-		return
-	}
-	defer c.Close()
-	if len(peeked) > 0 {
+	} else if len(peeked) > 0 {
 		s.talk(c)
 	}
+	c.Close()
 }
 
 // peekLine returns what there is of the first line, and whether it is one of HTTP.
@@ -115,10 +130,10 @@ func (s *sorter) talk(c *caller) {
 			return
 		}
 		c.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if !s.occupy(c, true) {
+		if !s.crowd.occupy(c, true) {
 			return
 		}
-		grant := s.door.gate.grant(c.peer)
+		grant := s.desk.user(c.peer)
 		switch {
 		case grant == nil:
 			err = &StatusError{http.StatusForbidden, errors.New(c.peer.refusal())}
@@ -128,10 +143,10 @@ func (s *sorter) talk(c *caller) {
 		default:
 			err = s.obey(c, w, grant, strings.TrimSuffix(line, "\r"))
 		}
-		if w.Flush() != nil || err != nil || !s.occupy(c, false) {
+		c.SetReadDeadline(time.Now().Add(talkTimeout))
+		if w.Flush() != nil || err != nil || !s.crowd.occupy(c, false) {
 			return
 		}
-		c.SetReadDeadline(time.Now().Add(talkTimeout))
 	}
 }
 
@@ -206,7 +221,7 @@ func (s *sorter) permit(g *Grant, o *lineOrder) error {
 	if err := g.may(verb); err != nil {
 		return err
 	}
-	return g.reach(s.tunnels, o.name)
+	return g.reach(s.desk.tunnels, o.name)
 }
 
 // carryOut carries out an order that a number answers.
@@ -214,24 +229,26 @@ func (s *sorter) carryOut(g *Grant, o *lineOrder) (n int, err error) {
 	var p Pushed
 	m := Message{Data: []byte(o.text)}
 	switch o.verb {
-	case sendMessage:
-		p, err = s.tunnels.PushTo(s.ctx, o.name, m)
-	case sendUser:
-		p, err = s.tunnels.Push(s.ctx, Audience{Users: []string{o.name}, Among: g.Sites}, m)
-	case sendGroup:
-		p, err = s.tunnels.Push(s.ctx, Audience{Groups: []string{o.name}, Among: g.Sites}, m)
-	case joinGroup:
-		return 1, s.tunnels.Join(o.name, o.group)
-	case leaveGroup:
-		return 1, s.tunnels.Leave(o.name, o.group)
-	case kickTunnel:
-		return 1, s.tunnels.Kick(o.name, o.code, o.text)
 	case countThem:
-		return s.tunnels.Count(g.Sites), nil
+		return s.desk.tunnels.Count(g.Sites), nil
+	case sendMessage:
+		p, err = s.desk.tunnels.PushTo(s.ctx, o.name, m)
+	case sendUser:
+		p, err = s.desk.tunnels.Push(s.ctx, Audience{Users: []string{o.name}, Among: g.Sites}, m)
+	case sendGroup:
+		p, err = s.desk.tunnels.Push(s.ctx, Audience{Groups: []string{o.name}, Among: g.Sites}, m)
+	case joinGroup:
+		n, err = 1, s.desk.tunnels.Join(o.name, o.group)
+	case leaveGroup:
+		n, err = 1, s.desk.tunnels.Leave(o.name, o.group)
+	case kickTunnel:
+		n, err = 1, s.desk.tunnels.Kick(o.name, o.code, o.text)
 	case drainAll:
-		return s.service.Drain(DrainOrder{})
+		n, err = s.desk.service.Drain(DrainOrder{})
 	}
-	return p.Written + p.Queued, err
+	n += p.Written + p.Queued
+	s.desk.note(g, strings.ToLower(string(o.verb)), n, err, "to", o.name)
+	return n, err
 }
 
 // list writes each tunnel on a line, and an empty one behind them.
@@ -239,7 +256,7 @@ func (s *sorter) list(c *caller, w *bufio.Writer, g *Grant) error {
 	lines := json.NewEncoder(w)
 	f := Filter{Limit: pageLength, Among: g.Sites}
 	for {
-		page := s.tunnels.List(f)
+		page := s.desk.tunnels.List(f)
 		c.SetWriteDeadline(time.Now().Add(writeTimeout))
 		for i := range page.Tunnels {
 			if err := lines.Encode(&page.Tunnels[i]); err != nil {
@@ -255,42 +272,11 @@ func (s *sorter) list(c *caller, w *bufio.Writer, g *Grant) error {
 	}
 }
 
-// add counts a connection in, unless there are too many.
-func (s *sorter) add(c *caller) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.talks) >= maxTalks || s.leaving {
-		return false
-	}
-	s.talks[c] = false
-	return true
-}
-
-func (s *sorter) remove(c *caller) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.talks, c)
-}
-
-// occupy notes whether an order of a connection is carried out. It is false where there is to be no other one.
-func (s *sorter) occupy(c *caller, busy bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.leaving && !busy {
-		return false
-	}
-	s.talks[c] = busy
-	return true
-}
-
-// leave ends the connections that wait for an order, and all others with theirs; with now, those too.
+// leave ends the connections that wait for an order, and all others with theirs; with now, those too. Those that speak HTTP end with their server.
 func (s *sorter) leave(now bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leaving = true
-	for c, busy := range s.talks {
-		if now || !busy {
-			c.UnixConn.Close()
+	for _, m := range s.crowd.close(now) {
+		if c := m.(*caller); now || !c.http.Load() {
+			c.Close()
 		}
 	}
 }

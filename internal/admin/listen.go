@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// socketMode lets the group of the process connect; what a peer may do is decided by who it is.
-const socketMode = 0o660
+// Rights are those of the control socket's file: who may connect. What a peer may do is decided by who it is.
+type Rights struct {
+	Mode  os.FileMode
+	Group int // -1 for that of the process
+}
 
 // maxPath is sun_path of unix(7), less its NUL.
 const maxPath = 107
@@ -25,7 +28,7 @@ type Socket struct {
 }
 
 // Listen opens the control socket at a path. It takes the place of one that nobody listens on any more and, with takeOver, of one that somebody does.
-func Listen(path string, takeOver bool) (*Socket, error) {
+func Listen(path string, rights Rights, takeOver bool) (*Socket, error) {
 	switch info, err := os.Lstat(path); {
 	case err == nil && info.Mode().Type() != os.ModeSocket:
 		return nil, fmt.Errorf("%s is there, and no socket", path)
@@ -49,7 +52,7 @@ func Listen(path string, takeOver bool) (*Socket, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	s := &Socket{UnixListener: l, path: path}
-	err = os.Chmod(beside, socketMode)
+	err = rights.give(beside)
 	if err == nil {
 		err = os.Rename(beside, path)
 	}
@@ -63,6 +66,21 @@ func Listen(path string, takeOver bool) (*Socket, error) {
 	}
 	return s, nil
 }
+
+// give makes them those of a file.
+func (r Rights) give(path string) error {
+	group := r.Group
+	if group < 0 {
+		group = os.Getegid()
+	}
+	if err := os.Chown(path, -1, group); err != nil {
+		return err
+	}
+	return os.Chmod(path, r.Mode)
+}
+
+// Give makes them those of the socket.
+func (s *Socket) Give(r Rights) error { return r.give(s.path) }
 
 // Close ends the listening.
 func (s *Socket) Close() error {

@@ -29,11 +29,11 @@ func (quiet) Status() Status { return Status{PID: 7} }
 func serveQuiet(t *testing.T) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "control.sock")
-	socket, err := Listen(path, false)
+	socket, err := Listen(path, Rights{0o666, -1}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(Serve(socket, quiet{}, nil, slog.New(slog.DiscardHandler)).Close)
+	t.Cleanup(NewDesk(quiet{}, nil, nil, slog.New(slog.DiscardHandler)).Serve(socket).Close)
 	return path
 }
 

@@ -128,7 +128,7 @@ const (
 	kickReason = "closed by the server"
 )
 
-func handleTunnels(mux *http.ServeMux, tunnels Tunnels) {
+func (d *Desk) handleTunnels(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/tunnels", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		f, err := filterOf(r)
 		if err != nil {
@@ -136,70 +136,62 @@ func handleTunnels(mux *http.ServeMux, tunnels Tunnels) {
 			return
 		}
 		f.Among = g.Sites
-		answer(w, http.StatusOK, tunnels.List(f))
+		answer(w, http.StatusOK, d.tunnels.List(f))
 	}))
 	mux.HandleFunc("GET /v1/tunnels/{id}", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
-		t, err := tunnels.Tunnel(r.PathValue("id"))
+		t, err := d.tunnels.Tunnel(r.PathValue("id"))
 		if err == nil && !g.sees(t.Site) {
 			err = errNotSeen
 		}
 		give(w, t, err)
 	}))
-	// one is what is done to a tunnel that one may reach.
-	one := func(v Verbs, do func(r *http.Request, id string) error) http.HandlerFunc {
-		return needs(v, func(w http.ResponseWriter, r *http.Request, g *Grant) {
-			id := r.PathValue("id")
-			err := g.reach(tunnels, id)
-			if err == nil {
-				err = do(r, id)
-			}
-			give(w, struct{}{}, err)
-		})
-	}
-	mux.HandleFunc("DELETE /v1/tunnels/{id}", one(Kick, func(r *http.Request, id string) error {
+	mux.HandleFunc("DELETE /v1/tunnels/{id}", d.toOne(Kick, "kick", func(r *http.Request, id string) error {
 		code, reason, err := closingOf(r)
 		if err != nil {
 			return err
 		}
-		return tunnels.Kick(id, code, reason)
+		return d.tunnels.Kick(id, code, reason)
 	}))
-	mux.HandleFunc("PUT /v1/tunnels/{id}/groups/{group}", one(Group, func(r *http.Request, id string) error {
-		return tunnels.Join(id, r.PathValue("group"))
+	mux.HandleFunc("PUT /v1/tunnels/{id}/groups/{group}", d.toOne(Group, "join", func(r *http.Request, id string) error {
+		return d.tunnels.Join(id, r.PathValue("group"))
 	}))
-	mux.HandleFunc("DELETE /v1/tunnels/{id}/groups/{group}", one(Group, func(r *http.Request, id string) error {
-		return tunnels.Leave(id, r.PathValue("group"))
+	mux.HandleFunc("DELETE /v1/tunnels/{id}/groups/{group}", d.toOne(Group, "leave", func(r *http.Request, id string) error {
+		return d.tunnels.Leave(id, r.PathValue("group"))
 	}))
-	handleMessages(mux, tunnels)
+	d.handleMessages(mux)
 }
 
-func handleMessages(mux *http.ServeMux, tunnels Tunnels) {
-	push := func(to func(*http.Request) Audience) http.HandlerFunc {
-		return needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
-			_, m, err := messageOf(r, false)
-			var p Pushed
-			if err == nil {
-				audience := to(r)
-				audience.Among = g.Sites
-				p, err = tunnels.Push(r.Context(), audience, m)
-			}
-			give(w, p, err)
-		})
-	}
-	mux.HandleFunc("POST /v1/users/{user}/messages", push(func(r *http.Request) Audience {
+// toOne does something to a tunnel that one may reach.
+func (d *Desk) toOne(v Verbs, what string, do func(r *http.Request, id string) error) http.HandlerFunc {
+	return needs(v, func(w http.ResponseWriter, r *http.Request, g *Grant) {
+		id := r.PathValue("id")
+		err := g.reach(d.tunnels, id)
+		if err == nil {
+			err = do(r, id)
+		}
+		d.note(g, what, 1, err, "to", id)
+		give(w, struct{}{}, err)
+	})
+}
+
+func (d *Desk) handleMessages(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/users/{user}/messages", d.toMany("send user", "user", func(r *http.Request) Audience {
 		return Audience{Users: []string{r.PathValue("user")}, Site: r.URL.Query().Get("site")}
 	}))
-	mux.HandleFunc("POST /v1/groups/{group}/messages", push(func(r *http.Request) Audience {
+	mux.HandleFunc("POST /v1/groups/{group}/messages", d.toMany("send group", "group", func(r *http.Request) Audience {
 		return Audience{Groups: []string{r.PathValue("group")}, Site: r.URL.Query().Get("site")}
 	}))
 	mux.HandleFunc("POST /v1/tunnels/{id}/messages", needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
+		id := r.PathValue("id")
 		_, m, err := messageOf(r, false)
 		var p Pushed
 		if err == nil {
-			err = g.reach(tunnels, r.PathValue("id"))
+			err = g.reach(d.tunnels, id)
 		}
 		if err == nil {
-			p, err = tunnels.PushTo(r.Context(), r.PathValue("id"), m)
+			p, err = d.tunnels.PushTo(r.Context(), id, m)
 		}
+		d.note(g, "send message", p.Matched, err, "to", id)
 		give(w, p, err)
 	}))
 	mux.HandleFunc("POST /v1/push", needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
@@ -207,10 +199,26 @@ func handleMessages(mux *http.ServeMux, tunnels Tunnels) {
 		var p Pushed
 		if err == nil {
 			to.Among = g.Sites
-			p, err = tunnels.Push(r.Context(), *to, m)
+			p, err = d.tunnels.Push(r.Context(), *to, m)
 		}
+		d.note(g, "push", p.Matched, err)
 		give(w, p, err)
 	}))
+}
+
+// toMany says something to whom the path names.
+func (d *Desk) toMany(what, name string, to func(*http.Request) Audience) http.HandlerFunc {
+	return needs(Send, func(w http.ResponseWriter, r *http.Request, g *Grant) {
+		_, m, err := messageOf(r, false)
+		var p Pushed
+		if err == nil {
+			audience := to(r)
+			audience.Among = g.Sites
+			p, err = d.tunnels.Push(r.Context(), audience, m)
+		}
+		d.note(g, what, p.Matched, err, "to", r.PathValue(name))
+		give(w, p, err)
+	})
 }
 
 // give answers with a value, or with what kept it from being.
