@@ -9,9 +9,13 @@ import (
 	"wstunnel/internal/upstream"
 )
 
+// Upstreams returns how upstreams and their servers do, by their names in order. One that a target names itself is called by network and address, such as
+// tcp:127.0.0.1:9000.
+func (s *Server) Upstreams() []upstream.Snapshot { return merged(s.upstreams.Snapshot()) }
+
 // collectBackends writes how upstreams and their servers do.
 func (s *Server) collectBackends(w *metrics.Writer) {
-	all := merged(s.upstreams.Snapshot())
+	all := s.Upstreams()
 	w.Family("wstunnel_backend_up", metrics.Gauge, "1: requests go to the server; 0: it fails its checks, or is ejected. Servers with down: true are left out.")
 	for _, u := range all {
 		for i := range u.Servers {

@@ -5,7 +5,6 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/static"
-	"wstunnel/internal/upstream"
 )
 
 // SetCapacity makes the server do with fewer descriptors, from the next Apply on.
@@ -51,6 +50,3 @@ func (s *Server) WatchLoops(f func(held time.Duration)) { s.clients.loops.Watch(
 
 // Skip turns the clock forward, and has all that was to happen by then begin.
 func (s *Server) Skip(d time.Duration) { s.clock.Skip(d) }
-
-// Upstreams returns what there is of upstreams.
-func (s *Server) Upstreams() []upstream.Snapshot { return s.upstreams.Snapshot() }

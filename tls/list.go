@@ -14,6 +14,7 @@ import (
 // HostCertificate tells of the certificate of one host.
 type HostCertificate struct {
 	Host     string
+	Site     string    // the first host of the site
 	Issuer   string    // empty: there is no certificate
 	NotAfter time.Time // zero: there is no certificate
 	Renewal  time.Time // when it is ordered or renewed; zero: now, or whenever the owner of the files does
@@ -42,10 +43,12 @@ func List(cfg *config.Config, now time.Time) ([]HostCertificate, error) {
 	slices.Sort(known)
 	var list []HostCertificate
 	listed := map[string]bool{}
-	add := func(host string) {
+	add := func(host string, site *config.Site) {
 		if !listed[host] {
 			listed[host] = true
-			list = append(list, s.tell(host))
+			told := s.tell(host)
+			told.Site = site.Hosts[0]
+			list = append(list, told)
 		}
 	}
 	table := hostTable(cfg)
@@ -59,13 +62,13 @@ func List(cfg *config.Config, now time.Time) ([]HostCertificate, error) {
 		case site.TLS.OnDemand:
 			for _, name := range known {
 				if s := table.lookup(name); s != nil && s.site == site {
-					add(name)
+					add(name, site)
 				}
 			}
 		case site.TLS.Mode == config.TLSAuto:
 			for _, host := range site.Hosts {
 				if host != "_" {
-					add(host)
+					add(host, site)
 				}
 			}
 		}
@@ -90,7 +93,7 @@ func (s storage) tell(name string) HostCertificate {
 }
 
 func tellPair(host string, pair config.CertPair) HostCertificate {
-	h := HostCertificate{Host: host, Files: true}
+	h := HostCertificate{Host: host, Site: host, Files: true}
 	cert, err := readPair(pair.Cert, pair.Key)
 	if err != nil {
 		h.Error = err.Error()

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -10,46 +13,86 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wstunnel/internal/admin"
+	"wstunnel/internal/config"
 	"wstunnel/tls"
 )
 
-func newCertsCommand(stdout io.Writer) *cobra.Command {
-	var file string
+func newCertsCommand(stdout, stderr io.Writer) *cobra.Command {
+	var file, socket string
+	var offline bool
 	cmd := &cobra.Command{
 		Use:   "certs",
 		Short: "Show the certificates and when they are renewed",
 		Long: `Certs shows the certificate of each host with tls: auto or with files: who issued it, when it
-ends, when it is renewed, and why the last order failed, if it did. It reads tls.storage, where a
-running server keeps what it knows, so it needs the rights to read that.`,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := loadConfig(file)
+ends, when it is renewed, and why the last order failed, if it did. It asks the server that runs
+this configuration and, where none does or --offline is given, reads tls.storage itself, which
+needs the rights to read that. Which of both it was is said on standard error.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !offline {
+				list, from, err := askCertificates(cmd.Context(), file, socket)
+				if err == nil {
+					fmt.Fprintf(stderr, "as the running server says (%s)\n", from)
+					return printCertificates(stdout, list)
+				}
+				if socket != "" {
+					return err
+				}
+			}
+			list, from, err := readCertificates(file)
 			if err != nil {
 				return err
 			}
-			list, err := tls.List(cfg, time.Now())
-			if err != nil {
-				return err
-			}
+			fmt.Fprintf(stderr, "read from %s\n", from)
 			return printCertificates(stdout, list)
 		},
 	}
 	configFile(cmd, &file)
+	cmd.Flags().StringVar(&socket, "socket", "", "the running server's control socket; default: the one of the configuration")
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask no server, but read tls.storage")
 	return cmd
 }
 
+// askCertificates asks the server that runs a file, or that has a socket.
+func askCertificates(ctx context.Context, file, socket string) (list []admin.Certificate, from string, err error) {
+	from = cmp.Or(socket, config.FindSocket(file))
+	told, err := admin.NewClient(from).Certificates(ctx)
+	if err != nil || socket != "" {
+		return told.Certificates, from, err
+	}
+	ours, err := os.Stat(file)
+	if err != nil {
+		return nil, "", err
+	}
+	if theirs, err := os.Stat(told.Config); err != nil || !os.SameFile(ours, theirs) {
+		return nil, "", fmt.Errorf("the server at %s runs %s", from, told.Config)
+	}
+	return told.Certificates, from, nil
+}
+
+// readCertificates reads what is on disk.
+func readCertificates(file string) (list []admin.Certificate, from string, err error) {
+	cfg, err := loadConfig(file)
+	if err != nil {
+		return nil, "", err
+	}
+	all, err := tls.List(cfg, time.Now())
+	return describedCertificates(all, nil), cfg.TLS.Storage, err
+}
+
 // printCertificates prints one line for each certificate. Times are in UTC.
-func printCertificates(w io.Writer, list []tls.HostCertificate) error {
+func printCertificates(w io.Writer, list []admin.Certificate) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "HOST\tISSUER\tNOT AFTER\tNEXT RENEWAL\tLAST ERROR")
 	for _, c := range list {
 		issuer, notAfter, renewal, failure := "-", "-", "now", "-"
-		if c.Issuer != "" {
+		if c.Issuer != "" && c.NotAfter != nil {
 			issuer, notAfter = c.Issuer, c.NotAfter.UTC().Format(time.DateTime)
 		}
 		switch {
 		case c.Files:
 			renewal = "by its files"
-		case c.Renewal.After(time.Now()):
+		case c.Renewal != nil && c.Renewal.After(time.Now()):
 			renewal = c.Renewal.UTC().Format(time.DateTime)
 		}
 		if c.Error != "" {

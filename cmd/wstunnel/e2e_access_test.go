@@ -188,6 +188,12 @@ func TestReloadChangesWhoMay(t *testing.T) {
 	otherSays(t, yaml, "COUNT", "ERR 403 user 33 may not")
 }
 
+// hashOf is a token as the configuration knows it.
+func hashOf(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
 // freeAddress is one of loopback that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
@@ -230,8 +236,7 @@ func TestTokensOverTCP(t *testing.T) {
 		if err != nil || !ok || len(token) != 43 {
 			t.Fatalf("%q, %v", out, err)
 		}
-		sum := sha256.Sum256([]byte(token))
-		if hash = strings.TrimSpace(hash); hash != "sha256:"+hex.EncodeToString(sum[:]) {
+		if hash = strings.TrimSpace(hash); hash != hashOf(token) {
 			t.Fatalf("the hash of %s is %s", token, hash)
 		}
 		name := strings.TrimPrefix(strings.Split(rest, ",")[0], "name: ")

@@ -72,7 +72,7 @@ to their own backend port, so that wss:// works with the same certificate.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout), newDemoCommand(stdout, stderr), newVersionCommand(stdout),
+	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout, stderr), newDemoCommand(stdout, stderr), newVersionCommand(stdout),
 		newImportCommand(os.Stdin, stdout, stderr), newCompletionCommand(stdout), newProbeCommand(stdout), newExplainCommand(stdout),
 		newReloadCommand(stdout), newUpgradeCommand(stdout), newDrainCommand(stdout), newStatusCommand(stdout),
 		newTunnelsCommand(stdout), newSendCommand(os.Stdin, stdout), newKickCommand(stdout), newTokenCommand(stdout))

@@ -59,6 +59,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// Certificates asks for the certificates.
+func (c *Client) Certificates(ctx context.Context) (Certificates, error) {
+	var list Certificates
+	return list, c.call(ctx, http.MethodGet, "/v1/certificates", nil, &list)
+}
+
 // List returns a page of the tunnels that are meant.
 func (c *Client) List(ctx context.Context, f Filter) (Page, error) {
 	query := url.Values{}

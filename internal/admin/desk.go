@@ -20,7 +20,7 @@ type Desk struct {
 	service Service
 	tunnels Tunnels
 	log     *slog.Logger
-	handler http.Handler
+	handler *router
 	page    http.Handler
 	web     web
 }
@@ -95,8 +95,20 @@ func (d *Desk) note(g *Grant, what string, n int, err error, more ...any) {
 	d.log.Info("ordered from outside", append([]any{"who", g.Who, "order", what, "n", n}, more...)...)
 }
 
-func (d *Desk) routes() http.Handler {
-	mux := http.NewServeMux()
+// router is a mux that knows its patterns.
+type router struct {
+	http.ServeMux
+	patterns []string
+}
+
+// HandleFunc is [http.ServeMux.HandleFunc].
+func (m *router) HandleFunc(pattern string, h http.HandlerFunc) {
+	m.patterns = append(m.patterns, pattern)
+	m.ServeMux.HandleFunc(pattern, h)
+}
+
+func (d *Desk) routes() *router {
+	mux := &router{}
 	mux.HandleFunc("POST /v1/reload", needsAll(Manage, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		d.note(g, "reload", 1, nil)
 		if err := d.service.Reload(r.Context()); err != nil {
@@ -117,6 +129,9 @@ func (d *Desk) routes() http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/status", needsAll(List, func(w http.ResponseWriter, _ *http.Request, _ *Grant) { answer(w, http.StatusOK, d.service.Status()) }))
 	d.handleTunnels(mux)
+	d.handleInventory(mux)
+	mux.HandleFunc("POST /publish", needs(Send, d.publish))
+	mux.HandleFunc("POST /publish/{$}", needs(Send, d.publish))
 	return mux
 }
 
@@ -172,12 +187,18 @@ type failure struct {
 func fail(w http.ResponseWriter, status int, texts ...string) { answer(w, status, failure{texts}) }
 
 func answer(w http.ResponseWriter, status int, v any) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	prepare(w, "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)
+}
+
+// prepare begins an answer, which has its time from then on.
+func prepare(w http.ResponseWriter, kind string) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	header := w.Header()
+	header.Set("Content-Type", kind)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
 }
 
 // noRoom is a 503 for a connection of which no request was read.

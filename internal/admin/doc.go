@@ -14,6 +14,12 @@ type Service interface {
 	Upgrade(ctx context.Context) (Upgraded, error)
 	// Status tells what is.
 	Status() Status
+	// Upstreams tells how upstreams do that any of some sites use, or, for nil, all of them.
+	Upstreams(among []string) []Upstream
+	// Certificates tells of the certificates of some sites, or, for nil, of all.
+	Certificates(among []string) (Certificates, error)
+	// Config is the configuration that runs, as YAML, without its secrets.
+	Config() ([]byte, error)
 }
 
 // Upgraded is what came of an upgrade.

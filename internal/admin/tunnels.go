@@ -128,7 +128,7 @@ const (
 	kickReason = "closed by the server"
 )
 
-func (d *Desk) handleTunnels(mux *http.ServeMux) {
+func (d *Desk) handleTunnels(mux *router) {
 	mux.HandleFunc("GET /v1/tunnels", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
 		f, err := filterOf(r)
 		if err != nil {
@@ -174,7 +174,7 @@ func (d *Desk) toOne(v Verbs, what string, do func(r *http.Request, id string) e
 	})
 }
 
-func (d *Desk) handleMessages(mux *http.ServeMux) {
+func (d *Desk) handleMessages(mux *router) {
 	mux.HandleFunc("POST /v1/users/{user}/messages", d.toMany("send user", "user", func(r *http.Request) Audience {
 		return Audience{Users: []string{r.PathValue("user")}, Site: r.URL.Query().Get("site")}
 	}))

@@ -161,15 +161,26 @@ func (d *Desk) answerWeb(l *listening, w http.ResponseWriter, r *http.Request) {
 	case d.page != nil && !strings.HasPrefix(r.URL.Path, "/v1/") && !strings.HasPrefix(r.URL.Path, "/publish"):
 		d.page.ServeHTTP(w, r)
 	default:
-		kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		g := d.bearer(strings.TrimSpace(token))
-		if !strings.EqualFold(kind, "Bearer") || g == nil {
+		g := d.bearer(tokenOf(r))
+		if g == nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			refuse(w, http.StatusUnauthorized, "no token, or a wrong one: Authorization: Bearer TOKEN, with one whose hash admin.tokens has")
 			return
 		}
 		d.serve(w, r, g)
 	}
+}
+
+// tokenOf returns the token that a request brings: as a bearer, or, from clients of Pushpin that know no other way, as the password of the Basic scheme.
+func tokenOf(r *http.Request) string {
+	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(kind, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	if _, password, ok := r.BasicAuth(); ok && strings.HasPrefix(r.URL.Path, "/publish") {
+		return password
+	}
+	return ""
 }
 
 // isOwnHost reports whether a Host names this listener by what nobody else can give it: an address, localhost, or the host of the configuration. A page can have a

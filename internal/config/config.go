@@ -21,6 +21,7 @@ type Config struct {
 	File string
 	// Files are File and those that it includes, for [Config.Place].
 	Files []string
+	texts [][]byte // what stood in them
 
 	Listen         []Listener
 	TLS            TLS

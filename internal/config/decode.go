@@ -14,6 +14,7 @@ import (
 // decoder turns the YAML nodes of one file into a Config and gathers the mistakes.
 type decoder struct {
 	files     []string // the main one, and those that it includes
+	texts     [][]byte // what stands in each
 	lookupEnv func(string) (string, bool)
 	errs      Errors
 

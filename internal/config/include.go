@@ -96,7 +96,7 @@ func (d *decoder) includeFile(f fileRef, name string) *yaml.Node {
 		return nil
 	}
 	index := len(d.files)
-	d.files = append(d.files, name)
+	d.files, d.texts = append(d.files, name), append(d.texts, data)
 	root, errs := readDocument(name, data)
 	if len(errs) > 0 {
 		for _, e := range errs {

@@ -39,6 +39,7 @@ func Parse(name string, data []byte, lookupEnv func(string) (string, bool)) (*Co
 	}
 	d := &decoder{
 		files:     []string{name},
+		texts:     [][]byte{data},
 		lookupEnv: lookupEnv,
 		upstreams: make(map[string]*Upstream),
 		hostLines: make(map[string]int),
@@ -50,7 +51,7 @@ func Parse(name string, data []byte, lookupEnv func(string) (string, bool)) (*Co
 	if len(d.errs) > 0 {
 		return nil, d.mistakes()
 	}
-	cfg.Files = d.files
+	cfg.Files, cfg.texts = d.files, d.texts
 	return cfg, nil
 }
 

@@ -73,6 +73,7 @@ func TestContract(t *testing.T) {
 	want := &Config{
 		File:   "wstunnel.yaml",
 		Files:  []string{"wstunnel.yaml"},
+		texts:  [][]byte{[]byte(strings.Replace(contract, "ASSETS", dir, 1))},
 		Listen: []Listener{{Pos: Pos{3, 5}, Address: ":80"}, {Pos: Pos{4, 5}, Address: ":443", TLS: true}},
 		TLS: TLS{
 			Storage: "/var/lib/wstunnel/certs",

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"time"
+
+	"wstunnel/internal/admin"
+	"wstunnel/internal/config"
+	"wstunnel/tls"
+)
+
+// Upstreams tells how upstreams do that any of some sites use, or all.
+func (s *service) Upstreams(among []string) []admin.Upstream {
+	users := usersOf(s.current.Load())
+	all := []admin.Upstream{}
+	for _, u := range s.server.Upstreams() {
+		told := admin.Upstream{Name: u.Name, Sites: []string{}, Held: u.Held, Queued: u.Queued, Retrying: u.Retrying, Servers: []admin.Backend{}}
+		for _, site := range users[u.Name] {
+			if among == nil || slices.Contains(among, site) {
+				told.Sites = append(told.Sites, site)
+			}
+		}
+		if among != nil && len(told.Sites) == 0 {
+			continue
+		}
+		for i := range u.Servers {
+			b := &u.Servers[i]
+			state := string(b.State)
+			if b.Down {
+				state = "off"
+			}
+			told.Servers = append(told.Servers, admin.Backend{
+				Address: b.Address, State: state, Reason: b.Reason, LastCheck: b.LastCheck, Weight: b.Weight, Backup: b.Backup, Active: max(0, b.Active),
+				Tunnels: max(0, b.Tunnels), Waiting: b.Waiting, Failures: b.Failures, Ejections: b.Ejections, Retries: b.Retries, Checks: b.Checks,
+				FailedChecks: b.FailedChecks,
+			})
+		}
+		all = append(all, told)
+	}
+	return all
+}
+
+// usersOf are the sites that use upstreams, by the names of these.
+func usersOf(cfg *config.Config) map[string][]string {
+	users := map[string][]string{}
+	for i := range cfg.Sites {
+		site := &cfg.Sites[i]
+		note := func(t *config.Target) {
+			if t == nil {
+				return
+			}
+			name := t.Upstream
+			if name == "" {
+				name = t.Servers[0].Network + ":" + t.Servers[0].Address
+			}
+			if !slices.Contains(users[name], site.Hosts[0]) {
+				users[name] = append(users[name], site.Hosts[0])
+			}
+		}
+		for j := range site.Locations {
+			l := &site.Locations[j]
+			note(l.WebSocket)
+			note(l.HTTP)
+			if l.PHP != nil {
+				note(l.PHP.Target)
+			}
+			if l.Access.AuthRequest != nil {
+				note(l.Access.AuthRequest.Target)
+			}
+		}
+	}
+	return users
+}
+
+// Certificates tells of the certificates of some sites, or all.
+func (s *service) Certificates(among []string) (admin.Certificates, error) {
+	cfg := s.current.Load()
+	told := admin.Certificates{Config: cfg.File}
+	if path, err := filepath.Abs(cfg.File); err == nil {
+		told.Config = path
+	}
+	list, err := tls.List(cfg, time.Now())
+	told.Certificates = describedCertificates(list, among)
+	return told, err
+}
+
+// describedCertificates are those of some sites, or all.
+func describedCertificates(list []tls.HostCertificate, among []string) []admin.Certificate {
+	all := []admin.Certificate{}
+	for _, c := range list {
+		if among == nil || slices.Contains(among, c.Site) {
+			all = append(all, admin.Certificate{
+				Host: c.Host, Site: c.Site, Issuer: c.Issuer, NotAfter: timeOrNil(c.NotAfter), Renewal: timeOrNil(c.Renewal), Files: c.Files, Error: c.Error,
+			})
+		}
+	}
+	return all
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Config is the configuration that runs, without its secrets.
+func (s *service) Config() ([]byte, error) { return s.current.Load().Shown() }
