@@ -87,9 +87,9 @@ func (s socket) says(t *testing.T, want string) {
 
 type listed struct {
 	Tunnels []struct {
-		ID, User string
-		Groups   []string
-		Pushable bool
+		ID, User, Backend string
+		Groups            []string
+		Pushable          bool
 	}
 	Next string
 }

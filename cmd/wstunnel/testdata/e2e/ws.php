@@ -4,9 +4,12 @@
 //
 //     php ws.php tcp://127.0.0.1:0
 //     php ws.php unix:///run/chat.sock
+//     php ws.php tcp://127.0.0.1:0 unix:///run/wstunnel/control.sock
 //
 // It echoes messages. Text that begins with a slash is a command, see command(). A path that ends in
 // /refuse is answered with 403. Close frames and connections that end without one are printed.
+// Who somebody is, and in which groups, is said by the query: /ws?user=anna&groups=lobby,staff
+// With the control socket of the front end, /say reaches whoever is in a group, on other servers too.
 
 declare(strict_types=1);
 
@@ -23,6 +26,7 @@ final class Client
     public int $opcode = 0;       // of the message that $message is part of
     public string $message = '';
     public string $path = '';
+    public string $user = '';
     /** @var array<string, string> names as they were received */
     public array $headers = [];
 
@@ -30,6 +34,7 @@ final class Client
     public function __construct(public $socket) {}
 }
 
+$control = null; // the connection to the front end's control socket
 $server = stream_socket_server($argv[1], $errno, $error);
 if (!$server) {
     fwrite(STDERR, "cannot listen on $argv[1]: $error\n");
@@ -120,6 +125,14 @@ function handshake(Client $client, string $bytes): void
     $offered = preg_split('/\s*,\s*/', $client->headers['Sec-WebSocket-Protocol'] ?? '');
     if ($chosen = array_values(array_intersect(SUBPROTOCOLS, $offered))) {
         $client->out .= "Sec-WebSocket-Protocol: $chosen[0]\r\n";
+    }
+    parse_str((string) parse_url($client->path, PHP_URL_QUERY), $query);
+    if (isset($query['user'])) {
+        $client->user = $query['user'];
+        $client->out .= "X-Wstunnel-User: $client->user\r\n";
+    }
+    if (isset($query['groups'])) {
+        $client->out .= "X-Wstunnel-Groups: $query[groups]\r\n";
     }
     $client->out .= "\r\n";
     $client->open = true;
@@ -214,8 +227,20 @@ function command(Client $client, string $text): void
             send($client, OP_CONTINUATION, 'two ', false);
             send($client, OP_CONTINUATION, 'three');
             return;
+        case '/say':       // /say GROUP TEXT; the answer is how many have it
+            send($client, OP_TEXT, say($words[1], "$client->user: $words[2]"));
+            return;
     }
     send_close($client, 4000, 'unknown command');
+}
+
+/** Says a text to all who are in a group, whichever server they are connected to. */
+function say(string $group, string $text): string
+{
+    global $control, $argv;
+    $control ??= stream_socket_client($argv[2]);
+    fwrite($control, "SEND GROUP $group " . json_encode($text) . "\n");
+    return rtrim((string) fgets($control));
 }
 
 function send_close(Client $client, int $code, string $reason): void
