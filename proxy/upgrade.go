@@ -283,9 +283,12 @@ const maxKept = 256
 
 // tunnelInfo says what a tunnel is, for the log and for whoever asks while it is open. It keeps nothing of the heads themselves.
 func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
-	kept := func(s string) string { return strings.Clone(logs.Beginning(s, maxKept)) }
+	begin := func(s string) string { return logs.Beginning(s, maxKept) }
+	kept := func(s string) string { return strings.Clone(begin(s)) }
+	host := begin(x.in.request.Host)
+	both := strings.Join([]string{host, begin(x.in.path)}, "") // in one piece of memory
 	info := tunnelInfo{
-		holder: *x.holder(), counts: x.site.counts, Site: x.site.name, Location: x.location.pattern, Host: kept(x.in.request.Host), Path: kept(x.in.path),
+		holder: *x.holder(), counts: x.site.counts, Site: x.site.name, Location: x.location.pattern, Host: both[:len(host)], Path: both[len(host):],
 		Upstream: x.upstream.Target.Upstream, Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
 	}
 	if log := x.accessLog(); log != nil && log.Format() == logs.Combined {
