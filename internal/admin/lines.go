@@ -254,7 +254,7 @@ func (s *sorter) carryOut(g *Grant, o *lineOrder) (n int, err error) {
 // list writes each tunnel on a line, and an empty one behind them.
 func (s *sorter) list(c *caller, w *bufio.Writer, g *Grant) error {
 	lines := json.NewEncoder(w)
-	f := Filter{Limit: pageLength, Among: g.Sites}
+	f := Filter{Limit: maxPage, Among: g.Sites}
 	for {
 		page := s.desk.tunnels.List(f)
 		c.SetWriteDeadline(time.Now().Add(writeTimeout))
