@@ -5,22 +5,34 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    = 10s
 # What `wstunnel version` says: the tag, or the commits since it. Where there is no repository: make VERSION=v1.2.3
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+BINARY      = bin/wstunnel
 
-.PHONY: build install test check tools fuzz bench soak clean
+.PHONY: build install man test check tools fuzz bench soak clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/wstunnel ./cmd/wstunnel
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o $(BINARY) ./cmd/wstunnel
 
-# The binary, the units and the example configuration; DESTDIR for packagers.
+# The binary, the units, the example configuration, manual pages and what makes shells complete; DESTDIR for packagers.
+SHARE = $(DESTDIR)/usr/local/share
 install: build
-	install -D -m 755 bin/wstunnel $(DESTDIR)/usr/local/bin/wstunnel
+	install -D -m 755 $(BINARY) $(DESTDIR)/usr/local/bin/wstunnel
 	install -D -m 644 systemd/wstunnel.service $(DESTDIR)/usr/lib/systemd/system/wstunnel.service
 	install -D -m 644 systemd/wstunnel.socket $(DESTDIR)/usr/lib/systemd/system/wstunnel.socket
 	install -D -m 644 systemd/wstunnel.sysusers $(DESTDIR)/usr/lib/sysusers.d/wstunnel.conf
 	install -D -m 644 systemd/wstunnel.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/wstunnel.conf
 	install -D -m 644 config.example.yaml $(DESTDIR)/usr/share/doc/wstunnel/config.example.yaml
 	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/wstunnel/LICENSE
+	install -d $(SHARE)/man/man1 $(SHARE)/man/man5 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	install -m 644 man/*.1 $(SHARE)/man/man1
+	install -m 644 man/*.5 $(SHARE)/man/man5
+	$(BINARY) completion bash | install -m 644 /dev/stdin $(SHARE)/bash-completion/completions/wstunnel
+	$(BINARY) completion zsh | install -m 644 /dev/stdin $(SHARE)/zsh/site-functions/_wstunnel
+	$(BINARY) completion fish | install -m 644 /dev/stdin $(SHARE)/fish/vendor_completions.d/wstunnel.fish
 	if [ -z "$(DESTDIR)" ]; then systemd-sysusers && systemd-tmpfiles --create wstunnel.conf && systemctl daemon-reload; fi
+
+# The manual pages, from the commands' own help and docs/reference; a test finds them out of date.
+man:
+	go run ./cmd/wstunnel man man docs/reference
 
 # The tests that it makes a difference to what tells a loop that a connection is ready: of the server, and with real programs.
 ON_LOOPS = Tunnel|HTTP2|Relay|Slow|Spool|Static|Pipelin|Idle|Shutdown|Drain|AnotherServer|EveryAnswer|Early|Stall|HalfClos|Reset|Stop|Flood|Pong|Splice|Upload|Download|WindsDown
@@ -44,9 +56,9 @@ check:
 	GOOS=freebsd go build -o /dev/null ./...
 
 # The programs that the tests run for real. Pebble, an ACME authority, they build for themselves, at a version of internal/pebble.
-PROGRAMS = php chromium certutil openssl systemd-analyze setpriv apache2 mariadbd mariadb-install-db nginx
+PROGRAMS = php chromium certutil openssl systemd-analyze setpriv apache2 mariadbd mariadb-install-db nginx man zsh fish
 PACKAGES = php-cli chromium libnss3-tools python3-websockets openssl systemd fonts-liberation util-linux \
-	apache2 libapache2-mod-php mariadb-server-core wordpress php-mysql nginx php-fpm
+	apache2 libapache2-mod-php mariadb-server-core wordpress php-mysql nginx php-fpm man-db bash-completion zsh fish
 
 # No package's own service is started: the tests run the programs themselves, on ports of this machine's own.
 tools:
@@ -54,6 +66,7 @@ tools:
 	/usr/bin/python3 -c 'import websockets' 2>/dev/null || missing="$$missing python3-websockets"; \
 	test -e /usr/share/wordpress/wp-load.php || missing="$$missing wordpress"; \
 	test -e /usr/share/doc/libapache2-mod-php || missing="$$missing libapache2-mod-php"; \
+	test -e /usr/share/bash-completion/bash_completion || missing="$$missing bash-completion"; \
 	ls /usr/sbin/php-fpm* >/dev/null 2>&1 || missing="$$missing php-fpm"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing for the tests:$$missing"; \

@@ -215,6 +215,7 @@ of an upstream, which gets no other requests either. Requests are served on. It 
 	cmd.Flags().StringVar(&order.Upstream, "upstream", "", "the tunnels to a server of this upstream")
 	cmd.Flags().StringVar(&order.Server, "server", "", "that server, by its address in the configuration")
 	cmd.Flags().BoolVar(&order.End, "end", false, "take such a drain back")
+	completeNames(cmd, client)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case (order.Upstream == "") != (order.Server == ""):

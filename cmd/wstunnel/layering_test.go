@@ -13,6 +13,7 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/ws":   {},
 	"wstunnel/internal/host": {},
 	"wstunnel/internal/head": {},
+	"wstunnel/internal/roff": {},
 	"wstunnel/internal/http1": {
 		"wstunnel/internal/head": "what it takes apart becomes heads",
 		"wstunnel/internal/host": "a Host is checked",
@@ -143,6 +144,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/probe":    "the probe command; headers of a command line",
 		"wstunnel/internal/logs":     "where the server's own log goes",
 		"wstunnel/internal/migrate":  "the import command",
+		"wstunnel/internal/roff":     "manual pages",
 		"wstunnel/proxy":             "the server",
 		"wstunnel/tls":               "its certificates",
 		"wstunnel/internal/metrics":  "numbers for monitoring",
@@ -163,6 +165,7 @@ var forbidden = map[string][]string{
 	"wstunnel/internal/fastcgi":    {"net", "os", "syscall"},
 	"wstunnel/internal/proxyproto": {"net", "os", "syscall"},
 	"wstunnel/internal/migrate":    {"net", "os", "syscall"},
+	"wstunnel/internal/roff":       {"net", "os", "syscall"},
 }
 
 func TestPackagesImportOnlyWhatTheirRoomAllows(t *testing.T) {

@@ -75,7 +75,7 @@ to their own backend port, so that wss:// works with the same certificate.`,
 	root.AddCommand(newRunCommand(stderr), newCheckCommand(stdout), newCertsCommand(stdout, stderr), newDemoCommand(stdout, stderr), newVersionCommand(stdout),
 		newImportCommand(os.Stdin, stdout, stderr), newCompletionCommand(stdout), newProbeCommand(stdout), newExplainCommand(stdout),
 		newReloadCommand(stdout), newUpgradeCommand(stdout), newDrainCommand(stdout), newStatusCommand(stdout),
-		newTunnelsCommand(stdout), newSendCommand(os.Stdin, stdout), newKickCommand(stdout), newTokenCommand(stdout))
+		newTunnelsCommand(stdout), newSendCommand(os.Stdin, stdout), newKickCommand(stdout), newTokenCommand(stdout), newManCommand())
 	return root
 }
 

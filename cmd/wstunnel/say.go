@@ -30,11 +30,12 @@ func newTunnelsCommand(stdout io.Writer) *cobra.Command {
 		Example: "  wstunnel tunnels --site chat.example.com\n  wstunnel tunnels --user anna --json",
 	}
 	client := controlFlags(cmd)
-	cmd.Flags().StringVar(&f.Site, "site", "", "those of the site with this first host")
-	cmd.Flags().StringVar(&f.User, "user", "", "those of this user, as backends name users")
-	cmd.Flags().StringVar(&f.Group, "group", "", "those in this group")
-	cmd.Flags().StringVar(&address, "client", "", "those from this address")
+	cmd.Flags().StringVar(&f.Site, "site", "", "those of the site with this first `HOST`")
+	cmd.Flags().StringVar(&f.User, "user", "", "those of this `USER`, as backends name users")
+	cmd.Flags().StringVar(&f.Group, "group", "", "those in this `GROUP`")
+	cmd.Flags().StringVar(&address, "client", "", "those from this `ADDRESS`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
+	completeNames(cmd, client)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if address != "" {
 			if f.Client, err = netip.ParseAddr(address); err != nil {
@@ -103,9 +104,11 @@ of users and groups, between two messages of their backends. Of the text - it re
 		Example: "  wstunnel send 17-8f3a11c0 'hello'\n  wstunnel send --user anna 'you have mail'\n  wstunnel send --group lobby --group staff - < news.json",
 	}
 	client := controlFlags(cmd)
-	cmd.Flags().StringArrayVar(&to.Users, "user", nil, "to the tunnels of this user; may be given again")
-	cmd.Flags().StringArrayVar(&to.Groups, "group", nil, "to the tunnels in this group; may be given again")
-	cmd.Flags().StringVar(&to.Site, "site", "", "of these, only to those of the site with this first host")
+	cmd.Flags().StringArrayVar(&to.Users, "user", nil, "to the tunnels of this `USER`; may be given again")
+	cmd.Flags().StringArrayVar(&to.Groups, "group", nil, "to the tunnels in this `GROUP`; may be given again")
+	cmd.Flags().StringVar(&to.Site, "site", "", "of these, only to those of the site with this first `HOST`")
+	completeNames(cmd, client)
+	cmd.ValidArgsFunction = completeID(client, "user", "group")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		switch many := len(to.Users)+len(to.Groups) > 0; {
 		case many && len(args) != 1:
@@ -151,8 +154,9 @@ func newKickCommand(stdout io.Writer) *cobra.Command {
 		Example: "  wstunnel kick 17-8f3a11c0 --code 4001 --reason 'logged out'",
 	}
 	client := controlFlags(cmd)
-	cmd.Flags().Uint16Var(&code, "code", 1000, "the Close code: 1000 to 1003, 1007 to 1014, or 3000 to 4999")
-	cmd.Flags().StringVar(&reason, "reason", "closed by the server", "the Close frame's text, 123 bytes at most")
+	cmd.Flags().Uint16Var(&code, "code", 1000, "the Close `CODE`: 1000 to 1003, 1007 to 1014, or 3000 to 4999")
+	cmd.Flags().StringVar(&reason, "reason", "closed by the server", "the Close frame's `TEXT`, 123 bytes at most")
+	cmd.ValidArgsFunction = completeID(client)
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return usageError{fmt.Errorf("kick takes the ID of one tunnel, but got %d arguments", len(args))}
