@@ -68,8 +68,11 @@ type waiting struct {
 	tell  Tell          // may be nil
 }
 
-// pushesAtOnce is how many tunnels of a loop get a message before others have their turn.
-const pushesAtOnce = 64
+// How many tunnels of a loop get a message before others have their turn: fewer where it is long.
+const (
+	pushesAtOnce    = 64
+	pushBytesAtOnce = 512 << 10 // in all of them together
+)
 
 // Push puts a message into the streams of tunnels, and returns at once. For each of them tell is called: once, or with [Queued] first. For
 // one tunnel, messages keep the order of calls of which each is made when tell was called for the one before.
@@ -86,7 +89,7 @@ func Push(all []*Tunnel, m *Message, tell Tell) {
 // pushSome puts a message into the streams of some tunnels of a loop, a few in each turn.
 func pushSome(loop *reactor.Loop, some []*Tunnel, m *Message, tell Tell) {
 	posted := loop.Post(func() {
-		n := min(len(some), pushesAtOnce)
+		n := min(len(some), pushesAtOnce, max(1, pushBytesAtOnce/(len(m.Payload)+maxFrameHead)))
 		for _, t := range some[:n] {
 			t.push(m, tell)
 		}
