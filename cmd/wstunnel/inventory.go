@@ -12,7 +12,7 @@ import (
 
 // Upstreams tells how upstreams do that any of some sites use, or all.
 func (s *service) Upstreams(among []string) []admin.Upstream {
-	users := usersOf(s.current.Load())
+	users := sitesUsing(s.current.Load())
 	all := []admin.Upstream{}
 	for _, u := range s.server.Upstreams() {
 		told := admin.Upstream{Name: u.Name, Sites: []string{}, Held: u.Held, Queued: u.Queued, Retrying: u.Retrying, Servers: []admin.Backend{}}
@@ -41,8 +41,8 @@ func (s *service) Upstreams(among []string) []admin.Upstream {
 	return all
 }
 
-// usersOf are the sites that use upstreams, by the names of these.
-func usersOf(cfg *config.Config) map[string][]string {
+// sitesUsing are the sites that use upstreams, by the names of these.
+func sitesUsing(cfg *config.Config) map[string][]string {
 	users := map[string][]string{}
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
