@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"wstunnel/internal/tunnel"
-	"wstunnel/internal/ws"
 )
 
 // TunnelStatus is what is known of a live tunnel.
@@ -42,11 +41,8 @@ type TunnelFilter struct {
 	Among []string
 }
 
-// Errors of the calls that are for one tunnel.
-var (
-	ErrNoTunnel = errors.New("no such tunnel")
-	ErrRelayed  = errors.New("frames can't be put into a relayed connection")
-)
+// ErrNoTunnel is said of a tunnel that is not there.
+var ErrNoTunnel = errors.New("no such tunnel")
 
 // Ready reports whether new clients are to be sent here: from the first configuration on, until a drain of everything or a stop begins. It is safe for
 // concurrent use.
@@ -187,19 +183,6 @@ func (s *Server) CloseTunnel(id uint64, code uint16, reason string) error {
 
 func sendable(code uint16) bool {
 	return 1000 <= code && code <= 1003 || 1007 <= code && code <= 1014 || 3000 <= code && code < 5000
-}
-
-// Inject puts a frame into the stream to one side of a tunnel, at the next place where RFC 6455 allows it: a ping or pong between two
-// frames, a text or binary message between two messages. It fails as [tunnel.Tunnel.Inject] does, and returns at once.
-func (s *Server) Inject(id uint64, to tunnel.Side, op ws.Opcode, payload []byte) error {
-	switch conn := s.tunnels.find(id).(type) {
-	case nil:
-		return ErrNoTunnel
-	case *tunnel.Tunnel:
-		return conn.Inject(to, op, payload)
-	default:
-		return ErrRelayed
-	}
 }
 
 // find returns a live connection, or nil.

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 	"wstunnel/proxy"
 )
@@ -86,26 +85,6 @@ func TestTunnelIsClosedByOrder(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), `"close_code":4001,"closed_by":"proxy","cause":"closed by order"`) {
 		t.Error("the log does not say who closed the tunnel")
-	}
-}
-
-func TestFramesArePutIntoATunnel(t *testing.T) {
-	f := start(t, oneSite(socketTo(startEchoSocket(t).address), `{path: /relay, websocket: "ws://127.0.0.1:1", mode: relay}`))
-	c, id := f.openTunnel()
-	if err := f.server.Inject(id, tunnel.Client, ws.OpText, []byte("news")); err != nil {
-		t.Fatal(err)
-	}
-	if op, payload := frame(t, c.br); op != ws.OpText || payload != "news" {
-		t.Errorf("got opcode %d with %q", op, payload)
-	}
-	if err := f.server.Inject(id, tunnel.Backend, ws.OpText, []byte("said by nobody")); err != nil {
-		t.Fatal(err)
-	}
-	if op, payload := frame(t, c.br); op != ws.OpText || payload != "said by nobody" {
-		t.Errorf("the backend's echo is opcode %d with %q", op, payload)
-	}
-	if err := f.server.Inject(id+1, tunnel.Client, ws.OpText, nil); !errors.Is(err, proxy.ErrNoTunnel) {
-		t.Errorf("got %v", err)
 	}
 }
 

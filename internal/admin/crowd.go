@@ -27,7 +27,7 @@ type crowd struct {
 // standing is how it is with a connection.
 type standing struct {
 	busy  bool
-	since uint64 // the turn at which it became so
+	since uint64 // the turn at which something was done for it last, or at which it came
 }
 
 func newCrowd(most int) *crowd {
@@ -57,12 +57,11 @@ func (w *crowd) admit(m member) (in, late bool) {
 	w.turns++
 	w.members[m] = &standing{since: w.turns}
 	w.mu.Unlock()
-	switch {
-	case out == nil:
-	case crowded:
-		out.Close()
-	default:
+	if out != nil {
 		out.dismiss()
+		if crowded {
+			out.Close()
+		}
 	}
 	return true, false
 }
@@ -86,8 +85,10 @@ func (w *crowd) occupy(m member, busy bool) bool {
 	if s == nil || w.closing && !busy {
 		return false
 	}
-	w.turns++
-	s.busy, s.since = busy, w.turns
+	if s.busy = busy; busy {
+		w.turns++
+		s.since = w.turns
+	}
 	return true
 }
 

@@ -23,11 +23,12 @@ type Desk struct {
 	handler *router
 	page    http.Handler
 	web     web
+	most    int // connections on each listener
 }
 
 // NewDesk returns a desk that is open nowhere yet. The page, if not nil, is what it shows over TCP at / without asking for a token.
 func NewDesk(service Service, tunnels Tunnels, page http.Handler, log *slog.Logger) *Desk {
-	d := &Desk{service: service, tunnels: tunnels, page: page, log: log}
+	d := &Desk{service: service, tunnels: tunnels, page: page, log: log, most: maxCallers}
 	d.handler = d.routes()
 	return d
 }

@@ -82,7 +82,7 @@ func (c *caller) Close() error {
 
 const (
 	// lastWords is how long it may take to write that there is no room, to one who has been sent nothing yet or has read it.
-	lastWords = 100 * time.Millisecond
+	lastWords = 10 * time.Millisecond
 	// farewell is how long such a connection is open yet.
 	farewell = time.Second
 )

@@ -29,7 +29,7 @@ type Server struct {
 // Serve answers on a socket until the server is closed. The server owns the socket.
 func (d *Desk) Serve(socket *Socket) *Server {
 	s := &Server{sorter: &sorter{
-		door: newDoor(socket, &d.gate), desk: d, crowd: newCrowd(maxCallers), asking: make(chan net.Conn), closed: make(chan struct{}),
+		door: newDoor(socket, &d.gate), desk: d, crowd: newCrowd(d.most), asking: make(chan net.Conn), closed: make(chan struct{}),
 	}}
 	s.sorter.ctx, s.end = context.WithCancel(context.Background())
 	s.http = d.newHTTP(s.sorter.crowd, s.answer)

@@ -45,7 +45,7 @@ func (d *Desk) Move(address string) (settle func(move bool), err error) {
 		if err != nil {
 			return nil, fmt.Errorf("admin.address: listening on %s: %w", address, err)
 		}
-		next = &listening{address: address, socket: socket, crowd: newCrowd(maxCallers)}
+		next = &listening{address: address, socket: socket, crowd: newCrowd(d.most)}
 	}
 	return func(move bool) {
 		switch {

@@ -1,0 +1,182 @@
+package admin
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience bounds every single wait.
+const patience = 30 * time.Second
+
+// slow is a service whose status takes until it is let go.
+type slow struct {
+	Service
+	asked, let chan struct{}
+}
+
+func (s slow) Status() Status {
+	s.asked <- struct{}{}
+	<-s.let
+	return Status{PID: 7}
+}
+
+// few are the connections that may be open.
+const few = 16
+
+// serveSlow answers on a socket and over TCP.
+func serveSlow(t *testing.T) (socket, address string, service slow) {
+	t.Helper()
+	service = slow{asked: make(chan struct{}), let: make(chan struct{})}
+	desk := NewDesk(service, nil, nil, slog.New(slog.DiscardHandler))
+	desk.most = few
+	socket = filepath.Join(t.TempDir(), "control.sock")
+	s, err := Listen(socket, Rights{0o660, -1}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle, err := desk.Move("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle(true)
+	server := desk.Serve(s)
+	desk.Admit(&Access{Tokens: []Token{{Hash: sha256.Sum256([]byte("good")), Grant: &Grant{Who: "token good", Verbs: All}}}})
+	t.Cleanup(func() {
+		server.Close()
+		desk.CloseWeb()
+	})
+	return socket, desk.web.current.Addr().String(), service
+}
+
+// dialed is a connection with what it reads.
+type dialed struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+func dialAny(t *testing.T, network, address string) dialed {
+	t.Helper()
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	return dialed{conn, bufio.NewReader(conn)}
+}
+
+// rest is all that is said until the end.
+func (d dialed) rest() string {
+	all, err := io.ReadAll(d.br)
+	if err != nil && len(all) == 0 {
+		return err.Error()
+	}
+	return string(all)
+}
+
+// ask is a request for the status, with a token that counts over TCP.
+const ask = "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer good\r\n\r\n"
+
+// status reads an answer of HTTP.
+func (d dialed) status(t *testing.T) int {
+	t.Helper()
+	resp, err := http.ReadResponse(d.br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// TestWhoWaitsLongestMakesRoom: beyond the bound, connections that have nothing to say are told so, in what they speak, and the next one has its answer.
+func TestWhoWaitsLongestMakesRoom(t *testing.T) {
+	socket, address, service := serveSlow(t)
+	go func() {
+		for range service.asked {
+			service.let <- struct{}{}
+		}
+	}()
+	defer close(service.asked)
+	for _, c := range []struct{ name, network, address, says, answer, told string }{
+		{"lines", "unix", socket, "x\n", "ERR 400 ", "ERR 503 too many connections"},
+		{"HTTP on the socket", "unix", socket, "OPTIONS /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 405 ", "HTTP/1.1 503 "},
+		{"HTTP over TCP", "tcp", address, strings.Replace(ask, "GET", "OPTIONS", 1), "HTTP/1.1 405 ", "HTTP/1.1 503 "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var all []dialed
+			for range few {
+				d := dialAny(t, c.network, c.address)
+				io.WriteString(d, c.says)
+				if line, err := d.br.ReadString('\n'); err != nil || !strings.HasPrefix(line, c.answer) {
+					t.Fatalf("%q, %v", line, err)
+				}
+				all = append(all, d)
+			}
+			for n := range 3 {
+				d := dialAny(t, c.network, c.address)
+				io.WriteString(d, ask)
+				if got := d.status(t); got != http.StatusOK {
+					t.Errorf("the next one is answered %d", got)
+				}
+				if rest := all[n].rest(); !strings.Contains(rest, c.told) {
+					t.Errorf("the one that has waited longest is told %q", rest)
+				}
+			}
+			if !strings.Contains(c.says, "HTTP") { // which ends idle connections by itself, in time
+				io.WriteString(all[3], c.says)
+				if line, err := all[3].br.ReadString('\n'); err != nil || !strings.HasPrefix(line, c.answer) {
+					t.Errorf("one that has waited for less is answered %q, %v", line, err)
+				}
+			}
+			for _, d := range all {
+				d.Close()
+			}
+		})
+	}
+}
+
+// TestWhoIsAnsweredIsNotSentAway: where all are busy the next one is told to try again, whatever it speaks.
+func TestWhoIsAnsweredIsNotSentAway(t *testing.T) {
+	socket, address, service := serveSlow(t)
+	for _, c := range []struct{ network, address string }{{"unix", socket}, {"tcp", address}} {
+		t.Run(c.network, func(t *testing.T) {
+			var all []dialed
+			for range few {
+				d := dialAny(t, c.network, c.address)
+				io.WriteString(d, ask)
+				<-service.asked
+				all = append(all, d)
+			}
+			late := dialAny(t, c.network, c.address)
+			io.WriteString(late, ask)
+			if got := late.status(t); got != http.StatusServiceUnavailable {
+				t.Errorf("one more is answered %d", got)
+			}
+			if c.network == "unix" {
+				lines := dialAny(t, c.network, c.address)
+				io.WriteString(lines, "COUNT\n")
+				if got := lines.rest(); !strings.HasPrefix(got, "ERR 503 ") {
+					t.Errorf("one more that speaks in lines is answered %q", got)
+				}
+			}
+			for range all {
+				service.let <- struct{}{}
+			}
+			for _, d := range all {
+				if got := d.status(t); got != http.StatusOK {
+					t.Errorf("one that was busy is answered %d", got)
+				}
+				d.Close()
+			}
+		})
+	}
+}
