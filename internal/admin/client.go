@@ -146,7 +146,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no server listens on %s: is it running, and does it have this configuration?", c.socket)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%s: no right to connect; root and the user that the server runs as have it", c.socket)
+		return fmt.Errorf("%s: no right to connect; root and the user that the server runs as have it, and whom admin.allow names", c.socket)
 	}
 	return err
 }

@@ -7,13 +7,14 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Rights are those of the control socket's file: who may connect. What a peer may do is decided by who it is.
 type Rights struct {
 	Mode  os.FileMode
-	Group int // -1 for that of the process
+	Group int // -1 for the one that it is made with
 }
 
 // maxPath is sun_path of unix(7), less its NUL.
@@ -22,9 +23,10 @@ const maxPath = 107
 // Socket is the control socket. It is removed when it is closed, unless another one has taken its place.
 type Socket struct {
 	*net.UnixListener
-	path string
-	file os.FileInfo
-	once sync.Once
+	path  string
+	group int // that it was made with: the process's, or its directory's
+	file  os.FileInfo
+	once  sync.Once
 }
 
 // Listen opens the control socket at a path. It takes the place of one that nobody listens on any more and, with takeOver, of one that somebody does.
@@ -52,7 +54,11 @@ func Listen(path string, rights Rights, takeOver bool) (*Socket, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	s := &Socket{UnixListener: l, path: path}
-	err = rights.give(beside)
+	info, err := os.Lstat(beside)
+	if err == nil {
+		s.group = int(info.Sys().(*syscall.Stat_t).Gid)
+		err = rights.give(beside, s.group)
+	}
 	if err == nil {
 		err = os.Rename(beside, path)
 	}
@@ -67,11 +73,11 @@ func Listen(path string, rights Rights, takeOver bool) (*Socket, error) {
 	return s, nil
 }
 
-// give makes them those of a file.
-func (r Rights) give(path string) error {
+// give makes them those of a file whose group was another one before.
+func (r Rights) give(path string, before int) error {
 	group := r.Group
 	if group < 0 {
-		group = os.Getegid()
+		group = before
 	}
 	if err := os.Chown(path, -1, group); err != nil {
 		return err
@@ -80,7 +86,7 @@ func (r Rights) give(path string) error {
 }
 
 // Give makes them those of the socket.
-func (s *Socket) Give(r Rights) error { return r.give(s.path) }
+func (s *Socket) Give(r Rights) error { return r.give(s.path, s.group) }
 
 // Close ends the listening.
 func (s *Socket) Close() error {

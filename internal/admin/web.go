@@ -78,7 +78,10 @@ func (d *Desk) use(next *listening) {
 		return
 	}
 	next.http = d.newHTTP(next.crowd, func(w http.ResponseWriter, r *http.Request) { d.answerWeb(next, w, r) })
-	d.log.Info("the control desk is open", "address", next.socket.Addr().String())
+	d.log.Info("control is served", "address", next.socket.Addr().String())
+	if at, ok := next.socket.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
+		d.log.Warn("admin.address is no loopback address: tokens go over the network as plain text", "address", at.String())
+	}
 	go next.http.Serve(next)
 }
 
@@ -155,7 +158,7 @@ func (v *visitor) linger() {
 func (d *Desk) answerWeb(l *listening, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !isOwnHost(r.Host, l.address):
-		refuse(w, http.StatusForbidden, "this is no host of the control desk; ask by address, or as localhost")
+		refuse(w, http.StatusForbidden, "this is no host of admin.address; ask by address, or as localhost")
 	case !isOwnOrigin(r):
 		refuse(w, http.StatusForbidden, "pages of other origins may not ask")
 	case d.page != nil && !strings.HasPrefix(r.URL.Path, "/v1/") && !strings.HasPrefix(r.URL.Path, "/publish"):
