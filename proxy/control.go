@@ -140,9 +140,13 @@ func (s *Server) Tunnel(key string) (TunnelStatus, error) {
 	return t.status(), nil
 }
 
-// status describes an open tunnel. It is called with mu held.
+// status describes a tunnel. It is called with mu held.
 func (t *liveTunnel) status() TunnelStatus {
-	is, stats := t.tags(), t.conn.Stats()
+	is := t.tags()
+	var stats tunnel.Stats
+	if t.conn != nil {
+		stats = t.conn.Stats()
+	}
 	return TunnelStatus{
 		ID: t.id, Key: t.key(), Site: t.Site, Location: t.Location, Host: t.Host, Path: t.Path, Client: t.client(), Backend: t.Backend,
 		Subprotocol: t.Subprotocol, Mode: t.Mode.String(), Secure: t.secure, Since: t.since, Stats: stats,

@@ -64,6 +64,7 @@ func (s *Server) Drain(scope DrainScope) (tunnels int, err error) {
 	s.setDraining(scope, true)
 	found := s.tunnels.where(scope.holds)
 	s.log.Info("draining", "what", scope.String(), "tunnels", len(found))
+	s.Publish(Event{Kind: EventDrain, Scope: scope})
 	go s.tunnels.closeOver(s.ctx, s.clock, found, s.closing(len(found)))
 	return len(found), nil
 }
@@ -78,6 +79,7 @@ func (s *Server) EndDrain(scope DrainScope) error {
 		return fmt.Errorf("%s is not being drained", scope)
 	}
 	s.log.Info("drain taken back", "what", scope.String())
+	s.Publish(Event{Kind: EventDrainEnded, Scope: scope})
 	return nil
 }
 

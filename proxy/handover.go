@@ -162,10 +162,10 @@ func (s *Server) Adopt(r *handover.Tunnel, client, backend int) (handover.Adopte
 	}
 	o := <-done
 	if o.err != nil {
-		t.forget(t.told[0], t.told[1])
+		t.forget(&tunnel.Result{Cause: tunnel.CauseMoved, ToBackend: t.told[0], ToClient: t.told[1]})
 		return nil, o.err
 	}
-	t.register(o.a.Tunnel())
+	t.register(o.a.Tunnel(), EventArrived)
 	for scope := range *s.drained.Load() {
 		if scope.holds(&t.tunnelInfo) {
 			t.conn.Drain(s.closing(1).code, drainReason, closeTimeout)

@@ -1,17 +1,23 @@
 package proxy
 
 import (
+	"wstunnel/internal/health"
 	"wstunnel/internal/ws"
 )
 
 // downReason is the text of the Close frames to the clients of a server that went down.
 const downReason = "backend is down"
 
-// serverDown closes the tunnels of a server whose checks fail, if its upstream is configured so (`on_down: close`): the client is asked to come back (1012), and
-// gets to another server. It is told on any goroutine or loop.
-func (s *Server) serverDown(upstream, server string) {
+// serverChanged tells of a server that went down, or came back. It closes the tunnels of one whose checks fail, if its upstream is configured so (`on_down: close`):
+// the client is asked to come back (1012), and gets to another server; not of one that is ejected, which clients can bring about. It is told on any goroutine or loop.
+func (s *Server) serverChanged(upstream, server string, is health.Status) {
+	kind := EventServerDown
+	if is.State == health.Up {
+		kind = EventServerUp
+	}
+	s.Publish(Event{Kind: kind, Upstream: upstream, Server: server, Reason: is.Reason})
 	gen := s.gen.Load()
-	if gen == nil {
+	if gen == nil || is.State != health.Down {
 		return
 	}
 	for i := range gen.cfg.Upstreams {

@@ -126,6 +126,9 @@ func (s *Server) Join(key, group string) error {
 		}
 		m := s.tunnels.groups.add(strings.Clone(group), t)
 		t.who.groups, m.another = m, t.who.groups
+		if s.tunnels.events.wanted() {
+			t.tell(Event{Kind: EventJoined, Group: m.name})
+		}
 		return nil
 	})
 }
@@ -133,21 +136,30 @@ func (s *Server) Join(key, group string) error {
 // Leave makes a tunnel none of a group. Not to be in it is no mistake. It fails as [Server.Join] does.
 func (s *Server) Leave(key, group string) error {
 	return s.tunnels.update(key, func(t *liveTunnel) error {
-		if t.who == nil {
-			return nil
-		}
-		for place := &t.who.groups; *place != nil; place = &(*place).another {
-			if m := *place; m.name == group {
-				*place = m.another
-				s.tunnels.groups.remove(m)
-				break
-			}
-		}
-		if t.who.user == nil && t.who.groups == nil {
-			t.who = nil
+		if t.leaveGroup(group) && s.tunnels.events.wanted() {
+			t.tell(Event{Kind: EventLeft, Group: strings.Clone(group)})
 		}
 		return nil
 	})
+}
+
+// leaveGroup takes a tunnel out of a group, and reports whether it was in it. It is called with mu held.
+func (t *liveTunnel) leaveGroup(group string) (was bool) {
+	if t.who == nil {
+		return false
+	}
+	for place := &t.who.groups; *place != nil; place = &(*place).another {
+		if m := *place; m.name == group {
+			*place = m.another
+			t.tunnels.groups.remove(m)
+			was = true
+			break
+		}
+	}
+	if t.who.user == nil && t.who.groups == nil {
+		t.who = nil
+	}
+	return was
 }
 
 // update changes a tunnel that is known by a key, with mu held.

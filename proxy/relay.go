@@ -27,7 +27,7 @@ func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, is annou
 		info := x.tunnelInfo(answer)
 		info.place = x.way.Place()
 		live := x.server.tunnels.announce(info, is)
-		live.register(session)
+		live.register(session, EventOpened)
 		x.tunnelled = true
 		finished()
 		return live.ended

@@ -115,7 +115,7 @@ func New(own *logs.Log, inherited []net.Listener) *Server {
 	s.unhurried, s.hurry = context.WithCancel(s.ctx)
 	s.drained.Store(&map[DrainScope]bool{})
 	s.hints.clock = s.clock
-	s.upstreams = upstream.New(s.ctx, s.clock, logger, s.backendsFull, s.serverDown)
+	s.upstreams = upstream.New(s.ctx, s.clock, logger, s.backendsFull, s.serverChanged)
 	limit := descriptorLimit()
 	s.admission = newAdmission(s, limit)
 	s.spare = divideSpared(limit)

@@ -88,6 +88,7 @@ type tunnels struct {
 	users, groups roll
 	// opening are the handshakes that may become one of them.
 	opening int
+	events  events
 	changed chan struct{} // closed at the next change; nil while nobody waits for one
 	// draining: new ones are closed as soon as they are open.
 	draining bool
@@ -96,7 +97,7 @@ type tunnels struct {
 // start announces a tunnel, lets open set it going, and keeps it until it says that it is done.
 func (ts *tunnels) start(info tunnelInfo, is announcement, open func(done func(tunnel.Result)) *tunnel.Tunnel) {
 	t := ts.announce(info, is)
-	t.register(open(t.ended))
+	t.register(open(t.ended), EventOpened)
 }
 
 // known is what is announcement of a tunnel beside what it is: its key, and whose it is.
@@ -127,12 +128,15 @@ func (ts *tunnels) announce(info tunnelInfo, is announcement) *liveTunnel {
 	return t
 }
 
-// register keeps an open connection, unless it has ended already. Where it is being stopped, it is closed like all others.
-func (t *liveTunnel) register(c closer) {
+// register keeps an open connection, unless it has ended already, and tells how it has come to be here. Where it is being stopped, it is closed like all others.
+func (t *liveTunnel) register(c closer, how EventKind) {
 	ts := t.tunnels
 	ts.mu.Lock()
 	t.conn = c
 	_, live := ts.live[t.id]
+	if live && ts.events.wanted() {
+		t.tell(Event{Kind: how})
+	}
 	draining := ts.draining
 	ts.mu.Unlock()
 	if live && draining {
@@ -148,17 +152,20 @@ func (t *liveTunnel) ended(r tunnel.Result) {
 		}
 		t.counts.tunnelEnded(&r)
 	}
-	t.forget(r.ToBackend, r.ToClient)
+	t.forget(&r)
 }
 
 // forget counts a connection out, with what went through it.
-func (t *liveTunnel) forget(toBackend, toClient tunnel.Traffic) {
+func (t *liveTunnel) forget(r *tunnel.Result) {
 	t.leave()
 	t.place.Leave()
 	ts := t.tunnels
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	t.counts.gather(&t.told, toBackend, toClient)
+	t.counts.gather(&t.told, r.ToBackend, r.ToClient)
+	if ts.events.wanted() {
+		t.tellEnd(r)
+	}
 	ts.strike(t)
 	delete(ts.live, t.id)
 	ts.change()

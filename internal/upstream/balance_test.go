@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/health"
 	"wstunnel/internal/reactor"
 )
 
@@ -120,7 +121,7 @@ func TestTokensTellServersApart(t *testing.T) {
 // TestChoosingAllocatesNothing however servers are chosen.
 func TestChoosingAllocatesNothing(t *testing.T) {
 	clock := reactor.NewClock()
-	p := New(t.Context(), clock, slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string) {})
+	p := New(t.Context(), clock, slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string, health.Status) {})
 	defer p.Retire(nil)
 	target := &config.Target{Upstream: "u", Scheme: "http", Host: "u"}
 	for i := range 5 {
@@ -143,7 +144,7 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 
 // TestRingIsNotWalkedInVain, since it is long: where no server can be used, and where only backups can, which are not on it.
 func TestRingIsNotWalkedInVain(t *testing.T) {
-	p := New(t.Context(), reactor.NewClock(), slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string) {})
+	p := New(t.Context(), reactor.NewClock(), slog.New(slog.DiscardHandler), func(int64) bool { return false }, func(string, string, health.Status) {})
 	defer p.Retire(nil)
 	target := &config.Target{Upstream: "u", Scheme: "http", Host: "u", Servers: []config.Server{
 		{Network: "tcp", Address: "127.0.0.1:9000"}, {Network: "tcp", Address: "127.0.0.1:9001"}, {Network: "tcp", Address: "127.0.0.1:9002", Backup: true},

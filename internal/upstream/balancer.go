@@ -81,13 +81,12 @@ func (b *balancer) server(s config.Server) *Server {
 	return nil
 }
 
-// changed lets those go on who wait for a server, when one comes back, and tells of one whose checks fail.
+// changed lets those go on who wait for a server, when one comes back, and tells how it is.
 func (p *Upstreams) changed(b *balancer, m *health.Member, up bool) {
 	if up {
 		b.room.open()
-	} else if m.Status().State == health.Down {
-		p.down(b.name(), m.Address())
 	}
+	p.told(b.name(), m.Address(), m.Status())
 }
 
 // nextTurn returns whose turn it is among n.

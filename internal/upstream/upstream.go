@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/health"
 	"wstunnel/internal/host"
 	"wstunnel/internal/reactor"
 )
@@ -46,7 +47,7 @@ type Upstreams struct {
 	log   *slog.Logger
 	ctx   context.Context // ends the TLS handshakes and the look-ups under way
 	full  func(open int64) bool
-	down  func(upstream, server string)
+	told  func(upstream, server string, is health.Status)
 	names names
 	count atomic.Int64 // connections of all pools: idle, in use, and about to be made
 
@@ -61,11 +62,11 @@ type Upstreams struct {
 }
 
 // New knows no upstream yet. What lasts goes by the clock; the handshakes under way end with ctx. Whether so many connections, with one that is about
-// to be made, are too many is for full to say, on any goroutine. A server whose checks begin to fail is told to down, on any goroutine, with the name of its
-// upstream; not one that is ejected, which clients can bring about.
-func New(ctx context.Context, clock *reactor.Clock, log *slog.Logger, full func(open int64) bool, down func(upstream, server string)) *Upstreams {
+// to be made, are too many is for full to say, on any goroutine. Of a server that goes down, is
+// ejected or comes back told hears, on any goroutine or loop, with the name of its upstream.
+func New(ctx context.Context, clock *reactor.Clock, log *slog.Logger, full func(open int64) bool, told func(upstream, server string, is health.Status)) *Upstreams {
 	p := &Upstreams{
-		ctx: ctx, clock: clock, log: log, full: full, down: down, byKey: map[poolKey]*Pool{}, limits: map[string]*limit{}, balancers: map[balancerKey]*balancer{},
+		ctx: ctx, clock: clock, log: log, full: full, told: told, byKey: map[poolKey]*Pool{}, limits: map[string]*limit{}, balancers: map[balancerKey]*balancer{},
 		stickyKey: []byte(rand.Text()),
 	}
 	p.names.init(ctx, clock)
