@@ -23,14 +23,14 @@ const (
 	EventMoved   EventKind = "moved"   // to the process that comes next, alive
 
 	EventReloaded      EventKind = "reloaded"
-	EventReloadFailed  EventKind = "reload failed"
+	EventReloadFailed  EventKind = "reload_failed"
 	EventDrain         EventKind = "drain"
-	EventDrainEnded    EventKind = "drain ended"
+	EventDrainEnded    EventKind = "drain_ended"
 	EventUpgrade       EventKind = "upgrade"
-	EventUpgradeFailed EventKind = "upgrade failed"
+	EventUpgradeFailed EventKind = "upgrade_failed"
 	EventStopping      EventKind = "stopping"
-	EventServerUp      EventKind = "server up"
-	EventServerDown    EventKind = "server down"
+	EventServerUp      EventKind = "server_up"
+	EventServerDown    EventKind = "server_down"
 )
 
 // Event is one thing that has happened. It is not modified.
@@ -122,6 +122,9 @@ func (s *Subscription) Next(ctx context.Context) (missed int, some []*Event, err
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
+			if missed, some = s.take(); missed > 0 || len(some) > 0 {
+				return missed, some, nil
+			}
 			return 0, nil, ctx.Err()
 		}
 	}

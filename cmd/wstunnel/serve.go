@@ -228,6 +228,7 @@ func (s *service) reload() error {
 		s.logMistakes(err)
 		text := err.Error()
 		s.reloadError.Store(&text)
+		s.publishFailure(proxy.EventReloadFailed, err)
 		return err
 	}
 	s.reloadError.Store(nil)
@@ -235,6 +236,7 @@ func (s *service) reload() error {
 		s.log.Warn("the control socket stays where it is until the next start", "socket", now.SocketPath())
 	}
 	s.current.Store(next)
+	s.server.Publish(proxy.Event{Kind: proxy.EventReloaded})
 	s.log.Info("configuration reloaded", "file", next.File, "sites", len(next.Sites), "tunnels", s.server.TunnelCount())
 	return nil
 }
@@ -264,6 +266,7 @@ func (s *service) stopTimeout() time.Duration {
 func (s *service) stop(why slog.Attr, timeout time.Duration, stops <-chan os.Signal) error {
 	s.log.Info("stopping", why, "tunnels", s.server.TunnelCount(), "timeout_ms", timeout.Milliseconds())
 	s.notify(daemon.SdNotifyStopping)
+	s.server.Publish(proxy.Event{Kind: proxy.EventStopping})
 	if control := s.control.Load(); control != nil {
 		defer control.Close()
 	}

@@ -51,6 +51,11 @@ func (s *service) Upgrade(ctx context.Context) (admin.Upgraded, error) {
 
 // upgrade hands over to a new process. It is called between two reloads.
 func (s *service) upgrade() (done admin.Upgraded, err error) {
+	defer func() {
+		if err != nil {
+			s.publishFailure(proxy.EventUpgradeFailed, err)
+		}
+	}()
 	if s.successor.Load() != nil {
 		return done, errors.New("another process has taken over already")
 	}
@@ -81,6 +86,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 	}
 	left := s.server.TunnelCount()
 	s.log.Info("upgraded: another process has taken over", "process", next.pid, "version", them.Program, "tunnels_handed_over", moved, "tunnels_left", left)
+	s.server.Publish(proxy.Event{Kind: proxy.EventUpgrade, Reason: them.Program})
 	go s.windDown(next)
 	return admin.Upgraded{PID: next.pid, Version: them.Program, Moved: moved, Left: left}, nil
 }
@@ -153,6 +159,9 @@ func (s *service) takeBack() error {
 
 // windDown lets what is left end, when another process has taken over, and then this process.
 func (s *service) windDown(next *successor) {
+	if control := s.control.Load(); control != nil { // those who watch find the other process in its place
+		control.Leave()
+	}
 	go s.heed(next)
 	s.predecessors.passAll()
 	err := s.server.WindDown(s.ctx, next, func(left proxy.Left) {

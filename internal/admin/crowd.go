@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net"
 	"sync"
 )
@@ -16,6 +17,9 @@ type member interface {
 // has nothing to say keeps nobody from asking.
 type crowd struct {
 	most int
+	// watching ends when those are to go who watch what happens.
+	watching context.Context
+	unwatch  context.CancelFunc
 
 	mu      sync.Mutex
 	members map[member]*standing
@@ -31,7 +35,9 @@ type standing struct {
 }
 
 func newCrowd(most int) *crowd {
-	return &crowd{most: most, members: map[member]*standing{}, going: map[member]bool{}}
+	w := &crowd{most: most, members: map[member]*standing{}, going: map[member]bool{}}
+	w.watching, w.unwatch = context.WithCancel(context.Background())
+	return w
 }
 
 // admit lets a connection in. It is false where all others are busy; then late says whether there is room to tell it so, or it is to be closed at once.

@@ -17,18 +17,19 @@ import (
 // Desk answers those who ask of a running server, and knows who may: on the control socket, and over TCP.
 type Desk struct {
 	gate
-	service Service
-	tunnels Tunnels
-	log     *slog.Logger
-	handler *router
-	page    http.Handler
-	web     web
-	most    int // connections on each listener
+	service  Service
+	tunnels  Tunnels
+	log      *slog.Logger
+	watchers *watchers
+	handler  *router
+	page     http.Handler
+	web      web
+	most     int // connections on each listener
 }
 
 // NewDesk returns a desk that is open nowhere yet. The page, if not nil, is what it shows over TCP at / without asking for a token.
 func NewDesk(service Service, tunnels Tunnels, page http.Handler, log *slog.Logger) *Desk {
-	d := &Desk{service: service, tunnels: tunnels, page: page, log: log, most: maxCallers}
+	d := &Desk{service: service, tunnels: tunnels, watchers: newWatchers(tunnels), page: page, log: log, most: maxCallers}
 	d.handler = d.routes()
 	return d
 }
@@ -44,15 +45,20 @@ func (d *Desk) newHTTP(c *crowd, h http.HandlerFunc) *http.Server {
 		}
 		h(w, r)
 	}
-	return &http.Server{
+	server := &http.Server{
 		Handler: http.HandlerFunc(occupied), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug), ConnContext: withConnection,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return withWatching(withConnection(ctx, conn), c.watching)
+		},
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			if state == http.StateIdle && !c.occupy(conn.(member), false) {
 				conn.Close()
 			}
 		},
 	}
+	server.RegisterOnShutdown(c.unwatch)
+	return server
 }
 
 type connectionKey struct{}
@@ -131,6 +137,7 @@ func (d *Desk) routes() *router {
 	mux.HandleFunc("GET /v1/status", needsAll(List, func(w http.ResponseWriter, _ *http.Request, _ *Grant) { answer(w, http.StatusOK, d.service.Status()) }))
 	d.handleTunnels(mux)
 	d.handleInventory(mux)
+	d.watchers.handle(mux)
 	mux.HandleFunc("POST /publish", needs(Send, d.publish))
 	mux.HandleFunc("POST /publish/{$}", needs(Send, d.publish))
 	return mux

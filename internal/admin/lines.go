@@ -193,8 +193,11 @@ func (s *sorter) obey(c *caller, w *bufio.Writer, g *Grant, line string) error {
 		tell(w, 0, err)
 		return nil
 	}
-	if o.verb == listTunnels {
+	switch o.verb {
+	case listTunnels:
 		return s.list(c, w, g)
+	case watchEvents:
+		return s.watch(c, w, g, o.name)
 	}
 	n, err := s.carryOut(g, &o)
 	tell(w, n, err)
@@ -204,7 +207,7 @@ func (s *sorter) obey(c *caller, w *bufio.Writer, g *Grant, line string) error {
 // permit fails where an order is not granted.
 func (s *sorter) permit(g *Grant, o *lineOrder) error {
 	switch o.verb {
-	case listTunnels, countThem:
+	case listTunnels, countThem, watchEvents:
 		return g.may(List)
 	case sendUser, sendGroup:
 		return g.may(Send)

@@ -22,12 +22,13 @@ const (
 	leaveGroup  verb = "LEAVE"
 	kickTunnel  verb = "KICK"
 	drainAll    verb = "DRAIN"
+	watchEvents verb = "WATCH"
 )
 
 // lineOrder is an order of the protocol of lines.
 type lineOrder struct {
 	verb
-	name  string // of a tunnel, a user or a group
+	name  string // of a tunnel, a user, a group or a site
 	text  string
 	group string
 	code  uint16
@@ -54,6 +55,10 @@ func parseOrder(line string) (o lineOrder, err error) {
 		if rest != "" {
 			return bad(http.StatusBadRequest, "nothing follows %s", o.verb)
 		}
+	case watchEvents:
+		if o.name = rest; strings.Contains(rest, " ") {
+			return bad(http.StatusBadRequest, "WATCH [SITE] has one site")
+		}
 	case sendMessage, sendUser, sendGroup:
 		var has bool
 		if o.name, o.text, has = strings.Cut(rest, " "); o.name == "" || !has {
@@ -68,7 +73,7 @@ func parseOrder(line string) (o lineOrder, err error) {
 	case kickTunnel:
 		err = o.parseKick(rest)
 	default:
-		return bad(http.StatusBadRequest, "unknown order %s; there are LIST WEBSOCKETS, COUNT, SEND MESSAGE, SEND USER, SEND GROUP, JOIN, LEAVE, KICK and DRAIN", quoted(line))
+		return bad(http.StatusBadRequest, "unknown order %s; there are LIST WEBSOCKETS, COUNT, SEND MESSAGE, SEND USER, SEND GROUP, JOIN, LEAVE, KICK, WATCH and DRAIN", quoted(line))
 	}
 	if err != nil {
 		return lineOrder{}, err

@@ -11,6 +11,8 @@ func TestOrdersAreRead(t *testing.T) {
 		"LIST WEBSOCKETS":                       {verb: listTunnels},
 		"COUNT":                                 {verb: countThem},
 		"DRAIN":                                 {verb: drainAll},
+		"WATCH":                                 {verb: watchEvents},
+		"WATCH example.com":                     {verb: watchEvents, name: "example.com"},
 		"SEND MESSAGE 1-00000000 two  words ":   {verb: sendMessage, name: "1-00000000", text: "two  words "},
 		"SEND USER anna ":                       {verb: sendUser, name: "anna"},
 		"SEND GROUP lobby {\"a\": 1}":           {verb: sendGroup, name: "lobby", text: `{"a": 1}`},
@@ -28,7 +30,7 @@ func TestOrdersAreRead(t *testing.T) {
 
 func TestWhatIsNoOrderIsRefused(t *testing.T) {
 	for line, status := range map[string]int{
-		"": 400, "count": 400, "LIST": 400, "LIST WEBSOCKETS all": 400, "SEND": 400, "SEND ALL x": 400, "SEND USER anna": 400, "SEND USER  text": 400,
+		"": 400, "count": 400, "WATCH a b": 400, "LIST": 400, "LIST WEBSOCKETS all": 400, "SEND": 400, "SEND ALL x": 400, "SEND USER anna": 400, "SEND USER  text": 400,
 		"SEND USER anna \xff": 422, "SEND USER anna " + strings.Repeat("x", MaxMessage+1): 413, "JOIN 1": 400, "JOIN 1 ": 400, "KICK": 400, "KICK 1 x": 422,
 		"KICK 1 65536": 422, "KICK 1 4001 " + strings.Repeat("x", 124): 422, "GET / HTTP/1.1": 400, "\x00": 400,
 	} {
@@ -41,7 +43,7 @@ func TestWhatIsNoOrderIsRefused(t *testing.T) {
 
 // FuzzOrder finds lines whose order names nobody, or whose refusal is more than a line.
 func FuzzOrder(f *testing.F) {
-	for _, line := range []string{"LIST WEBSOCKETS", "SEND USER anna hello", "JOIN 1-0 a", "KICK 1-0 4001 out", "SEND MESSAGE \x00 \xff", "x\ny"} {
+	for _, line := range []string{"LIST WEBSOCKETS", "SEND USER anna hello", "JOIN 1-0 a", "WATCH x", "KICK 1-0 4001 out", "SEND MESSAGE \x00 \xff", "x\ny"} {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
@@ -54,6 +56,10 @@ func FuzzOrder(f *testing.F) {
 		}
 		switch o.verb {
 		case listTunnels, countThem, drainAll:
+		case watchEvents:
+			if strings.Contains(o.name, " ") {
+				t.Fatalf("%q is %+v", line, o)
+			}
 		default:
 			if o.name == "" || strings.Contains(o.name, " ") || len(o.text) > MaxMessage {
 				t.Fatalf("%q is %+v", line, o)

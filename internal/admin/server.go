@@ -72,7 +72,7 @@ func (s *Server) Close() {
 	s.sorter.all.Wait()
 }
 
-// Leave ends the listening. Who has asked already has an answer, which may take as long as it does.
+// Leave ends the listening, and the watching. Who has asked already has an answer, which may take as long as it does.
 func (s *Server) Leave() {
 	s.sorter.leave(false)
 	go s.http.Shutdown(context.Background())

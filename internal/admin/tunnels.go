@@ -99,6 +99,8 @@ type Tunnels interface {
 	// Push says something to all who are meant, and PushTo to one.
 	Push(ctx context.Context, to Audience, m Message) (Pushed, error)
 	PushTo(ctx context.Context, id string, m Message) (Pushed, error)
+	// Watch tells what happens from now on to the tunnels of some sites, or, for nil, to all and to the server.
+	Watch(among []string) Watch
 }
 
 // StatusError is an error with the status of HTTP that says so.

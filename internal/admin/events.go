@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Event is one thing that has happened to a tunnel, or to the server.
+type Event struct {
+	// Event says what: opened, closed, joined, left, arrived and moved happen to tunnels, all others to the server. Of those that were missed there is one event, missed.
+	Event string    `json:"event"`
+	Time  time.Time `json:"time"`
+	// Tunnel is the one that it has happened to, as it was then.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
+	// Group was joined or left.
+	Group string `json:"group,omitempty"`
+	// Code, ClosedBy, Cause, DurationMS and Error say how a tunnel has ended.
+	Code       uint16 `json:"code,omitempty"`
+	ClosedBy   string `json:"closed_by,omitempty"`
+	Cause      string `json:"cause,omitempty"`
+	DurationMS int64  `json:"duration_ms,omitempty"`
+	Error      string `json:"error,omitempty"`
+	// Site, Upstream and Server are what is drained, or which server is up or down; Reason is why, or the version of an upgrade.
+	Site     string `json:"site,omitempty"`
+	Upstream string `json:"upstream,omitempty"`
+	Server   string `json:"server,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// Errors are what has kept a configuration, or a new binary, from being used.
+	Errors []string `json:"errors,omitempty"`
+	// N is how many events were missed.
+	N int `json:"n,omitempty"`
+}
+
+// eventMissed stands for events that one has not taken in time.
+const eventMissed = "missed"
+
+// Watch is what happens, to one who watches.
+type Watch interface {
+	// Next waits until something has happened. It fails when ctx is done.
+	Next(ctx context.Context) (missed int, some []Event, err error)
+	Close()
+}
+
+// Bounds of those who watch.
+const (
+	maxWatchers = 64
+	// watchTimeout is how long one may take nothing of what it is sent.
+	watchTimeout = 30 * time.Second
+	// watchPulse is how often a stream of events has something in it, if only a comment.
+	watchPulse = 15 * time.Second
+)
+
+// watchers are those who watch, over either protocol.
+type watchers struct {
+	tunnels Tunnels
+	room    chan struct{}
+	timeout time.Duration
+}
+
+func newWatchers(tunnels Tunnels) *watchers {
+	return &watchers{tunnels: tunnels, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
+}
+
+// begin lets one watch what happens to the tunnels of a site, or of all sites that it may see. leave is to be called at the end.
+func (ws *watchers) begin(g *Grant, site string) (watch Watch, sites []string, leave func(), err error) {
+	select {
+	case ws.room <- struct{}{}:
+	default:
+		return nil, nil, nil, &StatusError{http.StatusServiceUnavailable, fmt.Errorf("%d watch already; no more may", maxWatchers)}
+	}
+	sites = g.Sites
+	if site != "" {
+		sites = slices.DeleteFunc([]string{site}, func(s string) bool { return !g.sees(s) })
+	}
+	watch = ws.tunnels.Watch(sites)
+	return watch, sites, func() {
+		watch.Close()
+		<-ws.room
+	}, nil
+}
+
+type watchingKey struct{}
+
+// withWatching notes what ends when those are to go who watch.
+func withWatching(ctx, watching context.Context) context.Context {
+	return context.WithValue(ctx, watchingKey{}, watching)
+}
+
+func watchingOf(ctx context.Context) context.Context {
+	return ctx.Value(watchingKey{}).(context.Context)
+}
+
+// errPulse says that nothing has happened for a while.
+var errPulse = errors.New("nothing has happened")
+
+// next waits for events, those that were missed before the others. It fails with errPulse where nothing happens for a while, and when ctx is done.
+func (*watchers) next(ctx context.Context, watch Watch) ([]Event, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, watchPulse, errPulse)
+	defer cancel()
+	missed, some, err := watch.Next(ctx)
+	if err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if missed > 0 {
+		some = slices.Insert(some, 0, Event{Event: eventMissed, Time: time.Now(), N: missed})
+	}
+	return some, nil
+}
+
+// handle answers with Server-Sent Events (HTML, section 9.2), until the one who watches goes.
+func (ws *watchers) handle(mux *router) {
+	mux.HandleFunc("GET /v1/events", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
+		for name, values := range r.URL.Query() {
+			if name != "site" || len(values) > 1 {
+				fail(w, http.StatusBadRequest, fmt.Sprintf("unknown filter %q; there is site, once", name))
+				return
+			}
+		}
+		watch, _, leave, err := ws.begin(g, r.URL.Query().Get("site"))
+		if err != nil {
+			give(w, nil, err)
+			return
+		}
+		defer leave()
+		header := w.Header()
+		header.Set("Content-Type", "text/event-stream")
+		header.Set("Cache-Control", "no-store")
+		ws.stream(w, r, watch)
+	}))
+}
+
+// stream writes events as they happen.
+func (ws *watchers) stream(w http.ResponseWriter, r *http.Request, watch Watch) {
+	control := http.NewResponseController(w)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(watchingOf(ctx), cancel)()
+	text := []byte(": from now on\n\n")
+	for {
+		control.SetWriteDeadline(time.Now().Add(ws.timeout))
+		if _, err := w.Write(text); err != nil || control.Flush() != nil {
+			return
+		}
+		some, err := ws.next(ctx, watch)
+		switch {
+		case errors.Is(err, errPulse):
+			text = append(text[:0], ": nothing new\n\n"...)
+			continue
+		case err != nil:
+			return
+		}
+		text = text[:0]
+		for i := range some {
+			data, _ := json.Marshal(&some[i]) // which has no line break
+			text = fmt.Appendf(text, "event: %s\ndata: %s\n\n", some[i].Event, data)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// busy are tunnels to which something happens all the time.
+type busy struct {
+	Tunnels
+	left chan struct{} // told of each watch that ends
+}
+
+func (busy) Count([]string) int { return 0 }
+
+func (b busy) Watch([]string) Watch { return flood(b) }
+
+type flood busy
+
+func (flood) Next(ctx context.Context) (missed int, some []Event, err error) {
+	if ctx.Err() != nil {
+		return 0, nil, ctx.Err()
+	}
+	return 17, []Event{{Event: "opened", Tunnel: &Tunnel{Path: strings.Repeat("x", 4096)}}}, nil
+}
+
+func (f flood) Close() { f.left <- struct{}{} }
+
+// watchedBy returns those who watch tunnels, of whom nobody may take nothing for long.
+func watchedBy(tunnels Tunnels) *watchers {
+	ws := newWatchers(tunnels)
+	ws.timeout = 50 * time.Millisecond
+	return ws
+}
+
+func awaitLeft(t *testing.T, left <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-left:
+	case <-time.After(20 * time.Second):
+		t.Fatal("who takes nothing still watches")
+	}
+}
+
+func TestWatcherThatNeverReadsIsClosed(t *testing.T) {
+	b := busy{left: make(chan struct{}, 1)}
+	ws := watchedBy(b)
+	t.Run("Server-Sent Events", func(t *testing.T) {
+		mux := &router{}
+		ws.handle(mux)
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mux.ServeHTTP(w, r.WithContext(withWatching(withGrant(r.Context(), &Grant{Verbs: List}), t.Context())))
+		}))
+		defer s.Close()
+		conn, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+		awaitLeft(t, b.left)
+	})
+	t.Run("lines", func(t *testing.T) {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		client, err := net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &sorter{desk: &Desk{tunnels: b, watchers: ws}, crowd: newCrowd(1)}
+		c := &caller{UnixConn: conn, first: bufio.NewReader(conn)}
+		go func() {
+			s.watch(c, bufio.NewWriter(conn), &Grant{Verbs: List}, "")
+			conn.Close()
+		}()
+		awaitLeft(t, b.left)
+		first, err := bufio.NewReader(client).ReadString('\n')
+		if first != "OK 0\n" || err != nil {
+			t.Errorf("it is told %q, %v", first, err)
+		}
+		s.all.Wait()
+		client.Close()
+	})
+}
+
+func TestSoManyMayWatch(t *testing.T) {
+	b := busy{left: make(chan struct{}, maxWatchers)}
+	ws := newWatchers(b)
+	var leave []func()
+	for range maxWatchers {
+		_, _, left, err := ws.begin(&Grant{}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, left)
+	}
+	if _, _, _, err := ws.begin(&Grant{}, ""); err == nil || !strings.Contains(err.Error(), "64 watch already") {
+		t.Errorf("one more: %v", err)
+	}
+	leave[0]()
+	if _, _, _, err := ws.begin(&Grant{}, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWatcherSeesOnlyItsSites, and asks in vain for another.
+func TestWatcherSeesOnlyItsSites(t *testing.T) {
+	ws := newWatchers(busy{})
+	for _, test := range []struct {
+		granted []string
+		site    string
+		want    string // of sites; all for nil
+	}{
+		{nil, "", "all"}, {nil, "a", "a"}, {[]string{"a", "b"}, "", "a b"}, {[]string{"a", "b"}, "b", "b"}, {[]string{"a"}, "b", ""},
+	} {
+		_, sites, _, err := ws.begin(&Grant{Sites: test.granted}, test.site)
+		got := strings.Join(sites, " ")
+		if sites == nil {
+			got = "all"
+		}
+		if got != test.want || err != nil {
+			t.Errorf("of %v with %q it sees %q, %v; want %q", test.granted, test.site, got, err, test.want)
+		}
+	}
+}
