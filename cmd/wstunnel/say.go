@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,10 +25,14 @@ func newTunnelsCommand(stdout io.Writer) *cobra.Command {
 	var f admin.Filter
 	var address string
 	var asJSON bool
+	var look lookout
 	cmd := &cobra.Command{
-		Use:     "tunnels",
-		Short:   "List the live tunnels of the running server",
-		Example: "  wstunnel tunnels --site chat.example.com\n  wstunnel tunnels --user anna --json",
+		Use:   "tunnels",
+		Short: "List the live tunnels of the running server",
+		Long: `Tunnels lists the live tunnels, the oldest first. With --watch it shows them with their rates until q or
+Ctrl-C ends it; r, a and i sort by rate, age and idleness. Where the output is no terminal, each
+refresh is a table of its own.`,
+		Example: "  wstunnel tunnels --site chat.example.com\n  wstunnel tunnels --user anna --json\n  wstunnel tunnels --watch --sort idle",
 	}
 	client := controlFlags(cmd)
 	cmd.Flags().StringVar(&f.Site, "site", "", "those of the site with this first `HOST`")
@@ -36,37 +41,52 @@ func newTunnelsCommand(stdout io.Writer) *cobra.Command {
 	cmd.Flags().StringVar(&address, "client", "", "those from this `ADDRESS`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
 	completeNames(cmd, client)
+	look.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if err := look.check(asJSON); err != nil {
+			return usageError{err}
+		}
 		if address != "" {
 			if f.Client, err = netip.ParseAddr(address); err != nil {
 				return usageError{fmt.Errorf("--client: %w", err)}
 			}
 		}
 		f.Limit = listedAtOnce
+		if look.on {
+			return look.run(cmd.Context(), client(), f, stdout)
+		}
 		show, end := tableOf(stdout)
 		if asJSON {
 			lines := json.NewEncoder(stdout)
 			show, end = func(t *admin.Tunnel) error { return lines.Encode(t) }, func() error { return nil }
 		}
-		for {
-			page, err := client().List(cmd.Context(), f)
-			if err != nil {
-				return err
-			}
-			for i := range page.Tunnels {
-				if err := show(&page.Tunnels[i]); err != nil {
-					return err
-				}
-			}
-			if page.Next == "" {
-				return end()
-			}
-			if f.After, err = strconv.ParseUint(page.Next, 10, 64); err != nil {
-				return fmt.Errorf("the server's next page begins at %q", page.Next)
-			}
+		if err := eachTunnel(cmd.Context(), client(), f, show); err != nil {
+			return err
 		}
+		return end()
 	}
 	return cmd
+}
+
+// eachTunnel shows the tunnels that are meant, the oldest first.
+func eachTunnel(ctx context.Context, client *admin.Client, f admin.Filter, show func(*admin.Tunnel) error) error {
+	for {
+		page, err := client.List(ctx, f)
+		if err != nil {
+			return err
+		}
+		for i := range page.Tunnels {
+			if err := show(&page.Tunnels[i]); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		if f.After, err = strconv.ParseUint(page.Next, 10, 64); err != nil {
+			return fmt.Errorf("the server's next page begins at %q", page.Next)
+		}
+	}
 }
 
 // tableOf prints tunnels as a table.
