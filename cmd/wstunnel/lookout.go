@@ -29,7 +29,6 @@ type lookout struct {
 	by    string
 
 	last  map[string]sighting // by the ids of tunnels
-	shown time.Time
 }
 
 // sighting is what had gone through a tunnel when it was seen last.
