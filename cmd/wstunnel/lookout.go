@@ -28,7 +28,7 @@ type lookout struct {
 	every time.Duration
 	by    string
 
-	last  map[string]sighting // by the ids of tunnels
+	last map[string]sighting // by the ids of tunnels
 }
 
 // sighting is what had gone through a tunnel when it was seen last.

@@ -17,6 +17,7 @@ import (
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
 	"wstunnel/internal/handover"
+	"wstunnel/internal/history"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/metrics"
 	"wstunnel/proxy"
@@ -43,6 +44,7 @@ type service struct {
 	control      atomic.Pointer[control] // nil where there is none
 	orders       chan order
 	reloaded     reloads
+	hour         history.Hour
 	endpoint     *metrics.Endpoint
 
 	ctx          context.Context // ends when a stop begins
@@ -105,6 +107,7 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 		}
 		s.ready(ctx)
 		go s.feedWatchdog(ctx)
+		go s.writeHistory(ctx)
 		s.reloads(ctx, hangups)
 	}()
 	for {

@@ -138,6 +138,7 @@ func (d *Desk) routes() *router {
 	d.handleTunnels(mux)
 	d.handleInventory(mux)
 	d.watchers.handle(mux)
+	handleOverview(mux, d.service)
 	mux.HandleFunc("POST /publish", needs(Send, d.publish))
 	mux.HandleFunc("POST /publish/{$}", needs(Send, d.publish))
 	return mux

@@ -14,6 +14,8 @@ type Service interface {
 	Upgrade(ctx context.Context) (Upgraded, error)
 	// Status tells what is.
 	Status() Status
+	// Overview tells how all goes, or, where they are not nil, how some sites do.
+	Overview(among []string) Overview
 	// Upstreams tells how upstreams do that any of some sites use, or, for nil, all of them.
 	Upstreams(among []string) []Upstream
 	// Certificates tells of the certificates of some sites, or, for nil, of all.

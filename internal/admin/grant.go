@@ -29,15 +29,18 @@ var verbNames = map[string]Verbs{"list": List, "send": Send, "group": Group, "ki
 // ParseVerb returns the verb of a name; zero for none.
 func ParseVerb(name string) Verbs { return verbNames[name] }
 
-func (v Verbs) String() string {
-	var names []string
+func (v Verbs) String() string { return strings.Join(v.names(), ", ") }
+
+// names are those of the verbs, in order.
+func (v Verbs) names() []string {
+	names := []string{}
 	for name, one := range verbNames {
 		if v&one != 0 {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return names
 }
 
 // Grant is what one who asks may do. It is not changed.
