@@ -22,11 +22,13 @@ const (
 
 // writeHistory notes what was counted, until ctx is done, as long as somebody can read it: where the configuration has an address.
 func (s *service) writeHistory(ctx context.Context) {
-	s.server.Every(ctx, history.Step, func() {
+	note := func() {
 		if cfg := s.current.Load(); cfg != nil && cfg.Admin.Address != "" {
 			s.hour.Note(time.Now(), countsOf(s.server.SiteCounts()))
 		}
-	})
+	}
+	note()
+	s.server.Every(ctx, history.Step, note)
 }
 
 func countsOf(sites map[string]proxy.SiteCounts) map[string]history.Counts {

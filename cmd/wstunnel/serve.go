@@ -16,6 +16,7 @@ import (
 
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
+	"wstunnel/internal/dashboard"
 	"wstunnel/internal/handover"
 	"wstunnel/internal/history"
 	"wstunnel/internal/logs"
@@ -89,7 +90,7 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 	defer s.certificates.Close()
 	s.endpoint = s.newEndpoint()
 	defer s.endpoint.Close()
-	s.desk = admin.NewDesk(s, liveTunnels{s.server}, nil, log)
+	s.desk = admin.NewDesk(s, liveTunnels{s.server}, dashboard.Handler(), log)
 	defer s.desk.CloseWeb()
 	failed := make(chan error, 1)
 	go func() {
