@@ -375,7 +375,7 @@ func (f *front) openMany(t *testing.T, many int) {
 					return
 				}
 				t.Cleanup(func() { conn.Close() })
-				if i%50 == 0 {
+				if i%49 == 0 {
 					go chatter(conn, time.Duration(50+i%17*40)*time.Millisecond)
 				}
 			}

@@ -31,7 +31,7 @@ function bytes(n) {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let i = 0;
   while (n >= 999.5 && i < units.length - 1) n /= 1000, i++;
-  return (i > 0 && n < 99.5 ? n.toFixed(1) : Math.round(n)) + ' ' + units[i];
+  return (i > 0 && n < 99.5 ? n.toFixed(1).replace(/\.0$/, '') : Math.round(n)) + ' ' + units[i];
 }
 function span(ms) {
   const s = Math.max(0, Math.floor(ms / 1000)), two = n => String(n).padStart(2, '0');
@@ -324,6 +324,7 @@ function drawRows() {
   $('rows').style.height = view.length * rowHeight + 'px';
   scroll.style.height = 'min(' + (view.length * rowHeight + 1) + 'px, 72vh, 620px)';
   $('grid').setAttribute('aria-rowcount', view.length + 1);
+  $('columns').style.paddingRight = 20 + scroll.offsetWidth - scroll.clientWidth + 'px';
   const first = Math.max(0, Math.floor(scroll.scrollTop / rowHeight) - 2), last = Math.min(view.length, first + Math.ceil(scroll.clientHeight / rowHeight) + 5);
   const seen = new Set();
   for (let i = first; i < last; i++) seen.add(view[i].id);
@@ -410,7 +411,7 @@ async function openPanel(id) {
   while (state.open === id && !signal.aborted) {
     try {
       state.shown = merge(await ask('v1/tunnels/' + encodeURIComponent(id), {signal}));
-      if (state.spark.push(state.shown) > 90) state.spark.shift();
+      if (state.spark.push(state.shown) > 60) state.spark.shift();
     } catch (e) {
       if (state.open !== id || signal.aborted) return;
       if (e.status === 404 || e.status === 410) {
@@ -420,7 +421,7 @@ async function openPanel(id) {
     }
     if (state.open !== id) return;
     drawPanel();
-    await sleep(2000, signal);
+    await sleep(1000, signal);
   }
 }
 function closePanel() {
@@ -469,7 +470,7 @@ function drawPanel() {
 }
 function drawSpark() {
   const box = $('panel-spark'), w = box.clientWidth, h = box.clientHeight - 16, values = state.spark.slice(1).map(t => [t.in, t.out]);
-  const most = Math.max(1, ...values.flat()), x = i => w - (values.length - 1 - i) * (w / 90), y = v => h - v / most * h;
+  const most = Math.max(1, ...values.flat()), x = i => w - (values.length - 1 - i) * (w / 60), y = v => h - v / most * h;
   const lines = [0, 1].map(n => svg('path', {class: 'line s' + n, d: values.map((v, i) => (i ? 'L' : 'M') + x(i).toFixed(1) + ' ' + y(v[n]).toFixed(1)).join('')}));
   box.replaceChildren(svg('svg', {viewBox: '0 0 ' + w + ' ' + h, 'aria-hidden': 'true'}, ...(values.length > 1 ? lines : [])));
 }
@@ -550,11 +551,11 @@ function showOverview(o) {
   document.title = number(o.tunnels) + ' tunnels · wstunnel';
   const tile = (name, figure, more) => { fill('now-' + name, figure); fill('now-' + name + '-more', more); };
   const waits = 'counted from now on', has = h.tunnels.length > 0;
-  fill('now-tunnels-more', has ? 'peak ' + number(Math.max(...h.tunnels)) + ' in the last hour' : waits);
+  fill('now-tunnels-more', has ? 'peak ' + number(Math.max(o.tunnels, ...h.tunnels)) + ' in the last hour' : waits);
   tile('messages', has ? number(per(last(h.messages_in) + last(h.messages_out))) : '–', has ? 'in ' + number(per(last(h.messages_in))) + ' · out ' + number(per(last(h.messages_out))) : waits);
   tile('bytes', has ? bytes(per(last(h.bytes_in) + last(h.bytes_out))) : '–', has ? 'in ' + bytes(per(last(h.bytes_in))) + ' · out ' + bytes(per(last(h.bytes_out))) : waits);
   tile('opened', has ? number(sum(h.opened.slice(-6))) : '–', has ? 'closed ' + number(sum(h.closed.slice(-6))) + '/min' : waits);
-  tile('requests', has ? number(per(last(h.requests))) : '–', has ? number(sum(h.failed)) + ' handshakes failed this hour' : waits);
+  tile('requests', has ? number(per(last(h.requests))) : '–', has ? number(sum(h.failed)) + ' handshakes failed' : waits);
   drawChart();
   drawCards(o);
   soon();
@@ -583,10 +584,10 @@ function drawCards(o) {
   }) : none('Nothing yet.')));
   const reasons = Object.entries(o.hour.reasons).sort((a, b) => b[1] - a[1]), all = sum(reasons.map(r => r[1]));
   fill('reasons-sum', all ? number(all) + ' in the last hour' : '');
-  bars('reasons', reasons.map(([name, n]) => [name, n, number(n) + ' · ' + Math.round(n / all * 100) + ' %']), all);
+  bars('reasons', reasons.map(([name, n]) => [name, n, number(n) + ' · ' + (n < all / 100 ? '< 1' : Math.round(n / all * 100)) + ' %']), all);
   fill('sites-sum', o.sites.length + (o.sites.length === 1 ? ' site' : ' sites'));
   const most = Math.max(1, ...o.sites.map(s => s.tunnels));
-  bars('sites', o.sites.slice(0, 30).map(s => [s.site, s.tunnels, number(s.tunnels) + ' tunnels · ' + bytes(s.bytes) + '/s · ' + number(s.requests) + ' req/s']), most);
+  bars('sites', o.sites.slice(0, 30).map(s => [s.site, s.tunnels, number(s.tunnels) + ' tunnels · ' + bytes(s.bytes) + '/s']), most);
   drawConfig(o);
 }
 function drawConfig(o) {
@@ -627,11 +628,11 @@ function sentence(e, alone) {
 // The chart of the hour.
 
 const kinds = {
-  tunnels: ['Tunnels', [['Tunnels', h => h.tunnels]], number],
-  messages: ['Messages', [['To backends, in a second', h => h.messages_in.map(v => v / h.step_seconds)], ['To clients', h => h.messages_out.map(v => v / h.step_seconds)]], number],
-  traffic: ['Traffic', [['To backends, in a second', h => h.bytes_in.map(v => v / h.step_seconds)], ['To clients', h => h.bytes_out.map(v => v / h.step_seconds)]], bytes],
-  opened: ['Opens and closes', [['Opened, in 10 seconds', h => h.opened], ['Closed', h => h.closed]], number],
-  requests: ['Requests', [['Requests, in a second', h => h.requests.map(v => v / h.step_seconds)], ['Handshakes that failed', h => h.failed.map(v => v / h.step_seconds)]], number],
+  tunnels: ['Tunnels', [['Tunnels', h => h.tunnels, 'tunnels ']], number],
+  messages: ['Messages', [['To backends, in a second', h => h.messages_in.map(v => v / h.step_seconds), 'in '], ['To clients', h => h.messages_out.map(v => v / h.step_seconds), 'out ']], number],
+  traffic: ['Traffic', [['To backends, in a second', h => h.bytes_in.map(v => v / h.step_seconds), 'in '], ['To clients', h => h.bytes_out.map(v => v / h.step_seconds), 'out ']], bytes],
+  opened: ['Opens and closes', [['Opened, in 10 seconds', h => h.opened, 'opened '], ['Closed', h => h.closed, 'closed ']], number],
+  requests: ['Requests', [['Requests, in a second', h => h.requests.map(v => v / h.step_seconds), 'requests '], ['Handshakes that failed', h => h.failed.map(v => v / h.step_seconds), 'failed ']], number],
 };
 for (const [name, [title]] of Object.entries(kinds)) {
   const button = el('button', {type: 'button', textContent: title, 'aria-pressed': name === state.kind});
@@ -670,7 +671,7 @@ function drawChart() {
   let tip = null;
   if (at !== null) {
     parts.push(svg('line', {class: 'cross', x1: x(at), x2: x(at), y1: top, y2: height - bottom}), ...values.map((v, i) => svg('circle', {class: 'mark s' + i, cx: x(at), cy: y(v[at]), r: 4.5})));
-    const says = clock(Date.parse(h.until) - (n - 1 - at) * h.step_seconds * 1000) + ' · ' + values.map(v => text(v[at])).join(' · ');
+    const says = clock(Date.parse(h.until) - (n - 1 - at) * h.step_seconds * 1000) + ' · ' + values.map((v, i) => series[i][2] + text(v[at])).join(' · ');
     tip = el('div', {className: 'tip', textContent: says, 'aria-hidden': 'true'});
     fill('chart-says', says);
   }
