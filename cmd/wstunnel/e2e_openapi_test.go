@@ -75,6 +75,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{413, "POST", "/publish/", inJSON, `{"items":[{"channel":"x","formats":{"ws-message":{"content":"` + strings.Repeat("x", 256<<10+1) + `"}}}]}`},
 		{422, "POST", "/publish/", inJSON, `{"items":[{"channel":"staff","formats":{"ws-message":{"action":"close","code":1006}}}]}`},
 		{200, "GET", "/v1/status", "", ""},
+		{200, "GET", "/v1/overview", "", ""},
+		{400, "GET", "/v1/events?user=anna", "", ""},
 		{200, "GET", "/v1/upstreams", "", ""},
 		{200, "GET", "/v1/certificates", "", ""},
 		{200, "POST", "/v1/reload", "", ""},

@@ -59,8 +59,9 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/head":    "requests for files have conditions and ranges",
 		"wstunnel/internal/reactor": "files are read without waiting for disks",
 	},
-	"wstunnel/internal/logs":    {},
-	"wstunnel/internal/history": {},
+	"wstunnel/internal/logs":      {},
+	"wstunnel/internal/history":   {},
+	"wstunnel/internal/dashboard": {},
 	"wstunnel/internal/admin": {
 		"wstunnel/internal/history": "an overview has the last hour",
 	},

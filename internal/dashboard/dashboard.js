@@ -563,14 +563,14 @@ function showOverview(o) {
 function drawCards(o) {
   const none = text => [el('li', {className: 'muted', textContent: text})];
   const dot = kind => el('span', {className: 'dot ' + kind, 'aria-hidden': 'true'});
-  const states = {up: 'good', unseen: 'warn', draining: 'warn', off: 'muted', ejected: 'bad', down: 'bad'};
-  const up = o.backends.filter(b => b.state === 'up').length;
-  fill('backends-sum', o.backends.length ? up + ' of ' + o.backends.length + ' up' : '');
-  const worst = [...o.backends].sort((a, b) => (a.state === 'up') - (b.state === 'up'));
+  const states = {up: 'good', unseen: 'warn', off: 'muted', ejected: 'bad', down: 'bad'};
+  const backends = o.upstreams.flatMap(u => u.servers.map(b => ({...b, upstream: u.name}))), up = backends.filter(b => b.state === 'up').length;
+  fill('backends-sum', backends.length ? up + ' of ' + backends.length + ' up' : '');
+  const worst = backends.sort((a, b) => (a.state === 'up') - (b.state === 'up'));
   $('backends').replaceChildren(...(worst.length ? worst.map(b => el('li', {}, dot(states[b.state] || 'bad'),
-    el('span', {className: 'name', textContent: b.server, title: b.server}), el('span', {className: 'num', textContent: number(b.tunnels) + ' tunnels'}),
+    el('span', {className: 'name', textContent: b.address, title: b.address}), el('span', {className: 'num', textContent: number(b.tunnels) + ' tunnels'}),
     el('span', {className: 'under'}, el('span', {className: states[b.state] || 'bad', textContent: b.state}), ' · ' + b.upstream +
-      (b.failures ? ' · ' + number(b.failures) + ' failed' : '') + (b.state !== 'up' && b.reason ? ' · ' + b.reason : '')))) : none('No backend has been asked yet.')));
+      (b.failures ? ' · ' + number(b.failures) + ' failed' : '') + (b.state !== 'up' ? ' · ' + (b.last_check || b.reason || '') : '')))) : none('No backend has been asked yet.')));
   const days = o.certificates;
   fill('certificates-sum', days.length ? days.length + (days.length === 1 ? ' host' : ' hosts') : '');
   $('certificates').replaceChildren(...(days.length ? days.map(c => {
@@ -582,7 +582,7 @@ function drawCards(o) {
     const label = el('span', {className: 'name', textContent: name, title: name});
     return el('li', {}, label, el('span', {className: 'num muted', textContent: text}), el('progress', {max: total || 1, value: n, 'aria-label': name + ': ' + text}));
   }) : none('Nothing yet.')));
-  const reasons = Object.entries(o.hour.reasons).sort((a, b) => b[1] - a[1]), all = sum(reasons.map(r => r[1]));
+  const reasons = o.hour.reasons.map(r => [r.reason, r.n]), all = sum(reasons.map(r => r[1]));
   fill('reasons-sum', all ? number(all) + ' in the last hour' : '');
   bars('reasons', reasons.map(([name, n]) => [name, n, number(n) + ' · ' + (n < all / 100 ? '< 1' : Math.round(n / all * 100)) + ' %']), all);
   fill('sites-sum', o.sites.length + (o.sites.length === 1 ? ' site' : ' sites'));

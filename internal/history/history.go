@@ -2,6 +2,7 @@
 package history
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -47,8 +48,14 @@ type Series struct {
 	MessagesOut []uint64 `json:"messages_out"`
 	BytesIn     []uint64 `json:"bytes_in"`
 	BytesOut    []uint64 `json:"bytes_out"`
-	// Reasons are how often tunnels have ended for each reason, in all points together.
-	Reasons map[string]uint64 `json:"reasons"`
+	// Reasons are why tunnels have ended, in all points together, the most frequent one first.
+	Reasons []Reason `json:"reasons"`
+}
+
+// Reason is how often tunnels have ended for a reason.
+type Reason struct {
+	Reason string `json:"reason"`
+	N      uint64 `json:"n"`
 }
 
 // Hour is the last hour. It is safe for concurrent use.
@@ -174,10 +181,11 @@ func (h *Hour) place(reason string) int {
 func (h *Hour) Series(sites []string) Series {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Series{StepSeconds: int(Step.Seconds()), Until: h.until, Reasons: map[string]uint64{}}
+	s := Series{StepSeconds: int(Step.Seconds()), Until: h.until, Reasons: []Reason{}}
 	for _, values := range s.all() {
 		*values = make([]uint64, 0, min(h.noted, Points))
 	}
+	var ended [maxReasons]uint64
 	for n := max(0, h.noted-Points); n < h.noted; n++ {
 		p := h.at(n%Points, sites)
 		for i, v := range [...]uint64{
@@ -187,12 +195,16 @@ func (h *Hour) Series(sites []string) Series {
 			values := s.all()[i]
 			*values = append(*values, v)
 		}
-		for i, reason := range h.reasons {
-			if p.reasons[i] > 0 {
-				s.Reasons[reason] += uint64(p.reasons[i])
-			}
+		for i, n := range p.reasons {
+			ended[i] += uint64(n)
 		}
 	}
+	for i, reason := range h.reasons {
+		if ended[i] > 0 {
+			s.Reasons = append(s.Reasons, Reason{reason, ended[i]})
+		}
+	}
+	slices.SortStableFunc(s.Reasons, func(a, b Reason) int { return cmp.Compare(b.N, a.N) })
 	return s
 }
 

@@ -39,7 +39,7 @@ func TestPointsAreWhatWasCountedBetweenTwoTimes(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.what, test.got, test.want)
 		}
 	}
-	if len(all.Reasons) != 2 || all.Reasons["drain"] != 1 || len(b.Reasons) != 0 || !all.Until.Equal(now) {
+	if len(all.Reasons) != 2 || !slices.Contains(all.Reasons, Reason{"drain", 1}) || len(b.Reasons) != 0 || !all.Until.Equal(now) {
 		t.Errorf("%+v", all)
 	}
 	if r := h.Recent(30)["b"]; r.Requests != 2.0/20 {
@@ -80,7 +80,7 @@ func TestManySitesAndReasonsAreBounded(t *testing.T) {
 		}
 	}
 	s := h.Series(nil)
-	if kept != maxSites || len(s.Reasons) != maxReasons || s.Reasons[otherReason] != 3*maxSites-maxReasons+1 || s.Opened[0] != 3*maxSites {
+	if kept != maxSites || len(s.Reasons) != maxReasons || s.Reasons[0] != (Reason{otherReason, 3*maxSites - maxReasons + 1}) || s.Opened[0] != 3*maxSites {
 		t.Errorf("%d sites are kept, with the reasons %v", kept, s.Reasons)
 	}
 }
