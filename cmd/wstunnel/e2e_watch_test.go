@@ -112,10 +112,15 @@ func (c *control) watch(query string) *stream {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { resp.Body.Close() })
+	return streamOf(c.t, resp)
+}
+
+func streamOf(t *testing.T, resp *http.Response) *stream {
+	t.Helper()
 	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
-		c.t.Fatalf("answered %d with %q", resp.StatusCode, kind)
+		t.Fatalf("answered %d with %q", resp.StatusCode, kind)
 	}
-	return &stream{c.t, bufio.NewReader(resp.Body)}
+	return &stream{t, bufio.NewReader(resp.Body)}
 }
 
 // is reads the next event, and requires what it is.

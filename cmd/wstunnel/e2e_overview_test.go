@@ -1,0 +1,96 @@
+//go:build linux
+
+package main_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// overview is what GET /v1/overview answers.
+type overview struct {
+	Server     *struct{ Tunnels int }
+	LastReload *struct {
+		OK     bool
+		Errors []string
+	} `json:"last_reload"`
+	May     []string
+	Tunnels int
+	Sites   []struct {
+		Site    string
+		Tunnels int
+	}
+	Upstreams []struct{ Name string }
+	Hour      struct {
+		Tunnels     []int
+		StepSeconds int `json:"step_seconds"`
+	}
+}
+
+// overviewFor is what a token is told.
+func overviewFor(t *testing.T, address, token string) (o overview) {
+	t.Helper()
+	r, _ := http.NewRequest(http.MethodGet, address+"v1/overview", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&o); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	return o
+}
+
+func TestOverviewTellsOfWhatIsGranted(t *testing.T) {
+	whole, entry := tokenOf("ops", "list", "manage")
+	part, bound := tokenOf("shop", "list", "send")
+	bound = strings.Replace(bound, "verbs:", "sites: ["+manyHosts[1]+"], verbs:", 1)
+	yaml := withDashboard(t, "127.0.0.1:0", []string{entry, bound}, manySettings(startTagging(t)))
+	f := startFront(t, yaml)
+	f.openAt(t, manyHosts[0], "/ws?user=anna")
+	f.openAt(t, manyHosts[1], "/ws?user=berta")
+	controlOf(t, yaml).awaitTunnels(2)
+	address := f.dashboardOf(t)
+	o := overviewFor(t, address, whole)
+	if o.Server == nil || o.Server.Tunnels != 2 || o.Tunnels != 2 || len(o.Sites) != 3 || !o.LastReload.OK || !slices.Equal(o.May, []string{"list", "manage"}) || o.Hour.StepSeconds != 10 {
+		t.Errorf("%+v", o)
+	}
+	o = overviewFor(t, address, part)
+	if o.Server != nil || o.LastReload != nil || o.Tunnels != 1 || len(o.Sites) != 1 || o.Sites[0].Site != manyHosts[1] || len(o.Upstreams) != 1 {
+		t.Errorf("the token of one site is told %+v", o)
+	}
+	f.write(t, yaml+"unknown: 1\n")
+	f.expectOrder(t, 2, nil, "reload")
+	o = overviewFor(t, address, whole)
+	if o.LastReload.OK || len(o.LastReload.Errors) != 1 || !strings.Contains(o.LastReload.Errors[0], "unknown") {
+		t.Errorf("of a reload that failed it tells %+v", o.LastReload)
+	}
+}
+
+// TestTokenOfASiteWatchesThatSite, and is told nothing of others, nor of the server.
+func TestTokenOfASiteWatchesThatSite(t *testing.T) {
+	token, bound := tokenOf("shop", "list")
+	bound = strings.Replace(bound, "verbs:", "sites: ["+manyHosts[1]+"], verbs:", 1)
+	yaml := withDashboard(t, "127.0.0.1:0", []string{bound}, manySettings(startTagging(t)))
+	f := startFront(t, yaml)
+	r, _ := http.NewRequest(http.MethodGet, f.dashboardOf(t)+"v1/events", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	s := streamOf(t, resp)
+	f.openAt(t, manyHosts[0], "/ws?user=anna")
+	f.expectOrder(t, 0, []string{"reloaded"}, "reload")
+	f.openAt(t, manyHosts[1], "/ws?user=berta")
+	if e := s.is("opened"); e.Tunnel.User != "berta" || e.Tunnel.Site != manyHosts[1] || time.Since(e.Time) > time.Minute {
+		t.Errorf("%+v", e)
+	}
+}
