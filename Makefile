@@ -55,8 +55,9 @@ check:
 	GOOS=darwin go build -o /dev/null ./...
 	GOOS=freebsd go build -o /dev/null ./...
 
-# The programs that the tests run for real. Pebble, an ACME authority, they build for themselves, at a version of internal/pebble.
-PROGRAMS = php chromium certutil openssl systemd-analyze setpriv apache2 mariadbd mariadb-install-db nginx man zsh fish
+# The programs that the tests run for real. Pebble, an ACME authority, they build for themselves, at a version of internal/pebble. Node.js may be another one than
+# Debian's, with an npm of its own.
+PROGRAMS = php chromium certutil openssl systemd-analyze setpriv apache2 mariadbd mariadb-install-db nginx man zsh fish node npm
 PACKAGES = php-cli chromium libnss3-tools python3-websockets openssl systemd fonts-liberation util-linux \
 	apache2 libapache2-mod-php mariadb-server-core wordpress php-mysql nginx php-fpm man-db bash-completion zsh fish
 
@@ -72,7 +73,8 @@ tools:
 		echo "installing for the tests:$$missing"; \
 		policy=/usr/sbin/policy-rc.d; if [ ! -e $$policy ]; then \
 			trap "rm -f $$policy" EXIT; printf '#!/bin/sh\nexit 101\n' >$$policy && chmod 755 $$policy; fi; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) \
+			$$(command -v npm >/dev/null || echo nodejs npm) >/dev/null; \
 	fi
 
 # Each fuzz target for FUZZTIME.

@@ -75,15 +75,9 @@ func completeFrom(client func() *admin.Client, words func(*admin.Tunnel) []strin
 	}
 }
 
-// What tunnels have.
-func usersOf(t *admin.Tunnel) []string  { return []string{t.User} }
-func groupsOf(t *admin.Tunnel) []string { return t.Groups }
-func sitesOf(t *admin.Tunnel) []string  { return []string{t.Site} }
-func idOf(t *admin.Tunnel) []string     { return []string{t.ID} }
-
 // completeID completes the first argument, a tunnel's ID, unless others say whom it is for.
 func completeID(client func() *admin.Client, unless ...string) cobra.CompletionFunc {
-	complete := completeFrom(client, idOf)
+	complete := completeFrom(client, func(t *admin.Tunnel) []string { return []string{t.ID} })
 	return func(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 || slices.ContainsFunc(unless, cmd.Flags().Changed) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -94,7 +88,11 @@ func completeID(client func() *admin.Client, unless ...string) cobra.CompletionF
 
 // completeNames completes the flags --site, --user and --group, those of them that a command has.
 func completeNames(cmd *cobra.Command, client func() *admin.Client) {
-	for name, words := range map[string]func(*admin.Tunnel) []string{"site": sitesOf, "user": usersOf, "group": groupsOf} {
+	for name, words := range map[string]func(*admin.Tunnel) []string{
+		"site":  func(t *admin.Tunnel) []string { return []string{t.Site} },
+		"user":  func(t *admin.Tunnel) []string { return []string{t.User} },
+		"group": func(t *admin.Tunnel) []string { return t.Groups },
+	} {
 		cmd.RegisterFlagCompletionFunc(name, completeFrom(client, words)) // fails only for a flag that is not there
 	}
 }

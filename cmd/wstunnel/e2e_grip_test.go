@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,9 +54,17 @@ func TestPushpinsClientsPublish(t *testing.T) {
 	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4002) {
 		t.Errorf("anna reads %v", err)
 	}
-	berta.WriteMessage(websocket.TextMessage, nil)
-	if out, err := exec.Command("curl", "-sS", "-H", "Authorization: Bearer "+made["token"], "http://"+address+"/v1/tunnels").Output(); err != nil ||
-		!strings.Contains(string(out), `"berta"`) || strings.Contains(string(out), `"anna"`) {
-		t.Errorf("left are %s, %v", out, err)
+	r, err := http.NewRequest("GET", "http://"+address+"/v1/tunnels", nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	r.Header.Set("Authorization", "Bearer "+made["token"])
+	resp, err := newClient(nil).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := decode[listed](t, readAll(t, resp)); len(left.Tunnels) != 1 || left.Tunnels[0].User != "berta" {
+		t.Errorf("left are %+v", left)
+	}
+	berta.Close()
 }
