@@ -54,6 +54,7 @@ func TestPushpinsClientsPublish(t *testing.T) {
 	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4002) {
 		t.Errorf("anna reads %v", err)
 	}
+	f.awaitLog(t, 0, "tunnel closed", "close_code", float64(4002))
 	r, err := http.NewRequest("GET", "http://"+address+"/v1/tunnels", nil)
 	if err != nil {
 		t.Fatal(err)
