@@ -47,10 +47,10 @@ func (x *exchange) accessLog() *logs.Log {
 
 // logged is what a line of a log tells of the exchange.
 func (x *exchange) logged(log *logs.Log) *logs.Request {
-	now, request := time.Now(), x.in.request
+	now, request := time.Now(), x.in.Request
 	r := &logs.Request{
-		Message: "request", At: now, Client: x.in.client, Method: request.Method, Host: request.Host, Path: x.in.path, Proto: request.Proto(),
-		TLS: x.in.secure, Status: x.status, Bytes: x.sent, Duration: now.Sub(x.start), Backend: x.address, BrokeOff: x.brokeOff,
+		Message: "request", At: now, Client: x.in.Client, Method: request.Method, Host: request.Host, Path: x.in.Path, Proto: request.Proto(),
+		TLS: x.in.Secure, Status: x.status, Bytes: x.sent, Duration: now.Sub(x.start), Backend: x.address, BrokeOff: x.brokeOff,
 	}
 	if r.Status == 0 || x.clientGone {
 		r.Status = statusClientGone
@@ -61,7 +61,7 @@ func (x *exchange) logged(log *logs.Log) *logs.Request {
 	if r.Method == http.MethodHead {
 		r.Bytes = 0
 	}
-	r.ID = x.in.id
+	r.ID = x.in.ID
 	if x.site != nil {
 		r.Site = x.site.name
 	}

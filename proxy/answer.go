@@ -75,9 +75,9 @@ func (x *exchange) answerFor(d decision) *answer {
 // answerForChallenge returns the answer to an ACME authority on a plain listener, whatever site and location the request would go to, and
 // before any redirect; nil for all other requests. Challenges that this process knows nothing of are for the backend.
 func (x *exchange) answerForChallenge() *answer {
-	r := x.in.request
+	r := x.in.Request
 	token, ok := strings.CutPrefix(r.Target, challengePath)
-	if !ok || x.in.secure || r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if !ok || x.in.Secure || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return nil
 	}
 	key := x.gen.certs.Challenge(r.Host, token)
@@ -126,7 +126,7 @@ func answerForFailure(err error) *answer {
 
 // addHSTS tells browsers to come over https only (RFC 6797, section 7.1); over plain HTTP nothing may be said (section 7.2).
 func (x *exchange) addHSTS(fields *head.Fields) {
-	if x.site != nil && x.site.HSTS > 0 && x.in.secure {
+	if x.site != nil && x.site.HSTS > 0 && x.in.Secure {
 		fields.Add(head.StrictTransportSecurity, "max-age="+strconv.FormatInt(int64(x.site.HSTS/time.Second), 10))
 	}
 }

@@ -15,17 +15,17 @@ import (
 func (x *reply) choice() (c upstream.Choice) {
 	t := x.upstream.Target
 	if t.Sticky != nil {
-		c.Sticky, _ = x.in.cookie(t.Sticky.Cookie)
+		c.Sticky, _ = x.in.Cookie(t.Sticky.Cookie)
 	}
 	if !x.upstream.Several() {
 		return c
 	}
 	switch t.Balance {
 	case config.BalanceIPHash:
-		c.Hash, c.Hashed = upstream.Hash(neighbourhood(x.in.client).String()), true
+		c.Hash, c.Hashed = upstream.Hash(neighbourhood(x.in.Client).String()), true
 	case config.BalanceHash:
 		var text string
-		if text, c.Hashed = x.in.hashed(t.Hash); c.Hashed {
+		if text, c.Hashed = x.in.Hashed(t.Hash); c.Hashed {
 			c.Hash = upstream.Hash(text)
 		}
 	}
@@ -40,19 +40,6 @@ func neighbourhood(client netip.Addr) netip.Addr {
 		}
 	}
 	return client
-}
-
-// hashed returns what of a request is hashed, if it has that.
-func (in *inbound) hashed(key config.HashKey) (text string, found bool) {
-	switch key.Source {
-	case config.HashHeader:
-		return in.header(key.Name)
-	case config.HashCookie:
-		return in.cookie(key.Name)
-	case config.HashQuery:
-		return in.parameter(key.Name)
-	}
-	return in.path, true
 }
 
 // stick adds the cookie that keeps the client at its server, where it has another one or none.
@@ -70,7 +57,7 @@ func (x *reply) stick(fields head.Fields) head.Fields {
 	if s.TTL > 0 {
 		b.WriteString("; Max-Age=" + strconv.FormatInt(int64(s.TTL/time.Second), 10))
 	}
-	if secure := x.in.publicScheme() == "https"; s.SameSite == config.SameSiteNone || s.Secure != nil && *s.Secure || s.Secure == nil && secure {
+	if secure := x.in.PublicScheme() == "https"; s.SameSite == config.SameSiteNone || s.Secure != nil && *s.Secure || s.Secure == nil && secure {
 		b.WriteString("; Secure")
 	}
 	b.WriteString("; HttpOnly; SameSite=" + string(s.SameSite))

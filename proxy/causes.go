@@ -30,7 +30,7 @@ func (x *reply) hintAtFailure(err error) {
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		language = upstream.LanguageOf(e.RecordHeader[:])
 	}
-	socket := x.in.request.Protocol != ""
+	socket := x.in.Request.Protocol != ""
 	switch {
 	case errors.Is(err, fastcgi.ErrNotFastCGI):
 		x.hint("the target of php: speaks no FastCGI: if it is an HTTP server, write `proxy: " + bareTarget(x.upstream.Target) + "` in place of php:")
@@ -93,7 +93,7 @@ func hintAtWebSocket(l *location) string {
 
 // hintAtLoop tells of a target that is this server itself: what it answers 508 came back.
 func (x *reply) hintAtLoop(status int) {
-	if status == http.StatusLoopDetected && x.in.request.Method != "PROPFIND" { // which may be answered so for links (RFC 5842, section 7.2)
+	if status == http.StatusLoopDetected && x.in.Request.Method != "PROPFIND" { // which may be answered so for links (RFC 5842, section 7.2)
 		x.hint("the target leads back to this server, or to a proxy that leads back to it; write the backend's own port")
 	}
 }

@@ -42,7 +42,7 @@ func (x *exchange) compress(status int, fields head.Fields, length int64) (head.
 	if !fields.HasToken(head.Vary, "Accept-Encoding") && !fields.HasToken(head.Vary, "*") {
 		fields.Add(head.Vary, "Accept-Encoding")
 	}
-	r := x.in.request
+	r := x.in.Request
 	if !r.AtLeast11() || r.Fields.Has(head.Range) {
 		return fields, length
 	}
@@ -50,7 +50,9 @@ func (x *exchange) compress(status int, fields head.Fields, length int64) (head.
 	if encoder == nil {
 		return fields, length
 	}
-	fields = slices.DeleteFunc(fields, func(f head.Field) bool { return f.ID == head.ContentLength || isNamed(f.Name, "accept_ranges") })
+	fields = slices.DeleteFunc(fields, func(f head.Field) bool {
+		return f.ID == head.ContentLength || strings.EqualFold(f.Name, "Accept-Ranges")
+	})
 	for i := range fields {
 		if f := &fields[i]; f.ID == head.ETag && !strings.HasPrefix(f.Value, "W/") {
 			f.Value = "W/" + f.Value // it is equal to what it was, but not byte by byte (RFC 9110, section 8.8.1)
@@ -67,7 +69,7 @@ func (x *exchange) compress(status int, fields head.Fields, length int64) (head.
 
 // announced is the length that the answer's body has, or would have had for a GET; [head.Unknown] where that is not said.
 func (x *exchange) announced(fields head.Fields, length int64) int64 {
-	if x.in.request.Method != http.MethodHead {
+	if x.in.Request.Method != http.MethodHead {
 		return length
 	}
 	if said, err := strconv.ParseInt(fields.Get(head.ContentLength), 10, 64); err == nil {

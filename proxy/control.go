@@ -108,7 +108,7 @@ func (ts *tunnels) matching(f *TunnelFilter) (found []*liveTunnel) {
 	switch {
 	case f.User != "":
 		for m := ts.users[f.User]; m != nil; m = m.next {
-			if f.Group == "" || slices.Contains(m.tunnel.tags().groups, f.Group) {
+			if f.Group == "" || slices.Contains(m.tunnel.tags().Groups, f.Group) {
 				add(m.tunnel)
 			}
 		}
@@ -150,7 +150,7 @@ func (t *liveTunnel) status() TunnelStatus {
 	return TunnelStatus{
 		ID: t.id, Key: t.key(), Site: t.Site, Location: t.Location, Host: t.Host, Path: t.Path, Client: t.client(), Backend: t.Backend,
 		Subprotocol: t.Subprotocol, Mode: t.Mode.String(), Secure: t.secure, Since: t.since, Stats: stats,
-		User: is.user, Groups: is.groups, Pushable: t.unpushable == pushable && !stats.ToClient.Opaque,
+		User: is.User, Groups: is.Groups, Pushable: t.unpushable == pushable && !stats.ToClient.Opaque,
 	}
 }
 

@@ -151,7 +151,7 @@ func (x *exchange) count() {
 		c = classOf(x.status)
 	}
 	site.requests[c].Note(time.Since(x.start))
-	if c != classTunnel && x.in.request.Protocol == "websocket" {
+	if c != classTunnel && x.in.Request.Protocol == "websocket" {
 		site.failed.note(x.handshakeCause())
 	}
 }

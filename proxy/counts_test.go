@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
@@ -12,7 +13,7 @@ import (
 // over is an exchange that has been answered, as far as it is counted.
 func over() *exchange {
 	g := &generation{unknown: &siteCounts{name: unknownSite}}
-	return &exchange{gen: g, site: &site{counts: &siteCounts{name: "example.com"}}, status: 200, start: time.Now(), in: inbound{request: &head.Request{}}}
+	return &exchange{gen: g, site: &site{counts: &siteCounts{name: "example.com"}}, status: 200, start: time.Now(), in: rewrite.Inbound{Request: &head.Request{}}}
 }
 
 func TestCountingARequestAllocatesNothing(t *testing.T) {

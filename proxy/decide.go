@@ -10,6 +10,7 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/host"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/route"
 )
 
@@ -48,14 +49,14 @@ func refusal(status int, reason string) decision {
 // decide finds out what becomes of a request, whose head its decoder has checked: it finds the site, the path and the location, which it leaves in the
 // exchange. It does no I/O.
 func (x *exchange) decide() decision {
-	r := x.in.request
+	r := x.in.Request
 	if d, refused := checkMethod(r); refused {
 		return d
 	}
 	if x.extended && r.Protocol != "websocket" {
 		return refusal(http.StatusNotImplemented, ":protocol "+head.Quoted(r.Protocol)+" is not served")
 	}
-	if x.in.returned() {
+	if x.in.Returned() {
 		d := refusal(http.StatusLoopDetected, "this request has been here before")
 		d.err = errors.New("the request came back from where this server had sent it: a target leads here")
 		return d
@@ -63,7 +64,7 @@ func (x *exchange) decide() decision {
 	if x.site = x.gen.table.site(r.Host); x.site == nil {
 		return refusal(http.StatusNotFound, "no site is configured for this host")
 	}
-	x.in.siteName = x.site.name
+	x.in.SiteName = x.site.name
 	if r.Target == "*" {
 		return decision{action: answerOptions}
 	}
@@ -72,7 +73,7 @@ func (x *exchange) decide() decision {
 	if err != nil {
 		return refusal(http.StatusBadRequest, err.Error())
 	}
-	x.in.path = path
+	x.in.Path = path
 	if d, decided := x.decideByTLS(); decided {
 		return d
 	}
@@ -95,16 +96,16 @@ const caPath = "/.well-known/wstunnel/ca.pem"
 
 // decideByTLS decides what the site's TLS settings do: whether the request came by the right door.
 func (x *exchange) decideByTLS() (d decision, decided bool) {
-	r := x.in.request
+	r := x.in.Request
 	if d, decided = x.decideByHandshake(); decided {
 		return d, true
 	}
 	switch {
-	case x.in.secure && x.site.TLS.Mode == config.TLSOff:
+	case x.in.Secure && x.site.TLS.Mode == config.TLSOff:
 		return refusal(http.StatusMisdirectedRequest, "this host is not served over TLS"), true
-	case x.in.path == caPath && x.site.TLS.Mode == config.TLSSelfSigned:
+	case x.in.Path == caPath && x.site.TLS.Mode == config.TLSSelfSigned:
 		return decision{action: giveCA}, true
-	case !x.site.redirects() || x.in.publicScheme() == "https":
+	case !x.site.redirects() || x.in.PublicScheme() == "https":
 		return decision{}, false
 	case x.gen.certs.Pending(r.Host):
 		plainly := x.site.RedirectWhenReady && x.site.ClientCAs == nil
@@ -130,12 +131,12 @@ func (x *exchange) decideByTLS() (d decision, decided bool) {
 // decideAt chooses between what the location is for. A GET that asks for a WebSocket goes to the backend of that as it came, whatever its key and
 // version: the backend answers in its own words. By any other method it is plain HTTP, with its Upgrade dropped.
 func (x *exchange) decideAt(l *location) decision {
-	r := x.in.request
+	r := x.in.Request
 	upgrade := r.Protocol != "" && r.Method == http.MethodGet
 	var d decision
 	switch {
 	case l.Redirect != nil:
-		return decision{action: redirect, status: l.Redirect.Status, reason: "this is elsewhere", location: expandURL(l.Redirect.To, x.in.value)}
+		return decision{action: redirect, status: l.Redirect.Status, reason: "this is elsewhere", location: rewrite.URL(l.Redirect.To, x.in.Value)}
 	case l.Respond != nil:
 		return decision{action: respond, status: l.Respond.Status}
 	case l.websocket != nil && upgrade:
@@ -168,13 +169,13 @@ func (x *exchange) decideByOrigin() decision {
 	if origins == nil {
 		return decision{action: openTunnel}
 	}
-	said := x.in.request.Fields.Values(head.Origin)
+	said := x.in.Request.Fields.Values(head.Origin)
 	switch {
 	case len(said) == 0 && origins.Absent:
 		return decision{action: openTunnel}
 	case len(said) == 1:
 		origin := access.Origin(said[0])
-		own := origins.Self && origin != "" && origin == access.Origin(x.in.publicScheme()+"://"+x.in.publicHost())
+		own := origins.Self && origin != "" && origin == access.Origin(x.in.PublicScheme()+"://"+x.in.PublicHost())
 		if own || access.OriginAllowed(origin, origins.Exact) {
 			return decision{action: openTunnel}
 		}

@@ -21,7 +21,7 @@ type starter interface{ start() }
 // takeIn begins; with a request whose body is collected, the start comes when that has.
 func (x *delivery) takeIn(s starter) {
 	x.upload.x, x.upload.starter, x.backlog.x = &x.reply, s, &x.reply
-	if x.in.request.HasBody() {
+	if x.in.Request.HasBody() {
 		x.upload.begin()
 	}
 	if !x.upload.collecting {
@@ -34,7 +34,7 @@ func (x *delivery) maxIdle(last bool) time.Duration {
 	switch {
 	case last || x.stale:
 		return 0
-	case x.in.request.HasBody() || !idempotent(x.in.request.Method):
+	case x.in.Request.HasBody() || !idempotent(x.in.Request.Method):
 		return upstream.Fresh
 	}
 	return upstream.Any
@@ -42,7 +42,7 @@ func (x *delivery) maxIdle(last bool) time.Duration {
 
 // repeatable reports whether the request can be sent again after a connection broke under it. If it is, [upload.rewind] has to come before.
 func (x *delivery) repeatable() bool {
-	return idempotent(x.in.request.Method) && !x.upload.lost
+	return idempotent(x.in.Request.Method) && !x.upload.lost
 }
 
 // deliver sends the request, with what has come of its body.

@@ -10,12 +10,10 @@
 //	http2.go       a client's connection over HTTP/2
 //	introduction.go  the PROXY header before either, and what a backend is sent of it
 //	exchange.go    one request, from its head to its line in the log
-//	inbound.go     a head as it came, and who sent it
-//	decide.go      request to site, location and what serves it: pure, by the sites of table.go; routing.go finds the location, when.go its conditions
-//	variables.go   what a request is to a template; captures.go: to its groups; url.go: as a part of a URL
+//	decide.go      request to site, location and what serves it: pure, by the sites of table.go; routing.go finds the location
 //	guard.go       who may have it: addresses, passwords, and by inquiry.go another server
 //	identity.go    what the TLS handshake has to do with it: 421, certificates of clients
-//	rewrite.go     what the backend is sent and the client is answered: pure; urlmapping.go: its own URLs become public ones; rules.go: as the configuration's rules for headers have it
+//	rules.go       what the configuration says of heads, which become by internal/rewrite what the backend is sent and the client is answered
 //	answer.go      answers of this front end's own, and page.go the pages that some become
 //	compress.go    an answer that is made shorter on its way
 //	reply.go       a server, and its answer to the client; backlog.go has what a slow client has yet to take

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wstunnel/internal/head"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/session"
 )
 
@@ -18,7 +19,7 @@ type exchange struct {
 	client session.Stream
 	start  time.Time
 
-	in        inbound
+	in        rewrite.Inbound
 	site      *site
 	location  *location
 	routed    int         // how often a location was looked for
@@ -61,15 +62,15 @@ func (s *Server) newExchange(client session.Stream, r *head.Request, from client
 }
 
 // inbound returns what is known of a request before it is decided.
-func (g *generation) inbound(r *head.Request, from *clientInfo, loopID string) inbound {
+func (g *generation) inbound(r *head.Request, from *clientInfo, loopID string) rewrite.Inbound {
 	peer := from.remote.Addr()
-	in := inbound{
-		request: r, target: r.Target, tlsVersion: from.tlsVersion(),
-		peer: peer, client: peer, secure: from.secure, port: from.port(),
-		trusted: g.trusts(peer), loopID: loopID,
+	in := rewrite.Inbound{
+		Request: r, Target: r.Target, TLSVersion: from.tlsVersion(),
+		Peer: peer, Client: peer, Secure: from.secure, Port: from.port(),
+		Trusted: g.trusts(peer), LoopID: loopID,
 	}
-	if in.trusted {
-		in.client = g.clientOf(peer, r.Fields.Joined(head.XForwardedFor))
+	if in.Trusted {
+		in.Client = g.clientOf(peer, r.Fields.Joined(head.XForwardedFor))
 	}
 	return in
 }
@@ -102,7 +103,7 @@ func (x *exchange) proceed(d decision) {
 
 // act does what was decided.
 func (x *exchange) act(d decision) {
-	if l := x.location; l != nil && l.Access.MaxBody > 0 && x.in.request.Length > l.Access.MaxBody {
+	if l := x.location; l != nil && l.Access.MaxBody > 0 && x.in.Request.Length > l.Access.MaxBody {
 		x.giveLast(bodyTooLong())
 		return
 	}

@@ -212,14 +212,14 @@ func (e *Explanation) check(x *exchange) {
 	a := &x.location.Access
 	if len(a.Allow)+len(a.Deny) > 0 {
 		said := "is let in"
-		if _, inside := x.location.judgeAddress(x.in.client); !inside {
+		if _, inside := x.location.judgeAddress(x.in.Client); !inside {
 			said = "is refused"
 		}
-		e.Checks = append(e.Checks, "allow, deny: "+x.in.client.String()+" "+said)
+		e.Checks = append(e.Checks, "allow, deny: "+x.in.Client.String()+" "+said)
 	}
 	if a.BasicAuth != nil {
 		said := "the request brings none, and is answered 401"
-		if name, _, ok := credentials(x.in.request.Fields); ok {
+		if name, _, ok := credentials(x.in.Request.Fields); ok {
 			said = "those of " + name + " are checked"
 		}
 		e.Checks = append(e.Checks, "basic_auth: a name and a password of "+a.BasicAuth.Users+" are wanted; "+said)

@@ -9,6 +9,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
+	"wstunnel/internal/rewrite"
 )
 
 // explainAnswer tells what is done to the answer.
@@ -59,7 +60,7 @@ func (e *Explanation) explainRules(x *exchange, rules *config.HeaderRules) {
 		e.Answer = append(e.Answer, http.CanonicalHeaderKey(name)+" is removed, "+holds)
 	}
 	for i := range rules.Set {
-		value := head.Trim(expandText(rules.Set[i].Value, x.in.value))
+		value := head.Trim(rewrite.Text(rules.Set[i].Value, x.in.Value))
 		if value == "" {
 			e.Answer = append(e.Answer, rules.Set[i].Name+" is removed, "+holds)
 			continue
@@ -67,7 +68,7 @@ func (e *Explanation) explainRules(x *exchange, rules *config.HeaderRules) {
 		e.Answer = append(e.Answer, rules.Set[i].Name+": "+value+" is set, "+holds)
 	}
 	for i := range rules.Add {
-		if value := head.Trim(expandText(rules.Add[i].Value, x.in.value)); value != "" {
+		if value := head.Trim(rewrite.Text(rules.Add[i].Value, x.in.Value)); value != "" {
 			e.Answer = append(e.Answer, rules.Add[i].Name+": "+value+" is added, "+holds)
 		}
 	}
@@ -75,9 +76,8 @@ func (e *Explanation) explainRules(x *exchange, rules *config.HeaderRules) {
 
 // explainURLs tells whether the backend's own URLs are mapped to the public ones.
 func (e *Explanation) explainURLs(x *exchange, target *config.Target) {
-	if m := newURLMapping(&x.in, x.location, target); m != nil {
-		e.Answer = append(e.Answer, fmt.Sprintf("in Location, Content-Location, Refresh and Set-Cookie, %s/ of %s becomes %s://%s%s/",
-			m.backendPath, strings.Join(slices.Compact(slices.Sorted(slices.Values(m.hosts))), ", "), m.publicScheme, m.publicHost, m.publicPath))
+	if m := rewrite.NewURLMapping(&x.in, x.location.Location, target); m != nil {
+		e.Answer = append(e.Answer, "in Location, Content-Location, Refresh and Set-Cookie, "+m.String())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/static"
 )
 
@@ -59,14 +60,14 @@ func (x *exchange) decideOnDisk(d decision) (decision, meaning) {
 // decideByFile decides where a file is to answer. An error says why none does.
 func (x *exchange) decideByFile(d decision) (then decision, missing error) {
 	onlyGet := refusal(http.StatusMethodNotAllowed, "there are only files here, to GET")
-	if len(x.location.TryFiles) == 0 && !mayBeFile(x.in.request) {
+	if len(x.location.TryFiles) == 0 && !mayBeFile(x.in.Request) {
 		return onlyGet, nil
 	}
 	lacksSlash, err := x.lookForFile()
 	switch {
 	case err != nil:
 		return d, err
-	case !mayBeFile(x.in.request):
+	case !mayBeFile(x.in.Request):
 		return onlyGet, nil
 	case lacksSlash:
 		return x.slashDecision(), nil
@@ -87,7 +88,7 @@ func (x *exchange) lookForFile() (lacksSlash bool, err error) {
 	err = all.find(files.Find)
 	lacksSlash = all.lacksSlash
 	all.close()
-	look := Look{Path: x.in.path, Reason: "a file below " + x.location.Directory(), File: true}
+	look := Look{Path: x.in.Path, Reason: "a file below " + x.location.Directory(), File: true}
 	for _, t := range all.tries {
 		one := search{x: x, tries: []try{t}}
 		err := one.find(files.Find)
@@ -119,8 +120,8 @@ func (x *exchange) lookForFile() (lacksSlash bool, err error) {
 func (x *exchange) lookForScript() meaning {
 	tries := x.tries()
 	on := disk{x.location, reactor.StatFile, reactor.RealPath}
-	m, err := on.meaning(tries, x.in.path)
-	look := Look{Path: x.in.path, Reason: "a script or a file below " + x.location.Directory(), File: true}
+	m, err := on.meaning(tries, x.in.Path)
+	look := Look{Path: x.in.Path, Reason: "a script or a file below " + x.location.Directory(), File: true}
 	chosen := err != nil
 	for _, t := range tries {
 		found, err := on.find(t.path)
@@ -161,27 +162,27 @@ func toldMeaning(m meaning) string {
 
 // explainParams tells of each parameter that a script is run with where it comes from.
 func (e *Explanation) explainParams(x *exchange, script meaning) {
-	for _, f := range appendParams(nil, x, script, x.in.request.Length) {
+	for _, f := range appendParams(nil, x, script, x.in.Request.Length) {
 		line := Line{f.Name + ": " + f.Value, "as nginx's fastcgi.conf has it"}
 		own := strings.HasPrefix(f.Name, "HTTP_")
 		switch {
 		case x.location.hasParam(f):
 			line.Reason = "params"
-		case own && slices.ContainsFunc(x.in.request.Fields, func(sent head.Field) bool { return headerParam(&sent) == f.Name }):
+		case own && slices.ContainsFunc(x.in.Request.Fields, func(sent head.Field) bool { return rewrite.HeaderParam(&sent) == f.Name }):
 			line.Reason = "as the client sent it"
 		case own:
 			line.Reason = "headers, request"
 		}
 		e.Head = append(e.Head, line)
 	}
-	kept := fieldsForScript(&x.in)
-	listed := listedIn(x.in.request.Fields)
-	for i := range x.in.request.Fields {
-		f := &x.in.request.Fields[i]
+	kept := rewrite.FieldsForScript(&x.in)
+	listed := rewrite.ListedIn(x.in.Request.Fields)
+	for i := range x.in.Request.Fields {
+		f := &x.in.Request.Fields[i]
 		if slices.Contains(kept, *f) || f.ID == head.Host {
 			continue
 		}
-		why := x.in.whyDropped(f, listed, x.location.Forwarded, "")
+		why := x.in.WhyDropped(f, listed, x.location.Forwarded, "")
 		e.Dropped = append(e.Dropped, Line{f.Name + ": " + f.Value, why})
 	}
 }

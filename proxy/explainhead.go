@@ -9,12 +9,14 @@ import (
 	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
+	"wstunnel/internal/rewrite"
+	"wstunnel/internal/tags"
 )
 
 // conclude tells what is decided, and what comes of it.
 func (e *Explanation) conclude(x *exchange, d decision, script meaning) {
 	if l := x.location; l != nil && l.guarded {
-		if v, _ := l.judgeAddress(x.in.client); v == refuse {
+		if v, _ := l.judgeAddress(x.in.Client); v == refuse {
 			d = refusal(http.StatusForbidden, "access from this address is not allowed")
 		}
 	}
@@ -130,7 +132,7 @@ func (x *exchange) whyLine(text string, target *config.Target) string {
 	if !isField || strings.Contains(name, " ") {
 		return x.whyTarget(target)
 	}
-	if name == idField {
+	if name == tags.IDField {
 		return "what the tunnel is known by, if it opens"
 	}
 	trusted := "the client is one of trusted_proxies, and believed"
@@ -152,12 +154,12 @@ func (x *exchange) whyLine(text string, target *config.Target) string {
 	case head.CDNLoop:
 		return "makes a request that comes back known (RFC 8586)"
 	case head.XForwardedFor:
-		if x.in.trusted {
+		if x.in.Trusted {
 			return trusted + "; its own address is added"
 		}
 		return "who connected"
 	case head.XForwardedHost, head.XForwardedPort, head.XForwardedProto, head.XRealIP:
-		if x.in.trusted {
+		if x.in.Trusted {
 			return trusted
 		}
 		return "how the client connected, and to what"
@@ -181,7 +183,7 @@ func (x *exchange) whyTarget(target *config.Target) string {
 		return target.Path + " of the target takes the place of " + x.location.Match.Path
 	case target.Path != "":
 		return "the target's path"
-	case x.in.target != x.in.request.Target:
+	case x.in.Target != x.in.Request.Target:
 		return "rewritten"
 	}
 	return "as it came: the target has no path"
@@ -189,15 +191,15 @@ func (x *exchange) whyTarget(target *config.Target) string {
 
 // explainDropped tells of the client's own fields that do not go on.
 func (e *Explanation) explainDropped(x *exchange) {
-	r := x.in.request
+	r := x.in.Request
 	protocol := ""
 	if len(e.Head) > 0 && hasField(e.Head, "Upgrade") {
 		protocol = r.Protocol
 	}
-	listed := listedIn(r.Fields)
+	listed := rewrite.ListedIn(r.Fields)
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		why := x.in.whyDropped(f, listed, x.location.Forwarded, protocol)
+		why := x.in.WhyDropped(f, listed, x.location.Forwarded, protocol)
 		gone := !hasField(e.Head, f.Name) && !hasField(append([]Line{{}}, e.Dropped...), f.Name)
 		switch {
 		case why == "" && gone && f.ID == head.SecWebSocketExtensions:

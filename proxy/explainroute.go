@@ -46,8 +46,8 @@ func (t *trace) looked(x *exchange, path string) {
 			c.Chosen, c.Reason = true, whyChosen(l)
 		case !c.Matches:
 			c.Reason = "another path"
-		case l.When != nil && !x.in.meets(l.When):
-			c.Reason = "when: " + x.in.unmet(l.When)
+		case l.When != nil && !x.in.Meets(l.When):
+			c.Reason = "when: " + x.in.Unmet(l.When)
 		case x.location == nil:
 			c.Reason = "the path is too long for a regex"
 		default:
@@ -92,35 +92,9 @@ func whyLost(l, chosen *config.Location) string {
 	return "matches, but " + name + " is longer"
 }
 
-// unmet names the first condition that a request does not meet.
-func (in *inbound) unmet(w *config.When) string {
-	switch {
-	case !in.meets(&config.When{Methods: w.Methods}):
-		return "the method is " + in.request.Method + ", not " + strings.Join(w.Methods, " or ")
-	case !in.meets(&config.When{Clients: w.Clients}):
-		return "the client is " + in.client.String()
-	}
-	for _, kind := range []struct {
-		name       string
-		conditions []config.Condition
-		when       func([]config.Condition) *config.When
-	}{
-		{"header", w.Headers, func(c []config.Condition) *config.When { return &config.When{Headers: c} }},
-		{"cookie", w.Cookies, func(c []config.Condition) *config.When { return &config.When{Cookies: c} }},
-		{"query", w.Query, func(c []config.Condition) *config.When { return &config.When{Query: c} }},
-	} {
-		for i := range kind.conditions {
-			if !in.meets(kind.when(kind.conditions[i : i+1])) {
-				return "the " + kind.name + " " + kind.conditions[i].Name + " is not as it has to be"
-			}
-		}
-	}
-	return "a condition is not met"
-}
-
 // explainSites tells which site answers, and why no other does.
 func explainSites(cfg *config.Config, x *exchange) (sites []Candidate) {
-	name, _ := host.Split(x.in.request.Host)
+	name, _ := host.Split(x.in.Request.Host)
 	name = host.Canonical(name)
 	for i := range cfg.Sites {
 		s := &cfg.Sites[i]

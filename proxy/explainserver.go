@@ -17,7 +17,7 @@ func (e *Explanation) explainServers(x *exchange, t *config.Target, socket bool)
 	}
 	tell := func(format string, args ...any) { e.Choice = append(e.Choice, fmt.Sprintf(format, args...)) }
 	if t.Sticky != nil {
-		if _, found := x.in.cookie(t.Sticky.Cookie); found {
+		if _, found := x.in.Cookie(t.Sticky.Cookie); found {
 			tell("sticky: the server that the cookie %s names, while it can be used", t.Sticky.Cookie)
 		} else {
 			tell("sticky: the answer sets the cookie %s, since the request has none", t.Sticky.Cookie)
@@ -61,9 +61,9 @@ func (x *exchange) toldBalance(t *config.Target) string {
 	case config.BalanceRandomTwo:
 		return word + ", the less busy one of two that are drawn"
 	case config.BalanceIPHash:
-		return word + ", always the same one for " + neighbourhood(x.in.client).String()
+		return word + ", always the same one for " + neighbourhood(x.in.Client).String()
 	case config.BalanceHash:
-		if text, found := x.in.hashed(t.Hash); found {
+		if text, found := x.in.Hashed(t.Hash); found {
 			return fmt.Sprintf("%s, always the same one for %s %s", word, t.Hash, text)
 		}
 		return fmt.Sprintf("%s, but the request has no %s: each in turn", word, t.Hash)

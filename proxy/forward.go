@@ -7,6 +7,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/http1"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/upstream"
 )
 
@@ -28,11 +29,11 @@ func (x *forward) ask(dst head.Fields) {
 // request makes the head that a server is sent.
 func (x *forward) request(dst head.Fields) head.Request {
 	target := x.upstream.Target
-	out := rewriteRequest(dst, &x.in, x.location, target, "")
+	out := rewrite.Request(dst, &x.in, x.location.Location, target, "")
 	if out.Length = x.upload.knownLength(); out.Length == head.Unknown {
-		out.Fields = announce(out.Fields, x.in.request.Fields)
+		out.Fields = rewrite.Announce(out.Fields, x.in.Request.Fields)
 	}
-	out.Close = x.in.request.HasBody() && !http1.BodyExpected(x.in.request.Method) || target.KeepAlive == 0
+	out.Close = x.in.Request.HasBody() && !http1.BodyExpected(x.in.Request.Method) || target.KeepAlive == 0
 	return out
 }
 

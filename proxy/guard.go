@@ -33,7 +33,7 @@ func (x *exchange) guard(d decision) *guard {
 
 // serve begins with where the request comes from.
 func (g *guard) serve() {
-	verdict, inside := g.location.judgeAddress(g.in.client)
+	verdict, inside := g.location.judgeAddress(g.in.Client)
 	if !inside {
 		g.refused = textAnswer(http.StatusForbidden, "access from this address is not allowed")
 	}
@@ -76,21 +76,21 @@ func (g *guard) askPassword() {
 		g.askServer()
 		return
 	}
-	name, password, ok := credentials(g.in.request.Fields)
+	name, password, ok := credentials(g.in.Request.Fields)
 	switch {
 	case !ok:
 		g.passwordIs(name, access.ErrWrong)
 	case users.Known(name, password):
 		g.passwordIs(name, nil)
-	case users.Blocked(g.in.client) > 0:
+	case users.Blocked(g.in.Client) > 0:
 		a := textAnswer(http.StatusTooManyRequests, "too many wrong passwords")
-		a.fields.Add(head.RetryAfter, strconv.Itoa(int(math.Ceil(users.Blocked(g.in.client).Seconds()))))
+		a.fields.Add(head.RetryAfter, strconv.Itoa(int(math.Ceil(users.Blocked(g.in.Client).Seconds()))))
 		g.err = errors.New("the client had too many wrong passwords")
 		g.refused = a
 		g.refuse()
 	default:
 		g.wait()
-		client := g.in.client
+		client := g.in.Client
 		go func() {
 			err := users.Verify(client, name, password)
 			g.post(func() { g.passwordIs(name, err) })
@@ -115,11 +115,11 @@ func (g *guard) passwordIs(name string, err error) {
 	a := &g.location.Access
 	switch {
 	case err == nil && a.Any:
-		g.in.user = name
+		g.in.User = name
 		g.letIn()
 		return
 	case err == nil:
-		g.in.user = name
+		g.in.User = name
 		g.askServer()
 		return
 	case errors.Is(err, access.ErrWrong):
@@ -175,7 +175,7 @@ func (g *guard) letIn() {
 	g.leave()
 	g.responder = nil
 	if a := g.location.Access.AuthRequest; a != nil { // though another may have let it in
-		g.in.grants = a.CopyHeaders
+		g.in.Grants = a.CopyHeaders
 	}
 	g.act(g.then)
 	g.goOn()

@@ -17,6 +17,7 @@ import (
 	"wstunnel/internal/handover"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/tags"
 	"wstunnel/internal/tunnel"
 )
 
@@ -128,7 +129,7 @@ func (t *liveTunnel) record() *handover.Tunnel {
 	is := t.tags()
 	t.moving = true
 	t.tunnels.mu.Unlock()
-	r.Secret, r.User, r.Groups, r.Push = t.secret, is.user, is.groups, t.unpushable
+	r.Secret, r.User, r.Groups, r.Push = t.secret, is.User, is.Groups, t.unpushable
 	if l := t.line; l != nil {
 		r.Line = &handover.Line{Client: l.Client, Proto: l.Proto, Target: l.Target, Referer: l.Referer, UserAgent: l.UserAgent}
 	}
@@ -203,7 +204,7 @@ func (s *Server) adopted(r *handover.Tunnel) (*liveTunnel, error) {
 			Target: l.Target, Referer: l.Referer, UserAgent: l.UserAgent,
 		}
 	}
-	if !s.tunnels.take(t, tags{user: r.User, groups: r.Groups}) {
+	if !s.tunnels.take(t, tags.Tags{User: r.User, Groups: r.Groups}) {
 		return nil, errors.New("there is a tunnel of this number")
 	}
 	if l := gen.table.location(r.Site, r.Location); l != nil {
@@ -249,7 +250,7 @@ func (s *Server) listenerOf(address string) *listener {
 }
 
 // take keeps a tunnel under the number that it has; false says that there is one.
-func (ts *tunnels) take(t *liveTunnel, is tags) bool {
+func (ts *tunnels) take(t *liveTunnel, is tags.Tags) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.live == nil {

@@ -12,8 +12,8 @@ import (
 // hintAtHTTPS looks for the redirect of a backend that does not know that its clients come over https: to the https URL that they have
 // asked for, again and again, or to plain http, which this site redirects to https.
 func (x *exchange) hintAtHTTPS(status int, fields head.Fields) {
-	method := x.in.request.Method
-	if status/100 != 3 || x.in.publicScheme() != "https" || method != http.MethodGet && method != http.MethodHead {
+	method := x.in.Request.Method
+	if status/100 != 3 || x.in.PublicScheme() != "https" || method != http.MethodGet && method != http.MethodHead {
 		return
 	}
 	// One that sets a cookie may mean to see whether it comes back.
@@ -35,6 +35,6 @@ func (x *exchange) isOwnURL(url string) bool {
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		authority, target = rest[:i], rest[i:]
 	}
-	path, query := route.Split(x.in.target)
-	return target == path+query && host.Authority(scheme, authority) == host.Authority(scheme, x.in.publicHost())
+	path, query := route.Split(x.in.Target)
+	return target == path+query && host.Authority(scheme, authority) == host.Authority(scheme, x.in.PublicHost())
 }

@@ -76,22 +76,22 @@ func headerText(name string) string {
 // decideByHandshake refuses requests that the connection's handshake was not made for. A site with certificates for clients is
 // never served to one that has shown none, be it over plain HTTP behind a trusted proxy.
 func (x *exchange) decideByHandshake() (d decision, decided bool) {
-	r := x.in.request
+	r := x.in.Request
 	switch {
-	case x.in.secure && x.gen.certs.Misdirected(x.from.handshake.serverName, r.Host):
+	case x.in.Secure && x.gen.certs.Misdirected(x.from.handshake.serverName, r.Host):
 		return refusal(http.StatusMisdirectedRequest, "the connection was made for another host"), true
 	case x.site.ClientCAs == nil:
 		return decision{}, false
-	case x.in.secure && !x.from.handshake.verifiedBy(x.site.ClientCAs):
+	case x.in.Secure && !x.from.handshake.verifiedBy(x.site.ClientCAs):
 		// The connection is older than the rule, or was made for another site: a new one is asked for the right certificate.
 		return refusal(http.StatusMisdirectedRequest, "this host wants a certificate of its clients"), true
-	case !x.in.secure && (x.in.publicScheme() == "https" || r.Protocol != ""):
+	case !x.in.Secure && (x.in.PublicScheme() == "https" || r.Protocol != ""):
 		d = refusal(http.StatusForbidden, "this host wants a certificate of its clients")
 		d.err = errors.New("a site with client_ca was asked for over plain HTTP")
 		return d, true
 	}
-	if x.in.secure {
-		x.in.subject = x.from.handshake.subject
+	if x.in.Secure {
+		x.in.Subject = x.from.handshake.subject
 	}
 	return decision{}, false
 }

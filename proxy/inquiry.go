@@ -11,8 +11,10 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/route"
 	"wstunnel/internal/session"
+	"wstunnel/internal/tags"
 	"wstunnel/internal/upstream"
 )
 
@@ -48,18 +50,18 @@ func (q *inquiry) begin() {
 // question makes the head that the server is sent.
 func (q *inquiry) question() head.Request {
 	in, target := &q.guard.in, q.guard.location.Access.AuthRequest.Target
-	fields := slices.DeleteFunc(appendOwn(nil, in, false, ""), func(f head.Field) bool {
+	fields := slices.DeleteFunc(rewrite.AppendOwn(nil, in, false, ""), func(f head.Field) bool {
 		return conditions.Has(f.ID) || isTold(f.Name)
 	})
-	fields = appendForwarding(fields, in, false)
-	path, query := route.Split(in.request.Target)
-	for i, value := range []string{in.publicScheme() + "://" + in.publicHost() + path + query, path + query, in.request.Method, path + query, in.request.Method} {
+	fields = rewrite.AppendForwarding(fields, in, false)
+	path, query := route.Split(in.Request.Target)
+	for i, value := range []string{in.PublicScheme() + "://" + in.PublicHost() + path + query, path + query, in.Request.Method, path + query, in.Request.Method} {
 		fields = append(fields, head.Field{Name: told[i], Value: value, ID: head.IDOf(told[i])})
 	}
-	out := head.Request{Method: http.MethodGet, Target: "/", Host: in.request.Host, Major: 1, Minor: 1, Fields: fields}
+	out := head.Request{Method: http.MethodGet, Target: "/", Host: in.Request.Host, Major: 1, Minor: 1, Fields: fields}
 	switch {
 	case !target.PathTemplate.Empty():
-		out.Target = expandURL(target.PathTemplate, in.value)
+		out.Target = rewrite.URL(target.PathTemplate, in.Value)
 	case target.Path != "":
 		out.Target = target.Path
 	}
@@ -138,11 +140,11 @@ func (q *inquiry) Answered(r *head.Response) {
 // grant takes over what the backend is to be told.
 func (q *inquiry) grant(fields head.Fields) {
 	in := &q.guard.in
-	in.granted = nil
+	in.Granted = nil
 	for _, name := range q.guard.location.Access.AuthRequest.CopyHeaders {
 		for _, f := range fields {
 			if strings.EqualFold(f.Name, name) {
-				in.granted = append(in.granted, f)
+				in.Granted = append(in.Granted, f)
 			}
 		}
 	}
@@ -151,12 +153,12 @@ func (q *inquiry) grant(fields head.Fields) {
 // tag takes over what the answer says of a tunnel.
 func (q *inquiry) tag(fields head.Fields) error {
 	in := &q.guard.in
-	if in.tags = nil; in.request.Protocol == "" {
+	if in.Tags = nil; in.Request.Protocol == "" {
 		return nil
 	}
-	is, err := tagsOf(fields)
-	if err == nil && (is.user != "" || len(is.groups) > 0 || is.noPush) {
-		in.tags = &is
+	is, err := tags.Of(fields)
+	if err == nil && (is.User != "" || len(is.Groups) > 0 || is.NoPush) {
+		in.Tags = &is
 	}
 	return err
 }
@@ -164,17 +166,17 @@ func (q *inquiry) tag(fields head.Fields) error {
 // refusal is what the client is answered for an answer that does not let its request go on.
 func (q *inquiry) refusal(status int, fields head.Fields) *answer {
 	g := q.guard
-	page := g.in.request.Protocol == "" // clients of WebSocket follow no redirects
+	page := g.in.Request.Protocol == "" // clients of WebSocket follow no redirects
 	elsewhere := g.location.Access.AuthRequest.On401
 	switch {
 	case status == http.StatusUnauthorized && page && !elsewhere.Empty():
 		a := textAnswer(http.StatusFound, "log in first")
-		a.fields.Add(head.Location, expandURL(elsewhere, g.in.value))
+		a.fields.Add(head.Location, rewrite.URL(elsewhere, g.in.Value))
 		return a
 	case status == http.StatusUnauthorized:
 		a := textAnswer(status, "you have to log in")
 		for _, f := range fields {
-			if isNamed(f.Name, "www_authenticate") {
+			if strings.EqualFold(f.Name, "WWW-Authenticate") {
 				a.fields = append(a.fields, f)
 			}
 		}

@@ -21,7 +21,7 @@ func (x *exchange) giveResponse(r *config.Respond) {
 	case r.Body.Empty():
 		x.give(x.answerStatus(r.Status))
 	default:
-		a := &answer{status: r.Status, body: r.Body.Expand(x.in.value)}
+		a := &answer{status: r.Status, body: r.Body.Expand(x.in.Value)}
 		a.fields.Add(head.ContentType, r.Type)
 		x.give(a)
 	}
@@ -49,7 +49,7 @@ func (x *exchange) dress(a *answer) {
 		a.fields.Add(head.RetryAfter, "5")
 	}
 	a.fields.Add(head.Vary, "Accept")
-	switch kind := preferred(x.in.request.Fields); kind {
+	switch kind := preferred(x.in.Request.Fields); kind {
 	case "text/html":
 		a.setBody("text/html; charset=utf-8", x.htmlError(a, retry))
 	case "application/json":
@@ -59,7 +59,7 @@ func (x *exchange) dress(a *answer) {
 			a.body = strconv.Itoa(a.status) + " " + statusText(a.status) + "\n"
 		}
 		if a.status >= http.StatusInternalServerError {
-			a.body += x.in.requestID() + "\n"
+			a.body += x.in.RequestID() + "\n"
 		}
 	}
 }
@@ -77,7 +77,7 @@ func (x *exchange) intercepts(status int) bool {
 func (x *exchange) interceptedAnswer(r *head.Response) *answer {
 	a := x.answerStatus(r.Status)
 	for _, f := range r.Fields {
-		if f.ID == head.RetryAfter || f.ID == head.SetCookie || isNamed(f.Name, "www_authenticate") || isNamed(f.Name, "allow") {
+		if f.ID == head.RetryAfter || f.ID == head.SetCookie || strings.EqualFold(f.Name, "WWW-Authenticate") || strings.EqualFold(f.Name, "Allow") {
 			a.fields = append(a.fields, f)
 		}
 	}
@@ -120,7 +120,7 @@ func (x *exchange) jsonError(a *answer) string {
 		Error  string `json:"error"`
 		Reason string `json:"reason,omitempty"`
 		ID     string `json:"id"`
-	}{a.status, statusText(a.status), a.reason, x.in.requestID()})
+	}{a.status, statusText(a.status), a.reason, x.in.RequestID()})
 	if err != nil { // it is made of strings
 		panic(err)
 	}
@@ -131,7 +131,7 @@ func (x *exchange) jsonError(a *answer) string {
 func (x *exchange) htmlError(a *answer, retry bool) string {
 	var b strings.Builder
 	reload, hint := "", ""
-	if retry && x.in.request.Method == http.MethodGet {
+	if retry && x.in.Request.Method == http.MethodGet {
 		reload = refresh("15")
 		hint = "<p>It may be over in a moment. This page loads again by itself.</p>\n"
 	}
@@ -142,7 +142,7 @@ func (x *exchange) htmlError(a *answer, retry bool) string {
 	b.WriteString(pageStart(strconv.Itoa(a.status)+" "+statusText(a.status), reload))
 	b.WriteString(`<main class="error">` + "\n")
 	b.WriteString(`<p class="status">` + strconv.Itoa(a.status) + "</p>\n<h1>" + html.EscapeString(statusText(a.status)) + "</h1>\n" + reason + hint)
-	b.WriteString(`<p class="id">` + html.EscapeString(x.in.hostName()) + " · " + x.in.requestID() + "</p>\n</main>\n")
+	b.WriteString(`<p class="id">` + html.EscapeString(x.in.HostName()) + " · " + x.in.RequestID() + "</p>\n</main>\n")
 	return b.String()
 }
 

@@ -47,7 +47,7 @@ func newPHP(x *exchange, script meaning) *php {
 
 // serve begins. Applications go by CONTENT_LENGTH: a body whose length is not known is taken whole first.
 func (x *php) serve() {
-	x.upload.measured = x.in.request.Length == head.Unknown
+	x.upload.measured = x.in.Request.Length == head.Unknown
 	x.takeIn(x)
 }
 
@@ -57,12 +57,12 @@ func (x *php) start() { x.ask(x.client.Worker().Fields[:0]) }
 // ask asks an application, with parameters made in dst.
 func (x *php) ask(dst head.Fields) {
 	x.asked = x.client.Conn().Loop().Now()
-	length := x.in.request.Length
+	length := x.in.Request.Length
 	if length != 0 {
 		length = x.upload.knownLength()
 	}
 	out := head.Request{
-		Method: x.in.request.Method, Length: length, Close: x.upstream.Target.KeepAlive == 0, Fields: appendParams(dst, x.exchange, x.script, length),
+		Method: x.in.Request.Method, Length: length, Close: x.upstream.Target.KeepAlive == 0, Fields: appendParams(dst, x.exchange, x.script, length),
 	}
 	x.send(out, dst, x, upstream.Needs{MaxIdle: x.maxIdle(out.Close)})
 }
@@ -111,7 +111,7 @@ func (x *php) logComplaints() {
 	if len(x.complaints) == 0 {
 		return
 	}
-	x.server.log.Warn("php", "site", x.site.name, "script", x.scriptFile(), "target", x.in.target, "message", strings.TrimSpace(string(x.complaints)))
+	x.server.log.Warn("php", "site", x.site.name, "script", x.scriptFile(), "target", x.in.Target, "message", strings.TrimSpace(string(x.complaints)))
 	x.complaints = x.complaints[:0]
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"wstunnel/internal/tags"
 )
 
 // who is what is known of whose a tunnel is; only tunnels of which something is known have one. The mu of tunnels guards it.
@@ -54,18 +56,18 @@ func (r roll) remove(m *membership) {
 }
 
 // enrol keeps whose a tunnel is. It is called with mu held.
-func (ts *tunnels) enrol(t *liveTunnel, is tags) {
-	if is.noPush {
+func (ts *tunnels) enrol(t *liveTunnel, is tags.Tags) {
+	if is.NoPush {
 		t.unpushable = pushOff
 	}
-	if is.user == "" && len(is.groups) == 0 {
+	if is.User == "" && len(is.Groups) == 0 {
 		return
 	}
 	t.who = &who{}
-	if is.user != "" {
-		t.who.user = ts.users.add(is.user, t)
+	if is.User != "" {
+		t.who.user = ts.users.add(is.User, t)
 	}
-	for _, g := range slices.Backward(is.groups) {
+	for _, g := range slices.Backward(is.Groups) {
 		m := ts.groups.add(g, t)
 		t.who.groups, m.another = m, t.who.groups
 	}
@@ -86,16 +88,16 @@ func (ts *tunnels) strike(t *liveTunnel) {
 }
 
 // tags returns what is known of whose a tunnel is. It is called with mu held.
-func (t *liveTunnel) tags() (is tags) {
-	is.noPush = t.unpushable == pushOff
+func (t *liveTunnel) tags() (is tags.Tags) {
+	is.NoPush = t.unpushable == pushOff
 	if t.who == nil {
 		return is
 	}
 	if t.who.user != nil {
-		is.user = t.who.user.name
+		is.User = t.who.user.name
 	}
 	for m := t.who.groups; m != nil; m = m.another {
-		is.groups = append(is.groups, m.name)
+		is.Groups = append(is.Groups, m.name)
 	}
 	return is
 }
@@ -110,16 +112,16 @@ func (e *TagError) Error() string { return e.Reason }
 
 // Join makes a tunnel one of a group. To be in it already is no mistake. It fails with what [Server.Tunnel] fails with, [ErrHandingOver] or a [*TagError].
 func (s *Server) Join(key, group string) error {
-	if err := checkTag(group); err != nil {
+	if err := tags.Check(group); err != nil {
 		return &TagError{err.Error()}
 	}
 	return s.tunnels.update(key, func(t *liveTunnel) error {
-		groups := t.tags().groups
+		groups := t.tags().Groups
 		switch {
 		case slices.Contains(groups, group):
 			return nil
-		case len(groups) >= maxGroups:
-			return &TagError{fmt.Sprintf("the tunnel is in %d groups, and may be in no more", maxGroups)}
+		case len(groups) >= tags.MaxGroups:
+			return &TagError{fmt.Sprintf("the tunnel is in %d groups, and may be in no more", tags.MaxGroups)}
 		}
 		if t.who == nil {
 			t.who = &who{}

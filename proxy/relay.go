@@ -32,7 +32,7 @@ func (x *upgrade) relay(client, backend relay.Conn, answer head.Fields, is annou
 		finished()
 		return live.ended
 	}
-	session.Start(x.in.request.Fields, answer, opened, func(err error) {
+	session.Start(x.in.Request.Fields, answer, opened, func(err error) {
 		x.way.Slot.Free()
 		x.err, x.clientGone = err, true
 		x.holder().leave()

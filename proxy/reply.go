@@ -9,6 +9,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/proxyproto"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/session"
 	"wstunnel/internal/upstream"
 )
@@ -44,8 +45,8 @@ func (x *reply) Introduction() []byte {
 		return nil
 	}
 	h := proxyproto.Header{Source: x.from.remote, Destination: x.from.public}
-	if x.in.client != x.in.peer { // whose port nobody knows
-		h.Source = netip.AddrPortFrom(x.in.client, 0)
+	if x.in.Client != x.in.Peer { // whose port nobody knows
+		h.Source = netip.AddrPortFrom(x.in.Client, 0)
 	}
 	if !h.Destination.IsValid() {
 		h.Destination = x.client.Conn().LocalAddr()
@@ -90,7 +91,7 @@ func (x *reply) pass(r *head.Response) {
 	case r.Status == http.StatusContinue:
 		return
 	case r.Status < http.StatusOK:
-		x.client.Respond(&head.Response{Status: r.Status, Fields: dropHopByHop(r.Fields)})
+		x.client.Respond(&head.Response{Status: r.Status, Fields: rewrite.Informational(r.Fields)})
 		x.client.Flush()
 		return
 	}
@@ -99,10 +100,10 @@ func (x *reply) pass(r *head.Response) {
 		x.give(x.interceptedAnswer(r))
 		return
 	}
-	x.in.answer = r.Fields
-	fields := rewriteResponse(x.stick(x.answerFields()), r.Fields, r.Status, &x.in, x.location, x.upstream.Target)
+	x.in.Answer = r.Fields
+	fields := rewrite.Response(x.stick(x.answerFields()), r.Fields, r.Status, &x.in, x.location.Location, x.upstream.Target, x.site.HSTS > 0)
 	if r.Chunked {
-		fields = announce(fields, r.Fields)
+		fields = rewrite.Announce(fields, r.Fields)
 	}
 	x.hintAtHTTPS(r.Status, fields)
 	x.hintAtLoop(r.Status)
@@ -146,7 +147,7 @@ func (x *reply) drained() { x.backlog.goOn() }
 
 // end ends the exchange with the whole answer, at once or when the client has taken what is kept of it.
 func (x *reply) end(trailers head.Fields) {
-	trailers = rewriteTrailers(trailers, x.fields)
+	trailers = rewrite.Trailers(trailers, x.fields)
 	if x.backlog.spool != nil {
 		x.backlog.end(trailers, nil)
 		return

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/route"
 )
 
@@ -16,36 +17,36 @@ const maxRouted = 10
 func (x *exchange) route() decision {
 	rewritten := false
 	for ; x.routed < maxRouted; x.routed++ {
-		l, lacksSlash, err := x.site.locations.Find(x.in.path, x.wanted)
+		l, lacksSlash, err := x.site.locations.Find(x.in.Path, x.wanted)
 		x.location = l
-		x.trace.looked(x, x.in.path)
+		x.trace.looked(x, x.in.Path)
 		switch {
 		case err != nil:
 			return refuseTarget(err)
-		case x.in.oversized:
+		case x.in.Oversized:
 			return refusal(http.StatusRequestHeaderFieldsTooLarge, "a header is too long for the conditions of this site")
 		case l == nil:
 			return refusal(http.StatusNotFound, "no location is configured for this path")
-		case lacksSlash && x.in.request.Protocol == "":
+		case lacksSlash && x.in.Request.Protocol == "":
 			return decision{
 				action: redirect, status: http.StatusMovedPermanently, reason: "this path ends in a slash",
-				location: route.Escape(x.in.path) + "/" + x.in.query(),
+				location: route.Escape(x.in.Path) + "/" + x.in.Query(),
 			}
 		case lacksSlash: // clients of WebSocket follow no redirects
-			raw, query := route.Split(x.in.target)
-			x.in.path, x.in.target = x.in.path+"/", raw+"/"+query
+			raw, query := route.Split(x.in.Target)
+			x.in.Path, x.in.Target = x.in.Path+"/", raw+"/"+query
 		}
-		x.in.captures = captures{regexp: l.Match.Regexp, text: x.in.path}
+		x.in.Captures = rewrite.Captures{Regexp: l.Match.Regexp, Text: x.in.Path}
 		if rewritten || len(l.Rewrites) == 0 {
 			return x.decideAt(l)
 		}
 		rewritten = true
-		before := x.in.target
+		before := x.in.Target
 		stay, err := x.rewrite(l.Rewrites)
 		switch {
 		case err != nil:
 			return refuseTarget(err)
-		case stay || x.in.target == before:
+		case stay || x.in.Target == before:
 			return x.decideAt(l)
 		}
 	}
@@ -63,15 +64,15 @@ func refuseTarget(err error) decision {
 }
 
 // wanted reports whether the request meets the conditions of a location.
-func (x *exchange) wanted(l *location) bool { return l.When == nil || x.in.meets(l.When) }
+func (x *exchange) wanted(l *location) bool { return l.When == nil || x.in.Meets(l.When) }
 
 // rewrite applies the first of some rewrites that matches, and reports whether the request is to stay at its location.
 func (x *exchange) rewrite(rewrites []config.Rewrite) (stay bool, err error) {
-	if len(rewrites) > 0 && len(x.in.path) > route.MaxMatched {
+	if len(rewrites) > 0 && len(x.in.Path) > route.MaxMatched {
 		return false, route.ErrTooLong
 	}
 	for i := range rewrites {
-		if r := &rewrites[i]; r.Path.MatchString(x.in.path) {
+		if r := &rewrites[i]; r.Path.MatchString(x.in.Path) {
 			return r.Stay, x.rewriteBy(r)
 		}
 	}
@@ -81,14 +82,14 @@ func (x *exchange) rewrite(rewrites []config.Rewrite) (stay bool, err error) {
 // rewriteBy changes the path, and the query if the rewrite has one.
 func (x *exchange) rewriteBy(r *config.Rewrite) error {
 	x.trace.rewrote(r)
-	own := captures{regexp: r.Path, text: x.in.path}
-	url := expandURL(r.To, func(name string) string {
+	own := rewrite.Captures{Regexp: r.Path, Text: x.in.Path}
+	url := rewrite.URL(r.To, func(name string) string {
 		if r.Path.SubexpIndex(name) >= 0 || strings.Trim(name, "0123456789") == "" {
-			return own.value(name)
+			return own.Value(name)
 		}
-		return x.in.value(name)
+		return x.in.Value(name)
 	})
-	return x.goTo(withQuery(url, x.in.query()))
+	return x.goTo(rewrite.WithQuery(url, x.in.Query()))
 }
 
 // goTo makes another path and query what is served; $request_uri stays what the client asked for.
@@ -99,6 +100,6 @@ func (x *exchange) goTo(target string) error {
 	if err != nil {
 		return err
 	}
-	x.in.target, x.in.path = target, path
+	x.in.Target, x.in.Path = target, path
 	return nil
 }

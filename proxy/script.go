@@ -9,6 +9,7 @@ import (
 
 	"wstunnel/internal/head"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/static"
 )
 
@@ -42,7 +43,7 @@ const (
 // serve begins.
 func (s *lookup) serve() {
 	x := s.x
-	if strings.ContainsFunc(x.in.path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if strings.ContainsFunc(x.in.Path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		x.giveLast(textAnswer(http.StatusBadRequest, "control characters in the path"))
 		return
 	}
@@ -66,7 +67,7 @@ func (s *lookup) serve() {
 	})
 }
 
-func (s *lookup) look(d disk) { s.found, s.err = d.meaning(s.tries, s.x.in.path) }
+func (s *lookup) look(d disk) { s.found, s.err = d.meaning(s.tries, s.x.in.Path) }
 
 // handOn has the request served.
 func (s *lookup) handOn() {
@@ -104,7 +105,7 @@ func (x *exchange) goToScript(script meaning) (d decision, moved bool) {
 	if x.routed >= maxRouted || script.info == "" && !script.directory {
 		return decision{}, false
 	}
-	if here, _, err := x.site.locations.Find(x.in.path, x.wanted); err != nil || here != x.location {
+	if here, _, err := x.site.locations.Find(x.in.Path, x.wanted); err != nil || here != x.location {
 		return decision{}, false // it was rewritten to stay, or has come here so
 	}
 	path := x.location.url(script.name)
@@ -114,7 +115,7 @@ func (x *exchange) goToScript(script meaning) (d decision, moved bool) {
 	}
 	x.routed++
 	x.location = own
-	x.in.captures = captures{regexp: own.Match.Regexp, text: path}
+	x.in.Captures = rewrite.Captures{Regexp: own.Match.Regexp, Text: path}
 	x.trace.wentToScript(x, path)
 	return x.decideAt(own), true
 }
@@ -124,7 +125,7 @@ func (s *lookup) foundNothing() {
 	x := s.x
 	d := &download{search: search{x: x}}
 	x.responder = d
-	if len(x.location.TryFiles) == 0 && x.location.Listing && strings.HasSuffix(x.in.path, "/") {
+	if len(x.location.TryFiles) == 0 && x.location.Listing && strings.HasSuffix(x.in.Path, "/") {
 		d.serve()
 		return
 	}

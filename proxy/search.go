@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/route"
 	"wstunnel/internal/static"
 )
@@ -37,7 +38,7 @@ type finder func(static.Variant) (*static.File, error)
 func (x *exchange) tries() []try {
 	l := x.location
 	if len(l.TryFiles) == 0 {
-		return []try{{path: x.in.path}}
+		return []try{{path: x.in.Path}}
 	}
 	files := l.TryFiles
 	if l.TryStatus == 0 {
@@ -45,7 +46,7 @@ func (x *exchange) tries() []try {
 	}
 	var tries []try
 	for _, t := range files {
-		path, err := route.Resolve(t.Expand(x.in.value))
+		path, err := route.Resolve(t.Expand(x.in.Value))
 		if err != nil { // it names nothing
 			continue
 		}
@@ -73,7 +74,7 @@ func (s *search) find(find finder) error {
 // findNamed finds the file that an application has named, whatever its name looks like.
 func (s *search) findNamed(find finder) error {
 	l := s.x.location
-	file, err := static.Find(l.Directory(), s.named, l.Precompressed, s.x.in.request.Fields, find)
+	file, err := static.Find(l.Directory(), s.named, l.Precompressed, s.x.in.Request.Fields, find)
 	switch {
 	case err != nil:
 		return err
@@ -92,14 +93,14 @@ func (s *search) try(t try, find finder) error {
 		return fs.ErrNotExist
 	case strings.HasSuffix(t.path, "/") && t.file:
 		return fs.ErrNotExist
-	case strings.HasSuffix(t.path, "/") && strings.HasSuffix(s.x.in.path, "/"):
+	case strings.HasSuffix(t.path, "/") && strings.HasSuffix(s.x.in.Path, "/"):
 		return s.tryIndex(name, find)
 	}
 	l := s.x.location
 	if name = strings.TrimSuffix(name, "/"); name == "" {
 		name = "."
 	}
-	file, err := static.Find(l.Directory(), name, l.Precompressed, s.x.in.request.Fields, find)
+	file, err := static.Find(l.Directory(), name, l.Precompressed, s.x.in.Request.Fields, find)
 	switch {
 	case err != nil:
 		return err
@@ -128,7 +129,7 @@ func (s *search) tryIndex(name string, find finder) error {
 			continue
 		}
 		var file *static.File
-		if file, err = static.Find(l.Directory(), name+i, l.Precompressed, s.x.in.request.Fields, find); err == nil && file.Info.Regular {
+		if file, err = static.Find(l.Directory(), name+i, l.Precompressed, s.x.in.Request.Fields, find); err == nil && file.Info.Regular {
 			s.file = file
 			return nil
 		}
@@ -213,7 +214,7 @@ func (x *exchange) decideWithout(err error) (d decision, decided bool) {
 func (x *exchange) routeLast() decision {
 	last := x.location.TryFiles[len(x.location.TryFiles)-1]
 	x.routed++
-	if err := x.goTo(expandURL(last, x.in.value)); err != nil { // its query is its own, as nginx has it
+	if err := x.goTo(rewrite.URL(last, x.in.Value)); err != nil { // its query is its own, as nginx has it
 		return refusal(http.StatusBadRequest, err.Error())
 	}
 	return x.route()

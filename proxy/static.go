@@ -56,7 +56,7 @@ func (d *download) serve() {
 }
 
 // mayAnswer reports whether the request can be answered with a file. One that an application has named answers any.
-func (d *download) mayAnswer() bool { return d.named != "" || mayBeFile(d.x.in.request) }
+func (d *download) mayAnswer() bool { return d.named != "" || mayBeFile(d.x.in.Request) }
 
 // foundSlowly answers, and lets the request's body come to whoever does.
 func (d *download) foundSlowly() {
@@ -70,7 +70,7 @@ func (d *download) findSlowly() {
 	if d.err == nil && d.listed != "" {
 		var entries []listed
 		if entries, d.err = listDirectory(d.x.location.Directory(), d.listed, d.x.location.ServeSources); d.err == nil {
-			d.page = listing(d.x.in.path, entries)
+			d.page = listing(d.x.in.Path, entries)
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (d *download) found() {
 		return
 	}
 	a.Fields = sayOf(a.Fields, d.said)
-	if x.in.request.Method == http.MethodHead {
+	if x.in.Request.Method == http.MethodHead {
 		a.Fields.Add(head.ContentLength, strconv.FormatInt(a.Length, 10))
 	} else {
 		d.parts = a.Parts
@@ -285,7 +285,7 @@ func (x *exchange) answerFile(file *static.File) (a static.Answer, refused *answ
 	if x.location.Precompressed {
 		fields.Add(head.Vary, "Accept-Encoding")
 	}
-	if a = file.Representation(time.Now()).Answer(fields, x.in.request, x.start); a.Refusal != "" {
+	if a = file.Representation(time.Now()).Answer(fields, x.in.Request, x.start); a.Refusal != "" {
 		refused = textAnswer(a.Status, a.Refusal)
 		refused.fields = append(refused.fields, a.Fields...)
 	}
@@ -310,7 +310,7 @@ func (x *exchange) addExpires(fields head.Fields) head.Fields {
 // redirectToDirectory sends the client to the directory's name with its slash, on which relative links depend.
 func (x *exchange) redirectToDirectory() *answer {
 	a := textAnswer(http.StatusMovedPermanently, "a directory's name ends in a slash")
-	a.fields.Add(head.Location, route.Escape(x.in.path)+"/"+x.in.query())
+	a.fields.Add(head.Location, route.Escape(x.in.Path)+"/"+x.in.Query())
 	return a
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"wstunnel/internal/config"
 	"wstunnel/internal/logs"
+	"wstunnel/internal/tags"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
@@ -105,7 +106,7 @@ type announcement struct {
 	id         uint64
 	secret     uint32
 	unpushable uint8
-	tags
+	tags.Tags
 }
 
 // announce logs a connection that is about to open.
@@ -124,7 +125,7 @@ func (ts *tunnels) announce(info tunnelInfo, is announcement) *liveTunnel {
 		ts.live = map[uint64]*liveTunnel{}
 	}
 	ts.live[t.id] = t
-	ts.enrol(t, is.tags)
+	ts.enrol(t, is.Tags)
 	return t
 }
 

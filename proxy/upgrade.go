@@ -14,7 +14,9 @@ import (
 	"wstunnel/internal/logs"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/relay"
+	"wstunnel/internal/rewrite"
 	"wstunnel/internal/session"
+	"wstunnel/internal/tags"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/upstream"
 	"wstunnel/internal/ws"
@@ -54,11 +56,11 @@ func (x *upgrade) ask(dst head.Fields) {
 
 // request makes the head that a server is sent.
 func (x *upgrade) request(dst head.Fields) head.Request {
-	out := rewriteRequest(dst, &x.in, x.location, x.upstream.Target, x.in.request.Protocol)
+	out := rewrite.Request(dst, &x.in, x.location.Location, x.upstream.Target, x.in.Request.Protocol)
 	if x.location.Mode == config.ModeRelay { // each side has extensions of its own
 		out.Fields = slices.DeleteFunc(out.Fields, func(f head.Field) bool { return f.ID == head.SecWebSocketExtensions })
 	}
-	out.Fields = append(out.Fields, head.Field{Name: idField, Value: tunnelKey(x.id, x.secret)})
+	out.Fields = append(out.Fields, head.Field{Name: tags.IDField, Value: tunnelKey(x.id, x.secret)})
 	return out
 }
 
@@ -161,7 +163,7 @@ func (x *upgrade) leave() {
 
 // checkSwitching checks a backend's 101.
 func (x *upgrade) checkSwitching(answer head.Fields) error {
-	request := x.in.request.Fields
+	request := x.in.Request.Fields
 	switching := ws.Switching{Upgrade: answer.Values(head.Upgrade), Connection: answer.Values(head.Connection), Accept: answer.Values(head.SecWebSocketAccept)}
 	if err := switching.Check(request.Values(head.SecWebSocketKey)); err != nil || x.location.Mode != config.ModeRelay {
 		return err
@@ -183,8 +185,8 @@ func (x *upgrade) tunnelOptions(fields head.Fields) tunnel.Options {
 // announcement is what is known of the tunnel, with what the fields of the 101 say of it.
 func (x *upgrade) announcement(answer head.Fields) (is announcement, err error) {
 	is.id, is.secret = x.id, x.secret
-	if is.tags, err = tagsOf(answer); err == nil {
-		is.tags, err = is.with(x.in.tags)
+	if is.Tags, err = tags.Of(answer); err == nil {
+		is.Tags, err = is.With(x.in.Tags)
 	}
 	if x.location.Mode != config.ModeRelay && hasForeignExtension(answer) {
 		is.unpushable = foreign
@@ -217,7 +219,7 @@ func (x *upgrade) switched(r *head.Response) {
 	}
 	relayed := x.location.Mode == config.ModeRelay
 	if relayed {
-		if err := relay.CheckRequest(x.in.request.Fields); err != nil {
+		if err := relay.CheckRequest(x.in.Request.Fields); err != nil {
 			x.err = err
 			x.leaveServer()
 			x.giveLast(textAnswer(http.StatusBadRequest, err.Error()))
@@ -228,8 +230,8 @@ func (x *upgrade) switched(r *head.Response) {
 	if !relayed { // which keeps them
 		dst = x.client.Worker().Fields[:0]
 	}
-	x.in.answer = r.Fields
-	fields := x.applyAnswerRules(r.Status, rewriteResponse(x.stick(append(dst, x.cookies...)), r.Fields, r.Status, &x.in, x.location, x.upstream.Target))
+	x.in.Answer = r.Fields
+	fields := x.applyAnswerRules(r.Status, rewrite.Response(x.stick(append(dst, x.cookies...)), r.Fields, r.Status, &x.in, x.location.Location, x.upstream.Target, x.site.HSTS > 0))
 	backend, backendEarly := x.backend.Take()
 	x.backend = nil
 	client, early := x.takeClient()
@@ -285,8 +287,8 @@ const maxKept = 256
 func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
 	begin := func(s string) string { return logs.Beginning(s, maxKept) }
 	kept := func(s string) string { return strings.Clone(begin(s)) }
-	host := begin(x.in.request.Host)
-	both := strings.Join([]string{host, begin(x.in.path)}, "") // in one piece of memory
+	host := begin(x.in.Request.Host)
+	both := strings.Join([]string{host, begin(x.in.Path)}, "") // in one piece of memory
 	info := tunnelInfo{
 		holder: *x.holder(), counts: x.site.counts, Site: x.site.name, Location: x.location.pattern, Host: both[:len(host)], Path: both[len(host):],
 		Upstream: x.upstream.Target.Upstream, Backend: x.way.Server(), access: x.accessLog(), Subprotocol: kept(fields.Get(head.SecWebSocketProtocol)), Mode: x.location.Mode,
@@ -298,8 +300,8 @@ func (x *upgrade) tunnelInfo(fields head.Fields) tunnelInfo {
 			Target: kept(r.Target), Referer: kept(r.Referer), UserAgent: kept(r.UserAgent),
 		}
 	}
-	if x.in.client != x.in.peer {
-		info.Named = x.in.client
+	if x.in.Client != x.in.Peer {
+		info.Named = x.in.Client
 	}
 	return info
 }

@@ -47,7 +47,7 @@ type upload struct {
 // begin begins with a request's body. One that waits to be asked for goes as it comes, if it is not to be spooled.
 func (u *upload) begin() {
 	x := u.x
-	r, l := x.in.request, x.location
+	r, l := x.in.Request, x.location
 	if l.MinRate > 0 {
 		u.timer.On = u
 		x.client.Conn().Loop().Set(&u.timer, ratePeriod)
@@ -87,12 +87,12 @@ func (u *upload) stopCollecting() {
 // spools reports whether the body goes to a temporary file where it is too long for memory.
 func (u *upload) spools() bool {
 	l := u.x.location
-	return u.measured || l.Spool && u.x.in.request.Length <= l.Buffer.Request+l.SpoolMax
+	return u.measured || l.Spool && u.x.in.Request.Length <= l.Buffer.Request+l.SpoolMax
 }
 
 // sayContinue asks for a body that waits for it.
 func (u *upload) sayContinue() {
-	if u.x.in.request.Expect && !u.continued {
+	if u.x.in.Request.Expect && !u.continued {
 		u.continued = true
 		u.x.client.SayContinue()
 	}
@@ -143,7 +143,7 @@ func (u *upload) data(p []byte) {
 func (u *upload) remember(p []byte) {
 	switch {
 	case u.lost || len(p) == 0:
-	case len(u.sent)+len(p) > maxHeld || !idempotent(u.x.in.request.Method):
+	case len(u.sent)+len(p) > maxHeld || !idempotent(u.x.in.Request.Method):
 		u.lost, u.sent = true, nil
 	default:
 		u.sent = append(u.sent, p...)
@@ -260,7 +260,7 @@ func (u *upload) knownLength() int64 {
 	if u.measured {
 		return u.length
 	}
-	if r := u.x.in.request; r.Length != head.Unknown || !u.complete || !u.spools() || len(u.trailers) > 0 {
+	if r := u.x.in.Request; r.Length != head.Unknown || !u.complete || !u.spools() || len(u.trailers) > 0 {
 		return r.Length
 	}
 	return u.length
@@ -276,7 +276,7 @@ func (u *upload) first() []byte {
 
 // ends reports whether nothing more is to be sent.
 func (u *upload) ends() bool {
-	return u.spool == nil && (u.complete || !u.x.in.request.HasBody())
+	return u.spool == nil && (u.complete || !u.x.in.Request.HasBody())
 }
 
 // goOn sends what is kept, as far as the server takes it, and has more come.

@@ -29,6 +29,17 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/route": {
 		"wstunnel/internal/config": "patterns are its",
 	},
+	"wstunnel/internal/tags": {
+		"wstunnel/internal/head": "they come in heads",
+	},
+	"wstunnel/internal/rewrite": {
+		"wstunnel/internal/config":   "rules, conditions and targets are its",
+		"wstunnel/internal/head":     "which become others",
+		"wstunnel/internal/host":     "URLs and headers name hosts",
+		"wstunnel/internal/route":    "paths become others",
+		"wstunnel/internal/tags":     "private fields go nowhere",
+		"wstunnel/internal/template": "values have variables",
+	},
 	"wstunnel/internal/session": {
 		"wstunnel/internal/fastcgi": "of backends the other one",
 		"wstunnel/internal/head":    "it hands on heads",
@@ -122,6 +133,8 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/fastcgi":    "targets that do not speak it are told of",
 		"wstunnel/internal/http1":      "and written to backends",
 		"wstunnel/internal/http2":      "windows grow out of its budget",
+		"wstunnel/internal/rewrite":    "what becomes of them",
+		"wstunnel/internal/tags":       "backends say whose tunnels are",
 		"wstunnel/internal/route":      "paths lead to locations",
 		"wstunnel/internal/session":    "requests and answers on event loops",
 		"wstunnel/internal/spool":      "bodies of slow clients wait in files",
@@ -166,6 +179,8 @@ var forbidden = map[string][]string{
 	"wstunnel/internal/host":       {"net", "os", "syscall"},
 	"wstunnel/internal/head":       {"net", "os", "syscall"},
 	"wstunnel/internal/route":      {"net", "os", "syscall"},
+	"wstunnel/internal/rewrite":    {"net", "os", "syscall"},
+	"wstunnel/internal/tags":       {"net", "os", "syscall"},
 	"wstunnel/internal/http1":      {"net", "os", "syscall"},
 	"wstunnel/internal/http2":      {"net", "os", "syscall"},
 	"wstunnel/internal/fastcgi":    {"net", "os", "syscall"},

@@ -1,6 +1,7 @@
-package proxy
+package rewrite
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,12 +21,12 @@ type urlMapping struct {
 	backendPath, publicPath string // without trailing slash
 }
 
-// newURLMapping returns nil where they are to stay as they are.
-func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping {
+// NewURLMapping returns nil where they are to stay as they are.
+func NewURLMapping(in *Inbound, l *config.Location, target *config.Target) *urlMapping {
 	if !l.RewriteResponses {
 		return nil
 	}
-	m := &urlMapping{publicScheme: in.publicScheme(), publicHost: in.publicHost()}
+	m := &urlMapping{publicScheme: in.PublicScheme(), publicHost: in.PublicHost()}
 	if target.Path != "" && l.Match.Path != "" {
 		m.backendPath = strings.TrimSuffix(target.Path, "/")
 		m.publicPath = strings.TrimSuffix(l.Match.Path, "/")
@@ -41,9 +42,15 @@ func newURLMapping(in *inbound, l *location, target *config.Target) *urlMapping 
 		}
 	}
 	if !l.BackendHost && m.backendPath != m.publicPath {
-		m.hosts = append(m.hosts, host.Authority(scheme, in.request.Host), host.Authority(m.publicScheme, m.publicHost))
+		m.hosts = append(m.hosts, host.Authority(scheme, in.Request.Host), host.Authority(m.publicScheme, m.publicHost))
 	}
 	return m
+}
+
+// String says what becomes what.
+func (m *urlMapping) String() string {
+	return fmt.Sprintf("%s/ of %s becomes %s://%s%s/", m.backendPath, strings.Join(slices.Compact(slices.Sorted(slices.Values(m.hosts))), ", "),
+		m.publicScheme, m.publicHost, m.publicPath)
 }
 
 // field returns a field's value as it goes on. Of several Locations none is known to be right, so that they stay as they are.

@@ -1,4 +1,4 @@
-package proxy
+package rewrite
 
 import (
 	"net/url"
@@ -20,7 +20,7 @@ func FuzzExpandURL(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := expandURL(tmpl, func(string) string { return value })
+			got := URL(tmpl, func(string) string { return value })
 			if strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' || r == '"' }) {
 				t.Fatalf("%s with %q: %q", text, value, got)
 			}

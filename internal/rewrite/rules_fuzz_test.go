@@ -1,4 +1,4 @@
-package proxy
+package rewrite
 
 import (
 	"bufio"
@@ -31,10 +31,10 @@ func FuzzHeaderRules(f *testing.F) {
 		for _, name := range []string{"X-A", "X-Set", "X-Secret-B", "Cookie", "X-Gone", "Sec-X", "CDN-Loop"} {
 			r.Fields = append(r.Fields, head.Field{Name: name, Value: head.Trim(value), ID: head.IDOf(name)})
 		}
-		in := &inbound{request: r, target: r.Target, path: path, client: netip.MustParseAddr("192.0.2.1")}
+		in := &Inbound{Request: r, Target: r.Target, Path: path, Client: netip.MustParseAddr("192.0.2.1")}
 		out := *r
 		out.Fields = append(head.Fields{}, r.Fields...)
-		applyRequestRules(&out, in, rules)
+		ApplyRequestRules(&out, in, rules)
 		text := http1.AppendRequest(nil, &out)
 		got, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
 		if err != nil {
@@ -53,7 +53,7 @@ func FuzzHeaderRules(f *testing.F) {
 				t.Fatalf("%q: there is %s", text, name)
 			}
 		}
-		if want := head.Trim(expandText(rules[1].Set[0].Value, in.value)); got.Header.Get("X-Set") != want {
+		if want := head.Trim(Text(rules[1].Set[0].Value, in.Value)); got.Header.Get("X-Set") != want {
 			t.Fatalf("%q: %q, want %q", text, got.Header.Get("X-Set"), want)
 		}
 	})
@@ -87,8 +87,8 @@ func FuzzConditions(f *testing.F) {
 	f.Add("A=%zz", "a", "c")
 	f.Fuzz(func(t *testing.T, query, cookie, name string) {
 		r := &head.Request{Method: "GET", Target: "/?" + query, Fields: head.Fields{{Name: "Cookie", Value: cookie, ID: head.Cookie}}}
-		in := &inbound{request: r, target: r.Target}
-		for _, get := range []func(string) (string, bool){in.decodedParameter, in.cookie, in.header} {
+		in := &Inbound{Request: r, Target: r.Target}
+		for _, get := range []func(string) (string, bool){in.decodedParameter, in.Cookie, in.Header} {
 			value, found := get(name)
 			equal := []config.Condition{{Name: name, Value: value}}
 			if !in.all(equal, get) {

@@ -1,4 +1,4 @@
-package proxy
+package rewrite
 
 import (
 	"net/netip"
@@ -12,8 +12,12 @@ import (
 	"wstunnel/internal/route"
 )
 
-func locationOf(pattern string) *location {
-	return &location{Location: &config.Location{Match: match(pattern), RewriteResponses: true}, pattern: pattern, site: &site{Site: &config.Site{}}}
+func locationOf(pattern string) *config.Location {
+	match := config.Match{Kind: config.MatchPrefix, Path: pattern}
+	if kind, path, spaced := strings.Cut(pattern, " "); spaced {
+		match = config.Match{Kind: map[string]config.MatchKind{"=": config.MatchExact, "^~": config.MatchPrefixStop}[kind], Path: path}
+	}
+	return &config.Location{Match: match, RewriteResponses: true}
 }
 
 // targetOf makes a target from "h:9000/path".
@@ -66,8 +70,8 @@ func TestTargetPathMapping(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in := &inbound{target: tt.request, path: path, request: &head.Request{}}
-		if got := rewriteTarget(in, match(tt.pattern), targetOf(tt.target)); got != tt.want {
+		in := &Inbound{Target: tt.request, Path: path, Request: &head.Request{}}
+		if got := rewriteTarget(in, locationOf(tt.pattern).Match, targetOf(tt.target)); got != tt.want {
 			t.Errorf("%s -> %s: %s became %s, want %s", tt.pattern, tt.target, tt.request, got, tt.want)
 		}
 	}
@@ -81,11 +85,11 @@ func fieldsFrom(pairs ...string) (fields head.Fields) {
 	return fields
 }
 
-func inboundOf(trusted bool, header ...string) *inbound {
+func inboundOf(trusted bool, header ...string) *Inbound {
 	peer := netip.MustParseAddr("192.0.2.1")
-	return &inbound{
-		request: &head.Request{Method: "GET", Target: "/", Host: "example.com:8080", Major: 1, Minor: 1, Fields: fieldsFrom(header...)},
-		target:  "/", path: "/", peer: peer, client: peer, secure: true, port: "8443", trusted: trusted, loopID: "wstunnel-x",
+	return &Inbound{
+		Request: &head.Request{Method: "GET", Target: "/", Host: "example.com:8080", Major: 1, Minor: 1, Fields: fieldsFrom(header...)},
+		Target:  "/", Path: "/", Peer: peer, Client: peer, Secure: true, Port: "8443", Trusted: trusted, LoopID: "wstunnel-x",
 	}
 }
 
@@ -93,8 +97,8 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 	forwarding := "CDN-Loop: wstunnel-x\nX-Forwarded-For: 192.0.2.1\nX-Forwarded-Host: example.com:8080\nX-Forwarded-Port: 8443\nX-Forwarded-Proto: https\nX-Real-IP: 192.0.2.1"
 	tests := []struct {
 		name   string
-		in     *inbound
-		change func(*location)
+		in     *Inbound
+		change func(*config.Location)
 		want   string // what follows Host
 	}{
 		{"nothing", inboundOf(false), nil, forwarding},
@@ -122,7 +126,7 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 			"CDN-Loop: wstunnel-x\nX-Forwarded-For: 203.0.113.9, 192.0.2.1\nX-Forwarded-Host: public.example\nX-Forwarded-Port: 443\nX-Forwarded-Proto: https\nX-Real-IP: 192.0.2.1",
 		},
 		{
-			"Forwarded on request", inboundOf(false), func(l *location) { l.Forwarded = true },
+			"Forwarded on request", inboundOf(false), func(l *config.Location) { l.Forwarded = true },
 			forwarding + "\nForwarded: for=192.0.2.1;host=\"example.com:8080\";proto=https",
 		},
 		{"Origin and cookies are left alone", inboundOf(false, "Origin", "https://example.com", "Cookie", "a=b; c=d"), nil, "Origin: https://example.com\nCookie: a=b; c=d\n" + forwarding},
@@ -132,14 +136,14 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 		if tt.change != nil {
 			tt.change(l)
 		}
-		before := slices.Clone(tt.in.request.Fields)
-		out := rewriteRequest(nil, tt.in, l, targetOf("h:9000"), "")
+		before := slices.Clone(tt.in.Request.Fields)
+		out := Request(nil, tt.in, l, targetOf("h:9000"), "")
 		got := string(http1.AppendRequest(nil, &out))
 		want := "GET / HTTP/1.1\r\nHost: example.com:8080\r\n" + strings.ReplaceAll(tt.want, "\n", "\r\n") + "\r\n\r\n"
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, want)
 		}
-		if !slices.Equal(before, tt.in.request.Fields) {
+		if !slices.Equal(before, tt.in.Request.Fields) {
 			t.Errorf("%s: the inbound header was modified", tt.name)
 		}
 	}
@@ -148,7 +152,7 @@ func TestRequestHeadAsTheBackendSeesIt(t *testing.T) {
 func TestHostBackendSendsTheTargetsName(t *testing.T) {
 	l := locationOf("/")
 	l.BackendHost = true
-	if out := rewriteRequest(nil, inboundOf(false), l, targetOf("h:9000"), ""); out.Host != "h:9000" {
+	if out := Request(nil, inboundOf(false), l, targetOf("h:9000"), ""); out.Host != "h:9000" {
 		t.Errorf("Host %s", out.Host)
 	}
 }
@@ -187,7 +191,7 @@ func TestResponseRewriting(t *testing.T) {
 		{"/", "h:9000/app/", "Location", "http://example.com:8080/app/x", "https://example.com:8080/x"},
 	}
 	for _, tt := range tests {
-		h := rewriteResponse(nil, fieldsFrom(tt.name, tt.value), 302, inboundOf(false), locationOf(tt.pattern), targetOf(tt.target))
+		h := Response(nil, fieldsFrom(tt.name, tt.value), 302, inboundOf(false), locationOf(tt.pattern), targetOf(tt.target), false)
 		if got := h.Get(head.IDOf(tt.name)); got != tt.want {
 			t.Errorf("%s -> %s, %s %s: %s, want %s", tt.pattern, tt.target, tt.name, tt.value, got, tt.want)
 		}
@@ -197,7 +201,7 @@ func TestResponseRewriting(t *testing.T) {
 // TestRedirectsLeadToWhereTheClientAsked, which a trusted proxy in front knows better.
 func TestRedirectsLeadToWhereTheClientAsked(t *testing.T) {
 	in := inboundOf(true, "X-Forwarded-Proto", "http", "X-Forwarded-Host", "public.example")
-	h := rewriteResponse(nil, fieldsFrom("Location", "http://h:9000/login"), 302, in, locationOf("/ws"), targetOf("h:9000/"))
+	h := Response(nil, fieldsFrom("Location", "http://h:9000/login"), 302, in, locationOf("/ws"), targetOf("h:9000/"), false)
 	if got := h.Get(head.Location); got != "http://public.example/ws/login" {
 		t.Errorf("got %s", got)
 	}
@@ -206,7 +210,7 @@ func TestRedirectsLeadToWhereTheClientAsked(t *testing.T) {
 func TestResponseRewritingCanBeTurnedOff(t *testing.T) {
 	l := locationOf("/ws")
 	l.RewriteResponses = false
-	h := rewriteResponse(nil, fieldsFrom("Location", "/login"), 302, inboundOf(false), l, targetOf("h:9000/"))
+	h := Response(nil, fieldsFrom("Location", "/login"), 302, inboundOf(false), l, targetOf("h:9000/"), false)
 	if h.Get(head.Location) != "/login" {
 		t.Errorf("got %s", h.Get(head.Location))
 	}
@@ -217,11 +221,11 @@ func TestResponseHeadersThatEndHere(t *testing.T) {
 	for _, name := range []string{"Keep-Alive", "X-Listed", "Upgrade", "Proxy-Connection", "X-Kept"} {
 		fields = append(fields, fieldsFrom(name, "h2,h2c")...)
 	}
-	h := rewriteResponse(nil, fields, 200, inboundOf(false), locationOf("/"), targetOf("h:9000"))
+	h := Response(nil, fields, 200, inboundOf(false), locationOf("/"), targetOf("h:9000"), false)
 	if len(h) != 1 || h[0].Name != "X-Kept" {
 		t.Errorf("left: %v", h)
 	}
-	h = rewriteResponse(nil, fieldsFrom("Upgrade", "websocket", "Connection", "Upgrade"), 426, inboundOf(false), locationOf("/"), targetOf("h:9000"))
+	h = Response(nil, fieldsFrom("Upgrade", "websocket", "Connection", "Upgrade"), 426, inboundOf(false), locationOf("/"), targetOf("h:9000"), false)
 	if h.Get(head.Upgrade) != "websocket" {
 		t.Error("a 426 lost the protocol that it asks for")
 	}

@@ -1,4 +1,4 @@
-package proxy
+package rewrite
 
 import (
 	"strings"
@@ -24,8 +24,8 @@ const (
 	inQuery
 )
 
-// expandURL returns the URL that a template makes.
-func expandURL(t template.Template, value func(string) string) string {
+// URL returns the URL that a template makes.
+func URL(t template.Template, value func(string) string) string {
 	m, absolute := urlMaker{}, isAbsolute(t)
 	if !absolute {
 		m.part = inPath

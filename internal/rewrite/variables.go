@@ -1,4 +1,4 @@
-package proxy
+package rewrite
 
 import (
 	"crypto/rand"
@@ -7,60 +7,61 @@ import (
 	"strconv"
 	"strings"
 
+	"wstunnel/internal/config"
 	"wstunnel/internal/head"
 	"wstunnel/internal/host"
 	"wstunnel/internal/route"
 	"wstunnel/internal/template"
 )
 
-// value returns what a variable of a template stands for; nothing where there is nothing.
-func (in *inbound) value(name string) string {
+// Value returns what a variable of a template stands for; nothing where there is nothing.
+func (in *Inbound) Value(name string) string {
 	switch name {
 	case "host":
-		return in.hostName()
+		return in.HostName()
 	case "http_host":
-		return in.request.Host
+		return in.Request.Host
 	case "scheme":
-		return in.publicScheme()
+		return in.PublicScheme()
 	case "remote_addr":
-		return in.client.String()
+		return in.Client.String()
 	case "remote_user":
-		return in.user
+		return in.User
 	case "request_uri":
-		path, query := route.Split(in.request.Target)
+		path, query := route.Split(in.Request.Target)
 		return path + query
 	case "uri":
-		return in.path
+		return in.Path
 	case "args", "query_string":
-		return strings.TrimPrefix(in.query(), "?")
+		return strings.TrimPrefix(in.Query(), "?")
 	case "is_args":
-		if len(in.query()) > 1 {
+		if len(in.Query()) > 1 {
 			return "?"
 		}
 		return ""
 	case "request_id":
-		return in.requestID()
+		return in.RequestID()
 	case "request_method":
-		return in.request.Method
+		return in.Request.Method
 	case "server_port":
-		return in.port
+		return in.Port
 	case "server_name":
-		return in.siteName
+		return in.SiteName
 	case "ssl_protocol":
-		return tlsProtocol(in.tlsVersion)
+		return tlsProtocol(in.TLSVersion)
 	case "ssl_client_s_dn":
-		return in.subject
+		return in.Subject
 	}
 	return in.named(name)
 }
 
 // named returns the value of a variable whose name the configuration or the request made.
-func (in *inbound) named(name string) string {
+func (in *Inbound) named(name string) string {
 	if field, ok := strings.CutPrefix(name, "http_"); ok {
-		return fieldValue(in.request.Fields, field)
+		return fieldValue(in.Request.Fields, field)
 	}
 	if cookie, ok := strings.CutPrefix(name, "cookie_"); ok {
-		value, _ := in.cookie(cookie)
+		value, _ := in.Cookie(cookie)
 		return value
 	}
 	if parameter, ok := strings.CutPrefix(name, "arg_"); ok {
@@ -68,40 +69,40 @@ func (in *inbound) named(name string) string {
 		return value
 	}
 	if field, ok := strings.CutPrefix(name, "upstream_http_"); ok {
-		return fieldValue(in.answer, field)
+		return fieldValue(in.Answer, field)
 	}
-	return in.captures.value(name)
+	return in.Captures.Value(name)
 }
 
-// query returns the query with its question mark.
-func (in *inbound) query() string {
-	_, query := route.Split(in.target)
+// Query returns the Query with its question mark.
+func (in *Inbound) Query() string {
+	_, query := route.Split(in.Target)
 	return query
 }
 
-// hostName is the host that was asked for, in lower case and without its port; that of the site where a client of HTTP/1.0 names none.
-func (in *inbound) hostName() string {
-	name, _ := host.Split(in.request.Host)
+// HostName is the host that was asked for, in lower case and without its port; that of the site where a client of HTTP/1.0 names none.
+func (in *Inbound) HostName() string {
+	name, _ := host.Split(in.Request.Host)
 	if name == "" {
-		return in.siteName
+		return in.SiteName
 	}
 	return strings.ToLower(name)
 }
 
-// requestID returns what names the request in logs and pages. It is made when it is first asked for.
-func (in *inbound) requestID() string {
-	if in.id == "" {
+// RequestID returns what names the request in logs and pages. It is made when it is first asked for.
+func (in *Inbound) RequestID() string {
+	if in.ID == "" {
 		var id [16]byte
 		rand.Read(id[:])
-		in.id = hex.EncodeToString(id[:])
+		in.ID = hex.EncodeToString(id[:])
 	}
-	return in.id
+	return in.ID
 }
 
-// cookie returns the value of the first cookie of a name (RFC 6265, section 4.2), in any case, as nginx has it.
-func (in *inbound) cookie(name string) (value string, found bool) {
-	for i := range in.request.Fields {
-		f := &in.request.Fields[i]
+// Cookie returns the value of the first Cookie of a name (RFC 6265, section 4.2), in any case, as nginx has it.
+func (in *Inbound) Cookie(name string) (value string, found bool) {
+	for i := range in.Request.Fields {
+		f := &in.Request.Fields[i]
 		if f.ID != head.Cookie {
 			continue
 		}
@@ -115,8 +116,8 @@ func (in *inbound) cookie(name string) (value string, found bool) {
 }
 
 // parameter returns the value, as it was sent, of the first parameter of a name in the query, in any case, as nginx has it.
-func (in *inbound) parameter(name string) (value string, found bool) {
-	query := strings.TrimPrefix(in.query(), "?")
+func (in *Inbound) parameter(name string) (value string, found bool) {
+	query := strings.TrimPrefix(in.Query(), "?")
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
@@ -125,6 +126,19 @@ func (in *inbound) parameter(name string) (value string, found bool) {
 		}
 	}
 	return "", false
+}
+
+// Hashed returns what of a request is hashed, if it has that.
+func (in *Inbound) Hashed(key config.HashKey) (text string, found bool) {
+	switch key.Source {
+	case config.HashHeader:
+		return in.Header(key.Name)
+	case config.HashCookie:
+		return in.Cookie(key.Name)
+	case config.HashQuery:
+		return in.parameter(key.Name)
+	}
+	return in.Path, true
 }
 
 // fieldValue returns the values of the fields that a variable names: in any case, with underscores for hyphens.
@@ -172,8 +186,8 @@ func tlsProtocol(version uint16) string {
 	return "0x" + strconv.FormatUint(uint64(version), 16)
 }
 
-// expandText returns a text for a header, whose control characters are percent-encoded: paths have been decoded.
-func expandText(t template.Template, value func(string) string) string {
+// Text returns a text for a header, whose control characters are percent-encoded: paths have been decoded.
+func Text(t template.Template, value func(string) string) string {
 	if text, ok := t.Constant(); ok {
 		return text
 	}
