@@ -121,6 +121,7 @@ func TestTunnelsAreWatchedOnATerminal(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("q ends it with %v", err)
 	}
+	s.await(t, 0, `\x1b\[\?25h\x1b\[\?1049l$`)
 	all := s.String()
 	if !strings.HasPrefix(all, "\x1b[?1049h\x1b[?25l") || !strings.HasSuffix(all, "\x1b[?25h\x1b[?1049l") {
 		t.Errorf("it begins with %.20q and ends with %q", all, all[len(all)-20:])
