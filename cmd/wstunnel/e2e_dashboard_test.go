@@ -258,6 +258,8 @@ func TestDashboardSaysWhatIsWrong(t *testing.T) {
 	f := startFront(t, yaml)
 	f.dialSocket(t, "ws", "/ws?user=anna")
 	d := openDashboard(t, f.dashboardOf(t), "")
+	d.signIn("tökén")
+	d.await("what cannot be a token is told", `document.getElementById('login-error').textContent.includes('does not know this token')`)
 	d.signIn("no such token")
 	d.await("a wrong token is told", `document.getElementById('login-error').textContent.includes('does not know this token')`)
 	d.signIn(blind)

@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -92,5 +93,13 @@ func TestTokenOfASiteWatchesThatSite(t *testing.T) {
 	f.openAt(t, manyHosts[1], "/ws?user=berta")
 	if e := s.is("opened"); e.Tunnel.User != "berta" || e.Tunnel.Site != manyHosts[1] || time.Since(e.Time) > time.Minute {
 		t.Errorf("%+v", e)
+	}
+	owner := dialLines(t, yaml)
+	owner.says("WATCH", "OK 2")
+	f.write(t, strings.Replace(yaml, "verbs: [list]", "verbs: [send]", 1))
+	f.expectOrder(t, 0, []string{"reloaded"}, "reload")
+	owner.is("reloaded")
+	if rest, err := io.ReadAll(s.br); err != nil || strings.Contains(string(rest), "event") {
+		t.Errorf("a token that may no longer is told %q, %v", rest, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -34,8 +35,12 @@ func NewDesk(service Service, tunnels Tunnels, page http.Handler, log *slog.Logg
 	return d
 }
 
-// Admit says who may ask from now on.
-func (d *Desk) Admit(a *Access) { d.access.Store(a) }
+// Admit says who may ask from now on. Where that changes, those are let go who watch, but for the owner.
+func (d *Desk) Admit(a *Access) {
+	if was := d.access.Swap(a); !reflect.DeepEqual(was, a) {
+		d.watchers.dismiss()
+	}
+}
 
 // newHTTP returns a server of the connections of a crowd.
 func (d *Desk) newHTTP(c *crowd, h http.HandlerFunc) *http.Server {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -60,28 +61,57 @@ type watchers struct {
 	tunnels Tunnels
 	room    chan struct{}
 	timeout time.Duration
+
+	mu sync.Mutex
+	// granted ends when what those may who are not the owner is not what it was.
+	granted context.Context
+	change  context.CancelFunc
 }
 
 func newWatchers(tunnels Tunnels) *watchers {
-	return &watchers{tunnels: tunnels, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
+	ws := &watchers{tunnels: tunnels, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
+	ws.granted, ws.change = context.WithCancel(context.Background())
+	return ws
+}
+
+// dismiss lets all go but the owner: they may ask again, with what they may now.
+func (ws *watchers) dismiss() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.change()
+	ws.granted, ws.change = context.WithCancel(context.Background())
+}
+
+// watching is somebody who watches.
+type watching struct {
+	Watch
+	sites   []string // nil for all
+	granted context.Context
+	leave   func()
 }
 
 // begin lets one watch what happens to the tunnels of a site, or of all sites that it may see. leave is to be called at the end.
-func (ws *watchers) begin(g *Grant, site string) (watch Watch, sites []string, leave func(), err error) {
+func (ws *watchers) begin(g *Grant, site string) (*watching, error) {
 	select {
 	case ws.room <- struct{}{}:
 	default:
-		return nil, nil, nil, &StatusError{http.StatusServiceUnavailable, fmt.Errorf("%d watch already; no more may", maxWatchers)}
+		return nil, &StatusError{http.StatusServiceUnavailable, fmt.Errorf("%d watch already; no more may", maxWatchers)}
 	}
-	sites = g.Sites
+	w := &watching{sites: g.Sites, granted: context.Background()}
 	if site != "" {
-		sites = slices.DeleteFunc([]string{site}, func(s string) bool { return !g.sees(s) })
+		w.sites = slices.DeleteFunc([]string{site}, func(s string) bool { return !g.sees(s) })
 	}
-	watch = ws.tunnels.Watch(sites)
-	return watch, sites, func() {
-		watch.Close()
+	if !g.owner {
+		ws.mu.Lock()
+		w.granted = ws.granted
+		ws.mu.Unlock()
+	}
+	w.Watch = ws.tunnels.Watch(w.sites)
+	w.leave = func() {
+		w.Close()
 		<-ws.room
-	}, nil
+	}
+	return w, nil
 }
 
 type watchingKey struct{}
@@ -98,13 +128,17 @@ func watchingOf(ctx context.Context) context.Context {
 // errPulse says that nothing has happened for a while.
 var errPulse = errors.New("nothing has happened")
 
-// next waits for events, those that were missed before the others. It fails with errPulse where nothing happens for a while, and when ctx is done.
-func (*watchers) next(ctx context.Context, watch Watch) ([]Event, error) {
+// next waits for events, those that were missed before the others. It fails with errPulse where nothing happens for a while, and when ctx is done or what was granted is not.
+func (w *watching) next(ctx context.Context) ([]Event, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, watchPulse, errPulse)
 	defer cancel()
-	missed, some, err := watch.Next(ctx)
-	if err != nil {
+	defer context.AfterFunc(w.granted, cancel)()
+	missed, some, err := w.Next(ctx)
+	switch {
+	case err != nil:
 		return nil, context.Cause(ctx)
+	case w.granted.Err() != nil:
+		return nil, w.granted.Err()
 	}
 	if missed > 0 {
 		some = slices.Insert(some, 0, Event{Event: eventMissed, Time: time.Now(), N: missed})
@@ -121,12 +155,12 @@ func (ws *watchers) handle(mux *router) {
 				return
 			}
 		}
-		watch, _, leave, err := ws.begin(g, r.URL.Query().Get("site"))
+		watch, err := ws.begin(g, r.URL.Query().Get("site"))
 		if err != nil {
 			give(w, nil, err)
 			return
 		}
-		defer leave()
+		defer watch.leave()
 		header := w.Header()
 		header.Set("Content-Type", "text/event-stream")
 		header.Set("Cache-Control", "no-store")
@@ -135,7 +169,7 @@ func (ws *watchers) handle(mux *router) {
 }
 
 // stream writes events as they happen.
-func (ws *watchers) stream(w http.ResponseWriter, r *http.Request, watch Watch) {
+func (ws *watchers) stream(w http.ResponseWriter, r *http.Request, watch *watching) {
 	control := http.NewResponseController(w)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -146,7 +180,7 @@ func (ws *watchers) stream(w http.ResponseWriter, r *http.Request, watch Watch) 
 		if _, err := w.Write(text); err != nil || control.Flush() != nil {
 			return
 		}
-		some, err := ws.next(ctx, watch)
+		some, err := watch.next(ctx)
 		switch {
 		case errors.Is(err, errPulse):
 			text = append(text[:0], ": nothing new\n\n"...)

@@ -103,17 +103,17 @@ func TestSoManyMayWatch(t *testing.T) {
 	ws := newWatchers(b)
 	var leave []func()
 	for range maxWatchers {
-		_, _, left, err := ws.begin(&Grant{}, "")
+		w, err := ws.begin(&Grant{}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		leave = append(leave, left)
+		leave = append(leave, w.leave)
 	}
-	if _, _, _, err := ws.begin(&Grant{}, ""); err == nil || !strings.Contains(err.Error(), "64 watch already") {
+	if _, err := ws.begin(&Grant{}, ""); err == nil || !strings.Contains(err.Error(), "64 watch already") {
 		t.Errorf("one more: %v", err)
 	}
 	leave[0]()
-	if _, _, _, err := ws.begin(&Grant{}, ""); err != nil {
+	if _, err := ws.begin(&Grant{}, ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -128,13 +128,16 @@ func TestWatcherSeesOnlyItsSites(t *testing.T) {
 	}{
 		{nil, "", "all"}, {nil, "a", "a"}, {[]string{"a", "b"}, "", "a b"}, {[]string{"a", "b"}, "b", "b"}, {[]string{"a"}, "b", ""},
 	} {
-		_, sites, _, err := ws.begin(&Grant{Sites: test.granted}, test.site)
-		got := strings.Join(sites, " ")
-		if sites == nil {
+		w, err := ws.begin(&Grant{Sites: test.granted}, test.site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(w.sites, " ")
+		if w.sites == nil {
 			got = "all"
 		}
-		if got != test.want || err != nil {
-			t.Errorf("of %v with %q it sees %q, %v; want %q", test.granted, test.site, got, err, test.want)
+		if got != test.want {
+			t.Errorf("of %v with %q it sees %q; want %q", test.granted, test.site, got, test.want)
 		}
 	}
 }

@@ -14,12 +14,12 @@ var errWatched = errors.New("the watching is over")
 
 // watch writes each event on a line, until the peer goes. What else it says is not read.
 func (s *sorter) watch(c *caller, w *bufio.Writer, g *Grant, site string) error {
-	watch, sites, leave, err := s.desk.watchers.begin(g, site)
+	watch, err := s.desk.watchers.begin(g, site)
 	if err != nil {
 		tell(w, 0, err)
 		return nil
 	}
-	defer leave()
+	defer watch.leave()
 	ctx, cancel := context.WithCancel(s.crowd.watching)
 	defer cancel()
 	c.SetReadDeadline(time.Time{})
@@ -27,14 +27,14 @@ func (s *sorter) watch(c *caller, w *bufio.Writer, g *Grant, site string) error 
 		defer cancel()
 		io.Copy(io.Discard, c)
 	})
-	tell(w, s.desk.tunnels.Count(sites), nil)
+	tell(w, s.desk.tunnels.Count(watch.sites), nil)
 	lines := json.NewEncoder(w)
 	for {
 		c.SetWriteDeadline(time.Now().Add(s.desk.watchers.timeout))
 		if w.Flush() != nil {
 			return errWatched
 		}
-		some, err := s.desk.watchers.next(ctx, watch)
+		some, err := watch.next(ctx)
 		if err != nil && !errors.Is(err, errPulse) {
 			return errWatched
 		}

@@ -88,10 +88,11 @@ function signIn(error) {
 $('login-form').addEventListener('submit', async event => {
   event.preventDefault();
   state.token = $('token').value.trim();
+  if (!/^[!-~]+$/.test(state.token)) return signIn('The server does not know this token.'); // nor could it be sent
   try {
     state.overview = await ask('v1/overview');
   } catch (e) {
-    signIn(e instanceof TypeError && !/fetch/i.test(e.message) ? 'A token has no such characters.' : why(e));
+    signIn(why(e));
     return;
   }
   sessionStorage.setItem(key, state.token);
@@ -102,7 +103,7 @@ $('forget').addEventListener('click', () => signIn());
 function begin() {
   state.session?.abort();
   const session = state.session = new AbortController();
-  Object.assign(state, {tunnels: new Map(), events: [], view: [], round: 0, listed: false});
+  Object.assign(state, {tunnels: new Map(), events: [], view: [], round: 0, listed: false, listing: false, gone: new Set()});
   $('login').hidden = true;
   for (const id of ['board', 'forget', 'live']) $(id).hidden = false;
   pill('', 'connecting');
@@ -153,6 +154,7 @@ async function watch(signal, begun) {
         begun();
         pill('good', 'live');
         notice('');
+        state.listed = false;
         list(stop.signal);
       }
       const parts = (rest + value).split('\n\n');
@@ -178,7 +180,7 @@ function happened(e) {
     break;
   case 'closed': case 'moved':
     state.count = Math.max(0, state.count - 1);
-    state.gone.add(e.tunnel.id);
+    if (state.listing) state.gone.add(e.tunnel.id);
     state.tunnels.delete(e.tunnel.id);
     break;
   case 'joined': case 'left':
@@ -205,7 +207,7 @@ async function list(signal) {
   while (!signal.aborted) {
     const round = ++state.round, began = performance.now();
     let after = '', n = 0;
-    state.gone.clear();
+    state.listing = true;
     try {
       do {
         const page = await ask('v1/tunnels?limit=' + pageOf + after, {signal});
@@ -222,8 +224,11 @@ async function list(signal) {
         soon();
       }
     } catch {
-      if (signal.aborted) return; // the stream says what is wrong
+      // The stream says what is wrong.
     }
+    if (signal.aborted) return;
+    state.listing = false;
+    state.gone.clear();
     do await sleep(Math.max(500, 3000 - (performance.now() - began)), signal); while (document.hidden && !signal.aborted);
   }
 }
@@ -361,7 +366,7 @@ function drawCell(cell, c, t) {
     cell.replaceChildren(...t.groups.map(g => el('span', {className: 'chip', textContent: g})));
     return;
   }
-  const text = c.is(t) ?? 'nobody named';
+  const text = c.is(t) ?? '–';
   if (cell.textContent !== text) cell.textContent = text;
   cell.classList.toggle('zero', c.by === 'user' && !t.user || Boolean(c.of && !c.of(t) && c.right));
 }
@@ -393,8 +398,8 @@ $('grid').addEventListener('keydown', event => {
 
 const show = id => { state.cursor = id; location.hash = 'tunnel/' + encodeURIComponent(id); };
 function followHash() {
-  const id = /^#tunnel\/(.+)$/.exec(location.hash)?.[1];
-  if (id && state.session) openPanel(decodeURIComponent(id)); else closePanel();
+  const id = /^#tunnel\/([\w-]+)$/.exec(location.hash)?.[1];
+  if (id && state.session) openPanel(id); else closePanel();
 }
 addEventListener('hashchange', followHash);
 async function openPanel(id) {
