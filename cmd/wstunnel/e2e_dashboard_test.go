@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -447,4 +448,33 @@ func thousands(n int) string {
 		return fmt.Sprint(n)
 	}
 	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+}
+
+// TestWatchersFollowAnUpgrade: they are told of it, let go, and find the new process, with the tunnels that it has taken over.
+func TestWatchersFollowAnUpgrade(t *testing.T) {
+	token, entry := tokenOf("ops", "list")
+	u := startUpgradable(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`))
+	was, err := os.ReadFile(u.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	yaml, address := string(was), freeAddress(t)
+	u.write(t, strings.Replace(yaml, "}\n", ", address: \""+address+"\", tokens: ["+entry+"]}\n", 1))
+	u.expectOrder(t, 0, []string{"reloaded"}, "reload")
+	u.dialSocket(t, "ws", "/ws?user=anna")
+	controlOf(t, yaml).awaitTunnels(1)
+	l := dialLines(t, yaml)
+	l.says("WATCH", "OK 1")
+	d := openDashboard(t, "http://"+address+"/", token)
+	d.await("anna is there", `document.querySelector('#rows .row')?.innerText.includes('anna')`)
+	u.upgrade(t)
+	l.is("moved")
+	l.is("upgrade")
+	if rest, err := io.ReadAll(l.br); len(rest) > 0 || err != nil {
+		t.Errorf("then %q, %v", rest, err)
+	}
+	d.await("the page is told", `document.getElementById('events').innerText.includes('another process has taken over')`)
+	d.await("and is live again", `document.getElementById('live').textContent === 'live' && document.getElementById('config').innerText.includes('`+fmt.Sprint(u.pids[len(u.pids)-1])+`')`)
+	d.await("with anna", `document.querySelector('#rows .row:not([hidden])')?.innerText.includes('anna')`)
+	u.stopLast(t)
 }

@@ -131,7 +131,7 @@ func (u *upgradable) status(t *testing.T) (s serverStatus) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := strings.TrimSuffix(strings.TrimPrefix(strings.SplitN(string(text), "\n", 2)[0], "admin: {socket: "), "}")
+	socket := socketOf(string(text))
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
