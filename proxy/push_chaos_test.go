@@ -95,9 +95,9 @@ func checkMixture(t *testing.T, mode, scheme string, compressed bool) {
 		all.Wait()
 		close(closing)
 	}()
-	heard := hearAll(t, conn)
-	if heard["backend"] != said || len(heard) != 1+pushers {
-		t.Errorf("heard were %v", heard)
+	heard, err := hearAll(conn)
+	if err != nil || heard["backend"] != said || len(heard) != 1+pushers {
+		t.Errorf("heard were %v, %v", heard, err)
 	}
 	for p := range pushers {
 		if n := heard[fmt.Sprintf("pusher%d", p)]; n != pushed {
@@ -110,23 +110,74 @@ func checkMixture(t *testing.T, mode, scheme string, compressed bool) {
 }
 
 // hearAll reads to the Close frame, and returns how many messages there were of each speaker. Each has to number its own.
-func hearAll(t *testing.T, conn *websocket.Conn) map[string]int {
-	t.Helper()
-	heard := map[string]int{}
+func hearAll(conn *websocket.Conn) (heard map[string]int, err error) {
+	heard = map[string]int{}
 	conn.SetReadDeadline(time.Now().Add(2 * patience))
 	for {
 		_, message, err := conn.ReadMessage()
+		if websocket.IsCloseError(err, 4000) {
+			return heard, nil
+		}
 		if err != nil {
-			if !websocket.IsCloseError(err, 4000) {
-				t.Errorf("read: %v", err)
-			}
-			return heard
+			return heard, err
 		}
 		var who string
 		var n int
 		if _, err := fmt.Sscanf(string(message), "%s %d ", &who, &n); err != nil || n != heard[who] {
-			t.Fatalf("got %.40q, want number %d", message, heard[who])
+			return heard, fmt.Errorf("got %.40q, want number %d", message, heard[who])
 		}
 		heard[who]++
 	}
+}
+
+// TestPushedMessagesSurviveAHandOver: while tunnels in whose backends' messages there are fragments go to a new binary, what either process has taken in arrives once and
+// in its order, and what one has refused does not.
+func TestPushedMessagesSurviveAHandOver(t *testing.T) {
+	const tunnels, said, pushedBehind = 8, 3000, 50
+	closing := make(chan bool)
+	yaml := plainListener + oneSite(socketTo(startChatter(t, said, closing)))
+	old := startWith(t, yaml)
+	var conns [tunnels]*websocket.Conn
+	for i := range conns {
+		conn, _, err := websocket.DefaultDialer.Dial("ws://"+old.plain+"/ws", http.Header{"Host": {"example.com"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns[i] = conn
+		await(t, "the tunnel", func() bool { return len(old.server.Tunnels()) == i+1 })
+	}
+	s := succeed(t, old, yaml)
+	var clients, pushers sync.WaitGroup
+	var accepted [tunnels]int
+	for i, live := range old.server.Tunnels() {
+		key := live.Key
+		clients.Go(func() {
+			if heard, err := hearAll(conns[i]); err != nil || heard["backend"] != said || heard["pusher"] != accepted[i] {
+				t.Errorf("tunnel %d: heard were %v, %v; accepted were %d", i, heard, err, accepted[i])
+			}
+		})
+		pushers.Go(func() {
+			server := old.server
+			for behind := 0; behind < pushedBehind; {
+				switch _, err := server.PushTo(t.Context(), key, textTo(fmt.Sprintf("pusher %d %s", accepted[i], strings.Repeat("x", rand.IntN(300)))), false); {
+				case err == nil:
+					if accepted[i]++; server == s.young.server {
+						behind++
+					}
+				case errors.Is(err, proxy.ErrGone):
+					server = s.young.server
+				case errors.Is(err, proxy.ErrFull), errors.Is(err, proxy.ErrNoTunnel): // which is on its way
+				default:
+					t.Errorf("message %d: %v", accepted[i], err)
+					return
+				}
+			}
+		})
+	}
+	s.handOver(t, tunnels)
+	pushers.Wait()
+	close(closing)
+	clients.Wait()
+	t.Logf("accepted were %v", accepted)
 }

@@ -184,7 +184,7 @@ func (t *Tunnel) putLate(late LateFrame) {
 	}
 	switch {
 	case late.TTL > 0:
-		if o := t.queue(from, waiting{frame: late.Frame, due: t.now() + late.TTL, tell: late.tell}); o != Queued && late.tell != nil {
+		if o := t.queueLate(from, waiting{frame: late.Frame, due: t.now() + late.TTL, tell: late.tell}); o != Queued && late.tell != nil {
 			late.tell(o, true)
 		}
 		return

@@ -116,40 +116,60 @@ func (t *Tunnel) push(m *Message, tell Tell) {
 			from = &t.backend
 		}
 		if t.held != nil {
-			tell(t.pushLate(m, tell), false)
+			tell(t.pushLate(from, m, tell), false)
 			return
 		}
 		tell(t.queue(from, waiting{frame: m.Frame(), due: t.now() + m.TTL, tell: tell}), false)
 	})
 }
 
-// pushLate keeps a message for whoever goes on with the tunnel.
-func (t *Tunnel) pushLate(m *Message, tell Tell) Outcome {
-	if len(t.held.late.Frames) >= maxWaiting {
-		return Full
+// pushLate keeps a message for whoever goes on with the tunnel, behind those that wait in the stream already.
+func (t *Tunnel) pushLate(from *endpoint, m *Message, tell Tell) Outcome {
+	waiting, size := 1, int(from.backlog.Load())+len(m.Payload)
+	if from.pending != nil {
+		waiting += len(from.pending.data)
 	}
-	size := len(m.Payload)
 	for _, f := range t.held.late.Frames {
-		size += len(f.Frame)
+		if f.To == m.To {
+			waiting++
+			size += len(f.Frame)
+		}
 	}
-	if size > maxBacklog {
+	if waiting > maxWaiting || size > maxBacklog {
 		return Full
 	}
 	t.held.late.Frames = append(t.held.late.Frames, LateFrame{To: m.To, Op: m.Op, Frame: m.Frame(), TTL: m.TTL, tell: tell})
 	return Queued
 }
 
-// queue puts a message in, now if this is the place for it. Its teller is told of what comes after [Queued] only.
+// queue puts a message in, now if this is the place for it, unless too much waits.
 func (t *Tunnel) queue(from *endpoint, w waiting) Outcome {
-	if t.over() || from.ended {
+	switch {
+	case t.over() || from.ended:
 		return Closed
-	}
-	if from.takesNoFrames() {
+	case from.takesNoFrames():
 		return from.refusal()
-	}
-	if from.pending != nil && len(from.pending.data) >= maxWaiting || !from.reserve(w.frame) {
+	case from.pending != nil && len(from.pending.data) >= maxWaiting || !from.reserve(w.frame):
 		return Full
 	}
+	return t.enqueue(from, w)
+}
+
+// queueLate is queue for a message that was taken in while the tunnel was held. In a process that has taken the tunnel over, those of both together may be more than
+// would be taken in at once.
+func (t *Tunnel) queueLate(from *endpoint, w waiting) Outcome {
+	switch {
+	case t.over() || from.ended:
+		return Closed
+	case from.takesNoFrames():
+		return from.refusal()
+	}
+	from.backlog.Add(int32(len(w.frame)))
+	return t.enqueue(from, w)
+}
+
+// enqueue puts a message in that is in the backlog. Its teller is told of what comes after [Queued] only.
+func (t *Tunnel) enqueue(from *endpoint, w waiting) Outcome {
 	fate, tell := Queued, w.tell
 	w.tell = func(o Outcome, _ bool) { fate = o }
 	x := from.flow.queue()
