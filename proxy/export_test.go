@@ -50,3 +50,10 @@ func (s *Server) WatchLoops(f func(held time.Duration)) { s.clients.loops.Watch(
 
 // Skip turns the clock forward, and has all that was to happen by then begin.
 func (s *Server) Skip(d time.Duration) { s.clock.Skip(d) }
+
+// Names returns how many users and groups have tunnels.
+func (s *Server) Names() (users, groups int) {
+	s.tunnels.mu.Lock()
+	defer s.tunnels.mu.Unlock()
+	return len(s.tunnels.users), len(s.tunnels.groups)
+}

@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -39,7 +40,7 @@ func TestShellsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	none := filepath.Join(t.TempDir(), "none")
-	for shell, complete := range shells {
+	for shell := range shells {
 		t.Run(shell, func(t *testing.T) {
 			printed, err := wstunnel(t, "completion", shell).Output()
 			if err != nil {
@@ -63,27 +64,9 @@ func TestShellsComplete(t *testing.T) {
 				{[]string{"kick", "--socket", none, ""}, nil},
 				{[]string{"tunn"}, []string{"tunnels"}},
 			} {
-				args := []string{"-c", complete, filepath.Join(dir, "script"), "wstunnel"}
-				if shell != "fish" { // which has no name of the script before its arguments
-					args = slices.Insert(args, 2, "shell")
-				}
-				cmd := exec.Command(installed(t, shell, shell), append(args, line.words...)...)
-				cmd.Dir = dir
-				cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+dir)
-				began := time.Now()
-				out, err := cmd.CombinedOutput()
-				if took := time.Since(began); took > 5*time.Second {
-					t.Errorf("%q took %v", line.words, took)
-				}
-				var got []string
-				for l := range strings.Lines(string(out)) {
-					if word, _, _ := strings.Cut(strings.TrimSpace(l), "\t"); word != "" {
-						got = append(got, strings.TrimSpace(strings.SplitN(word, ":", 2)[0]))
-					}
-				}
-				slices.Sort(got)
+				got, out := complete(t, shell, dir, bin, line.words)
 				if !slices.Equal(got, line.want) {
-					t.Errorf("%q is completed with %q (%v), want %q", line.words, out, err, line.want)
+					t.Errorf("%q is completed with %q, want %q", line.words, out, line.want)
 				}
 			}
 			if _, err := os.Stat(filepath.Join(dir, "owned")); err == nil {
@@ -91,4 +74,28 @@ func TestShellsComplete(t *testing.T) {
 			}
 		})
 	}
+}
+
+// complete has a shell complete the words of a command line with the script in a directory, and returns the completions, in order, and all that it printed.
+func complete(t *testing.T, shell, dir, bin string, words []string) (got []string, printed string) {
+	t.Helper()
+	args := []string{"-c", shells[shell], filepath.Join(dir, "script"), "wstunnel"}
+	if shell != "fish" { // which has no name of the script before its arguments
+		args = slices.Insert(args, 2, "shell")
+	}
+	cmd := exec.Command(installed(t, shell, shell), append(args, words...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+dir)
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("%q took %v", words, took)
+	}
+	for l := range strings.Lines(string(out)) {
+		if word, _, _ := strings.Cut(strings.TrimSpace(l), "\t"); word != "" {
+			got = append(got, strings.TrimSpace(strings.SplitN(word, ":", 2)[0]))
+		}
+	}
+	slices.Sort(got)
+	return got, fmt.Sprintf("%s (%v)", out, err)
 }

@@ -166,6 +166,7 @@ func (c *endpoint) lost(err error) error {
 func (c *endpoint) lostReading(err error) error {
 	err = c.lost(err)
 	c.isOver()
+	c.endPushes()
 	switch other := c.peer(); {
 	case other.echo.Load() != nil:
 		other.orderClose(*other.echo.Load())
@@ -218,6 +219,7 @@ func (c *endpoint) writeOrdered() error {
 
 func (c *endpoint) put(p []byte) error {
 	if err := c.push(p); err != nil {
+		c.endPushes()
 		return err
 	}
 	c.session.touch()
