@@ -47,14 +47,25 @@ func TestManyTunnelsHoldNoLoop(t *testing.T) {
 	for what, do := range map[string]func(){
 		"push": func() {
 			got, err := f.server.Push(t.Context(), proxy.Audience{Groups: []string{"all"}}, textTo("to all of you"), true)
-			if want := (proxy.Pushed{Matched: many, Written: many}); got != want || err != nil {
+			if got.Matched < many || got.Written < many || err != nil {
 				t.Errorf("%+v, %v", got, err)
 			}
 		},
-		"list": func() {
-			if n := f.listAll(); n != many {
+		"list": func() { // while others open tunnels and end them
+			done := make(chan bool)
+			go func() {
+				defer close(done)
+				for range 50 {
+					c := f.dial()
+					c.send(upgrade)
+					c.head()
+					c.Close()
+				}
+			}()
+			if n := f.listAll(); n < many {
 				t.Errorf("%d are listed", n)
 			}
+			<-done
 		},
 	} {
 		var took, held []time.Duration
