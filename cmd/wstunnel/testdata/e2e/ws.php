@@ -34,7 +34,6 @@ final class Client
     public function __construct(public $socket) {}
 }
 
-$control = null; // the connection to the front end's control socket
 $server = stream_socket_server($argv[1], $errno, $error);
 if (!$server) {
     fwrite(STDERR, "cannot listen on $argv[1]: $error\n");
@@ -237,8 +236,8 @@ function command(Client $client, string $text): void
 /** Says a text to all who are in a group, whichever server they are connected to. */
 function say(string $group, string $text): string
 {
-    global $control, $argv;
-    $control ??= stream_socket_client($argv[2]);
+    global $argv;
+    $control = stream_socket_client($argv[2]); // anew, since one that says nothing for long is closed
     fwrite($control, "SEND GROUP $group " . json_encode($text) . "\n");
     return rtrim((string) fgets($control));
 }
