@@ -279,6 +279,8 @@ func TestTokensOverTCP(t *testing.T) {
 		{403, "GET", "/v1/tunnels", with("all", "Origin", "http://evil.example"), ""},
 		{403, "GET", "/v1/tunnels", with("all", "Origin", "https://"+first), ""},
 		{403, "GET", "/v1/tunnels", with("all", "Origin", "null"), ""},
+		{431, "GET", "/v1/tunnels", with("all", "X-Long", strings.Repeat("x", 32<<10)), ""},
+		{413, "POST", "/v1/push", with("all"), strings.Repeat("x", 2<<20+1)},
 		{200, "GET", "/v1/status", with("look"), ""},
 		{403, "POST", "/v1/users/anna/messages", with("look"), "x"},
 		{403, "POST", "/v1/reload", with("look"), ""},

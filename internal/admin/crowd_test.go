@@ -28,15 +28,15 @@ func (s slow) Status() Status {
 	return Status{PID: 7}
 }
 
-// few are the connections that may be open.
-const few = 16
+// few are the connections that may be open, and fewLong the long bodies.
+const few, fewLong = 16, 2
 
 // serveSlow answers on a socket and over TCP.
 func serveSlow(t *testing.T) (socket, address string, service slow) {
 	t.Helper()
 	service = slow{asked: make(chan struct{}), let: make(chan struct{})}
 	desk := NewDesk(service, nil, nil, slog.New(slog.DiscardHandler))
-	desk.most = few
+	desk.most, desk.large = few, make(chan struct{}, fewLong)
 	socket = filepath.Join(t.TempDir(), "control.sock")
 	s, err := Listen(socket, Rights{0o660, -1}, false)
 	if err != nil {
@@ -178,5 +178,39 @@ func TestWhoIsAnsweredIsNotSentAway(t *testing.T) {
 				d.Close()
 			}
 		})
+	}
+}
+
+// TestLongBodiesAreFew at a time: those that are dealt with hold up others that are long, and no short ones.
+func TestLongBodiesAreFew(t *testing.T) {
+	socket, _, service := serveSlow(t)
+	long := "GET /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n" + strings.Repeat("x", 100_000)
+	var all []dialed
+	begin := func(request string) {
+		d := dialAny(t, "unix", socket)
+		io.WriteString(d, request)
+		all = append(all, d)
+	}
+	for range fewLong {
+		begin(long)
+		<-service.asked
+	}
+	begin(long)
+	begin(ask)
+	<-service.asked
+	select {
+	case <-service.asked:
+		t.Error("a long one more is dealt with")
+	default:
+	}
+	for range fewLong + 1 {
+		service.let <- struct{}{}
+	}
+	<-service.asked
+	service.let <- struct{}{}
+	for _, d := range all {
+		if got := d.status(t); got != http.StatusOK {
+			t.Errorf("answered %d", got)
+		}
 	}
 }

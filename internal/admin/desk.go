@@ -25,12 +25,15 @@ type Desk struct {
 	handler  *router
 	page     http.Handler
 	web      web
-	most     int // connections on each listener
+	most     int           // connections on each listener
+	large    chan struct{} // requests with long bodies
 }
 
 // NewDesk returns a desk that is open nowhere yet. The page, if not nil, is what it shows over TCP at / without asking for a token.
 func NewDesk(service Service, tunnels Tunnels, page http.Handler, log *slog.Logger) *Desk {
-	d := &Desk{service: service, tunnels: tunnels, watchers: newWatchers(tunnels), page: page, log: log, most: maxCallers}
+	d := &Desk{
+		service: service, tunnels: tunnels, watchers: newWatchers(tunnels), page: page, log: log, most: maxCallers, large: make(chan struct{}, maxLarge),
+	}
 	d.handler = d.routes()
 	return d
 }
@@ -48,6 +51,7 @@ func (d *Desk) newHTTP(c *crowd, h http.HandlerFunc) *http.Server {
 		if !c.occupy(r.Context().Value(connectionKey{}).(member), true) {
 			panic(http.ErrAbortHandler) // it was told to go
 		}
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))
 		h(w, r)
 	}
 	server := &http.Server{
@@ -75,6 +79,16 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 
 // serve answers a request of one who may ask. The body has as much time as a head.
 func (d *Desk) serve(w http.ResponseWriter, r *http.Request, g *Grant) {
+	if r.ContentLength < 0 || r.ContentLength > smallBody {
+		select {
+		case d.large <- struct{}{}:
+			defer func() { <-d.large }()
+		case <-time.After(headTimeout):
+			w.Header().Set("Connection", "close")
+			fail(w, http.StatusServiceUnavailable, "too many long requests at a time; try again")
+			return
+		}
+	}
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(headTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

@@ -13,6 +13,11 @@ const (
 	headTimeout = 5 * time.Second
 	maxHead     = 16 << 10
 	maxBody     = 2 << 20 // a message as JSON, or base64, may have it
+	// smallBody is what a body may have beyond which only maxLarge are held at a time.
+	smallBody = 64 << 10
+	maxLarge  = 32
+	// longest is how long an answer may take in any case: a reload, or an upgrade.
+	longest = 15 * time.Minute
 	// maxStrangers is how many connections of those who may not ask are open at a time.
 	maxStrangers = 16
 	// maxCallers is how many connections of those who may are, on the control socket, and as many over TCP.

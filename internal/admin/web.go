@@ -162,6 +162,7 @@ func (d *Desk) answerWeb(l *listening, w http.ResponseWriter, r *http.Request) {
 	case !isOwnOrigin(r):
 		refuse(w, http.StatusForbidden, "pages of other origins may not ask")
 	case d.page != nil && !strings.HasPrefix(r.URL.Path, "/v1/") && !strings.HasPrefix(r.URL.Path, "/publish"):
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 		d.page.ServeHTTP(w, r)
 	default:
 		g := d.bearer(tokenOf(r))
