@@ -5,6 +5,7 @@ package main_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -186,6 +187,26 @@ func TestReloadChangesWhoMay(t *testing.T) {
 		t.Errorf("with a group: %v, %v", info, err)
 	}
 	otherSays(t, yaml, "COUNT", "ERR 403 user 33 may not")
+}
+
+// TestGroupOfTheSocketIsTheServersToGive: a start fails with what is to be done.
+func TestGroupOfTheSocketIsTheServersToGive(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become somebody else")
+	}
+	yaml := twoSites(t, ", group: 33", "access_log: off")
+	dir := filepath.Dir(socketOf(yaml))
+	file := filepath.Join(dir, "config.yaml")
+	if err := errors.Join(os.Chmod(dir, 0o777), os.WriteFile(file, []byte(yaml), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, unprivileged(t, dir, "run", file))
+	if code := p.wait(t); code != 1 || !strings.Contains(p.out.String(), "operation not permitted: the server has to be a member of group 33") {
+		t.Errorf("exit code %d, %s", code, p.out)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "control.sock*")); len(left) > 0 {
+		t.Errorf("left are %v", left)
+	}
 }
 
 // hashOf is a token as the configuration knows it.

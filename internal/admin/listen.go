@@ -80,7 +80,7 @@ func (r Rights) give(path string, before int) error {
 		group = before
 	}
 	if err := os.Chown(path, -1, group); err != nil {
-		return err
+		return fmt.Errorf("%w: the server has to be a member of group %d", err, group)
 	}
 	return os.Chmod(path, r.Mode)
 }
