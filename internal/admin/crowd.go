@@ -40,8 +40,11 @@ func newCrowd(most int) *crowd {
 	return w
 }
 
+// reserved is how many more connections the owner may have, so that others who are busy keep nobody from having a look.
+const reserved = 8
+
 // admit lets a connection in. It is false where all others are busy; then late says whether there is room to tell it so, or it is to be closed at once.
-func (w *crowd) admit(m member) (in, late bool) {
+func (w *crowd) admit(m member, owner bool) (in, late bool) {
 	w.mu.Lock()
 	if w.closing {
 		w.mu.Unlock()
@@ -50,15 +53,18 @@ func (w *crowd) admit(m member) (in, late bool) {
 	crowded := len(w.going) >= w.most
 	var out member
 	if len(w.members) >= w.most {
-		if out = w.longestWaiting(); out == nil {
+		out = w.longestWaiting()
+		if out == nil && !(owner && len(w.members) < w.most+reserved) {
 			if !crowded {
 				w.going[m] = true
 			}
 			w.mu.Unlock()
 			return false, !crowded
 		}
-		delete(w.members, out)
-		w.going[out] = true
+		if out != nil {
+			delete(w.members, out)
+			w.going[out] = true
+		}
 	}
 	w.turns++
 	w.members[m] = &standing{since: w.turns}

@@ -147,10 +147,13 @@ func TestWhoWaitsLongestMakesRoom(t *testing.T) {
 // TestWhoIsAnsweredIsNotSentAway: where all are busy the next one is told to try again, whatever it speaks.
 func TestWhoIsAnsweredIsNotSentAway(t *testing.T) {
 	socket, address, service := serveSlow(t)
-	for _, c := range []struct{ network, address string }{{"unix", socket}, {"tcp", address}} {
+	for _, c := range []struct {
+		network, address string
+		most             int
+	}{{"unix", socket, few + reserved}, {"tcp", address, few}} { // who runs the test is the owner
 		t.Run(c.network, func(t *testing.T) {
 			var all []dialed
-			for range few {
+			for range c.most {
 				d := dialAny(t, c.network, c.address)
 				io.WriteString(d, ask)
 				<-service.asked
@@ -212,5 +215,40 @@ func TestLongBodiesAreFew(t *testing.T) {
 		if got := d.status(t); got != http.StatusOK {
 			t.Errorf("answered %d", got)
 		}
+	}
+}
+
+// standIn is a connection of which only is noted that it was told to go.
+type standIn struct {
+	net.Conn
+	told bool
+}
+
+func (s *standIn) dismiss() { s.told = true }
+
+// TestOwnerHasRoomBesideThoseWhoAreBusy, for some, of whom the one that waits makes room as all others do.
+func TestOwnerHasRoomBesideThoseWhoAreBusy(t *testing.T) {
+	w := newCrowd(2)
+	admit := func(owner bool) (*standIn, bool) {
+		m := &standIn{}
+		in, _ := w.admit(m, owner)
+		return m, in
+	}
+	for n := range 2 + reserved {
+		m, in := admit(n >= 2)
+		if !in || !w.occupy(m, true) {
+			t.Fatalf("connection %d is not let in", n)
+		}
+	}
+	last, in := admit(true)
+	if in {
+		t.Error("the owner has more than is reserved")
+	}
+	for m := range w.members {
+		last = m.(*standIn)
+	}
+	w.occupy(last, false)
+	if _, in := admit(false); !in || !last.told {
+		t.Error("one that waits does not make room")
 	}
 }

@@ -54,7 +54,8 @@ func (s *sorter) sort() {
 			}
 		}
 		c.first = bufio.NewReaderSize(c.UnixConn, maxHead)
-		in, late := s.crowd.admit(c)
+		g := s.desk.user(c.peer)
+		in, late := s.crowd.admit(c, g != nil && g.owner)
 		switch {
 		case in:
 			s.all.Go(func() { s.receive(c) })

@@ -108,7 +108,7 @@ func (l *listening) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		v := &visitor{TCPConn: conn.(*net.TCPConn), crowd: l.crowd}
-		in, late := l.crowd.admit(v)
+		in, late := l.crowd.admit(v, false)
 		switch {
 		case in:
 			return v, nil
