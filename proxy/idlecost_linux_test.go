@@ -145,7 +145,9 @@ func idleCosts(t *testing.T) (none, groups, both int) {
 	none = f.idleCost(n)
 	b.sayOf(func(int64) string { return "X-Wstunnel-Groups: lobby, staff\r\n" })
 	groups = f.idleCost(n) - none
-	b.sayOf(func(n int64) string { return fmt.Sprintf("X-Wstunnel-User: user-%06d\r\nX-Wstunnel-Groups: lobby\r\n", n) })
+	b.sayOf(func(n int64) string {
+		return fmt.Sprintf("X-Wstunnel-User: user-%06d\r\nX-Wstunnel-Groups: lobby\r\n", n)
+	})
 	both = f.idleCost(n) - none
 	return none, groups, both
 }
