@@ -6,10 +6,16 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	main "wstunnel/cmd/wstunnel"
+	"wstunnel/internal/history"
+	"wstunnel/internal/logs"
 )
 
 // overview is what GET /v1/overview answers.
@@ -29,6 +35,11 @@ type overview struct {
 	Hour      struct {
 		Tunnels     []int
 		StepSeconds int `json:"step_seconds"`
+		Reasons     []struct{ Reason string }
+	}
+	Certificates []struct {
+		Host string
+		Days int
 	}
 }
 
@@ -101,5 +112,27 @@ func TestTokenOfASiteWatchesThatSite(t *testing.T) {
 	owner.is("reloaded")
 	if rest, err := io.ReadAll(s.br); err != nil || strings.Contains(string(rest), "event") {
 		t.Errorf("a token that may no longer is told %q, %v", rest, err)
+	}
+}
+
+// TestOverviewHasTheLastHour as it was noted, a point every ten seconds.
+func TestOverviewHasTheLastHour(t *testing.T) {
+	token, entry := tokenOf("ops", "list")
+	address, backend := freeAddress(t), startTagging(t)
+	file := filepath.Join(t.TempDir(), "wstunnel.yaml")
+	if err := os.WriteFile(file, []byte(busySettings(t, address, freeAddress(t), entry, backend, startTagging(t))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	end, err := main.Begin(logs.New(io.Discard, logs.JSON), file, busyHour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	o := overviewFor(t, "http://"+address+"/", token)
+	if n := len(o.Hour.Tunnels); n != history.Points || o.Hour.Tunnels[n-1] < 500 || len(o.Hour.Reasons) != 5 || o.Hour.Reasons[0].Reason != "close frame" {
+		t.Errorf("%d points: %+v", n, o.Hour)
+	}
+	if len(o.Certificates) != 3 || o.Certificates[0].Host != manyHosts[2] || o.Certificates[0].Days != 3 || o.Certificates[2].Days != 82 {
+		t.Errorf("certificates: %+v", o.Certificates)
 	}
 }
