@@ -116,7 +116,7 @@ function begin() {
 
 // The stream of events, which is begun again, later each time, when it ends.
 
-function pill(kind, text) { $('live').className = 'pill ' + kind; fill('live', text); }
+function pill(kind, text) { $('live').className = 'pill ' + kind; fill('live', text); fill('again', ''); }
 
 async function live(signal) {
   for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, 30000)) {
@@ -131,7 +131,8 @@ async function live(signal) {
     }
     const until = Date.now() + wait * (0.8 + Math.random() * 0.4);
     while (Date.now() < until && !signal.aborted) {
-      pill('bad', 'server is away, again in ' + Math.ceil((until - Date.now()) / 1000) + ' s');
+      pill('bad', 'server is away');
+      fill('again', 'again in ' + Math.ceil((until - Date.now()) / 1000) + ' s');
       notice(text + ' What is shown is from ' + clock(state.overview?.time || Date.now()) + '.');
       await sleep(Math.min(500, Math.max(10, until - Date.now())), signal);
     }
