@@ -169,7 +169,7 @@ func TestDashboardShowsWhatHappens(t *testing.T) {
 	anna := f.dialSocket(t, "ws", "/ws?user=anna&groups=lobby,staff")
 	d := openDashboard(t, f.dashboardOf(t), token)
 	d.await("anna is there", `document.querySelector('#rows .row')?.innerText.includes('anna')`)
-	f.dialSocket(t, "wss", "/ws?user="+url.QueryEscape(strings.ReplaceAll(hostile, " ", "/"))+"&groups=%3Cb%3Ebold%3C/b%3E&"+url.QueryEscape(hostile))
+	f.dialSocket(t, "wss", "/ws/%3Cb%3Epath%3Cb%3E?user="+url.QueryEscape(strings.ReplaceAll(hostile, " ", "/"))+"&groups=%3Cb%3Ebold%3C/b%3E&"+url.QueryEscape(hostile))
 	d.await("another one comes", `document.querySelectorAll('#rows .row:not([hidden])').length === 2`)
 	d.await("it is counted", `document.getElementById('now-tunnels').textContent === '2'`)
 	if found := script[int](t, d.browser, `return document.querySelectorAll('#rows img, #rows b, #events img').length`); found > 0 {

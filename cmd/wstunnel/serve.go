@@ -270,7 +270,9 @@ func (s *service) stopTimeout() time.Duration {
 func (s *service) stop(why slog.Attr, timeout time.Duration, stops <-chan os.Signal) error {
 	s.log.Info("stopping", why, "tunnels", s.server.TunnelCount(), "timeout_ms", timeout.Milliseconds())
 	s.notify(daemon.SdNotifyStopping)
-	s.server.Publish(proxy.Event{Kind: proxy.EventStopping})
+	if s.successor.Load() == nil { // else those who watch were told of that
+		s.server.Publish(proxy.Event{Kind: proxy.EventStopping})
+	}
 	if control := s.control.Load(); control != nil {
 		defer control.Close()
 	}
