@@ -164,7 +164,7 @@ func TestUserOfASiteReachesItsTunnelsOnly(t *testing.T) {
 func TestReloadChangesWhoMay(t *testing.T) {
 	yaml := twoSites(t, ", mode: \"0666\"", "access_log: off")
 	f := startFront(t, yaml)
-	otherSays(t, yaml, "COUNT", "ERR 403 user 33 may not; root and user 0 may, and whom admin.allow names")
+	otherSays(t, yaml, "COUNT", "ERR 403 user 33 may not; root may, and whom admin.allow names")
 	if status, body := otherAsks(t, yaml, "GET", "/v1/status"); status != "403" || !strings.Contains(body, "user 33 may not") {
 		t.Errorf("%s %s", status, body)
 	}

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// Access says who may ask, besides root and the user of this process, who may everything. It is not changed: a reload puts another one in its place.
+// Access says who may ask, besides root and the user of this process, who may do everything. It is not changed: a reload puts another one in its place.
 type Access struct {
 	// Users are the grants of users, by their numbers.
 	Users map[uint32]*Grant

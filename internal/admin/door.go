@@ -22,7 +22,11 @@ func (p peer) refusal() string {
 	if p.err != nil {
 		return fmt.Sprintf("who asks is not known: %v", p.err)
 	}
-	return fmt.Sprintf("user %d may not; root and user %d may, and whom admin.allow names", p.uid, os.Geteuid())
+	owner := "root"
+	if uid := os.Geteuid(); uid != 0 {
+		owner = fmt.Sprintf("root and user %d", uid)
+	}
+	return fmt.Sprintf("user %d may not; %s may, and whom admin.allow names", p.uid, owner)
 }
 
 // door is the control socket as the server uses it: of those who may not ask it lets only a few in at a time, to be told so, and none of their connections takes

@@ -57,18 +57,18 @@ func parseOrder(line string) (o lineOrder, err error) {
 		}
 	case watchEvents:
 		if o.name = rest; strings.Contains(rest, " ") {
-			return bad(http.StatusBadRequest, "WATCH [SITE] has one site")
+			return bad(http.StatusBadRequest, "WATCH takes one site at most")
 		}
 	case sendMessage, sendUser, sendGroup:
 		var has bool
 		if o.name, o.text, has = strings.Cut(rest, " "); o.name == "" || !has {
-			return bad(http.StatusBadRequest, "%s NAME TEXT has both", o.verb)
+			return bad(http.StatusBadRequest, "%s takes a name and a text", o.verb)
 		}
 		m := Message{Data: []byte(o.text)}
 		err = m.check()
 	case joinGroup, leaveGroup:
 		if o.name, o.group, _ = strings.Cut(rest, " "); o.name == "" || o.group == "" {
-			return bad(http.StatusBadRequest, "%s ID GROUP has both", o.verb)
+			return bad(http.StatusBadRequest, "%s takes an id and a group", o.verb)
 		}
 	case kickTunnel:
 		err = o.parseKick(rest)
@@ -86,7 +86,7 @@ func (o *lineOrder) parseKick(rest string) error {
 	o.code, o.text = kickCode, kickReason
 	name, rest, more := strings.Cut(rest, " ")
 	if o.name = name; name == "" {
-		return &StatusError{http.StatusBadRequest, errors.New("KICK ID [CODE] [REASON] has an id")}
+		return &StatusError{http.StatusBadRequest, errors.New("KICK takes an id, and perhaps a code and a reason")}
 	}
 	if !more {
 		return nil

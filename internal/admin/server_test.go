@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,6 +64,26 @@ func TestBodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 				t.Errorf("then %v", err)
 			}
 		})
+	}
+}
+
+// TestWhatIsNowhereIsSaidInJSON, with the methods that there are.
+func TestWhatIsNowhereIsSaidInJSON(t *testing.T) {
+	routes := NewDesk(quiet{}, nil, nil, slog.New(slog.DiscardHandler)).handler
+	for _, c := range []struct {
+		method, path, allow, answer string
+		status                      int
+	}{
+		{"GET", "/v1/nothing", "", `{"errors":["there is nothing at \"/v1/nothing\""]}`, 404},
+		{"GET", "/", "", `{"errors":["there is nothing at \"/\""]}`, 404},
+		{"PATCH", "/v1/tunnels/1-00000000", "GET, HEAD, DELETE", `{"errors":["\"/v1/tunnels/1-00000000\" is not for \"PATCH\"; there is GET, HEAD, DELETE"]}`, 405},
+		{"GET", "/publish/", "POST", `{"errors":["\"/publish/\" is not for \"GET\"; there is POST"]}`, 405},
+	} {
+		w := httptest.NewRecorder()
+		routes.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		if got := strings.TrimSpace(w.Body.String()); w.Code != c.status || w.Header().Get("Allow") != c.allow || got != c.answer || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s %s: %d, Allow %q, %s", c.method, c.path, w.Code, w.Header().Get("Allow"), got)
+		}
 	}
 }
 
