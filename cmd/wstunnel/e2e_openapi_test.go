@@ -86,6 +86,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{200, "POST", "/v1/drain", inJSON, `{"upstream":"pool","server":"127.0.0.1:1"}`},
 		{200, "POST", "/v1/drain", inJSON, `{"upstream":"pool","server":"127.0.0.1:1","end":true}`},
 		{200, "POST", "/publish/", inJSON, `{"items":[{"channel":"staff","formats":{"ws-message":{"action":"close","code":4002,"reason":"bye"}}}]}`},
+		{400, "DELETE", "/v1/tunnels/" + id + "?kode=4001", "", ""},
 		{422, "DELETE", "/v1/tunnels/" + id + "?code=1006", "", ""},
 		{200, "DELETE", "/v1/tunnels/" + id + "?code=4001&reason=out", "", ""},
 	} {

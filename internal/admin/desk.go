@@ -121,41 +121,6 @@ func (d *Desk) note(g *Grant, what string, n int, err error, more ...any) {
 	d.log.Info("ordered from outside", append([]any{"who", g.Who, "order", what, "n", n}, more...)...)
 }
 
-// router is a mux that knows its patterns.
-type router struct {
-	http.ServeMux
-	patterns []string
-}
-
-// HandleFunc is [http.ServeMux.HandleFunc].
-func (m *router) HandleFunc(pattern string, h http.HandlerFunc) {
-	m.patterns = append(m.patterns, pattern)
-	m.ServeMux.HandleFunc(pattern, h)
-}
-
-// ServeHTTP is [http.ServeMux.ServeHTTP], but for what it has no pattern for: that is answered as all else is.
-func (m *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, pattern := m.Handler(r); pattern != "" {
-		m.ServeMux.ServeHTTP(w, r)
-		return
-	}
-	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
-		other := *r
-		other.Method = method
-		if _, pattern := m.Handler(&other); pattern != "" {
-			allowed = append(allowed, method)
-		}
-	}
-	if len(allowed) == 0 {
-		fail(w, http.StatusNotFound, "there is nothing at "+quoted(r.URL.Path))
-		return
-	}
-	list := strings.Join(allowed, ", ")
-	w.Header().Set("Allow", list)
-	fail(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s is not for %s; there is %s", quoted(r.URL.Path), quoted(r.Method), list))
-}
-
 func (d *Desk) routes() *router {
 	mux := &router{}
 	mux.HandleFunc("POST /v1/reload", needsAll(Manage, func(w http.ResponseWriter, r *http.Request, g *Grant) {

@@ -27,7 +27,11 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 	for path, operations := range description.Paths {
 		for method := range operations {
 			if method != "parameters" {
-				described = append(described, strings.ToUpper(method)+" "+path)
+				operation := strings.ToUpper(method) + " " + path
+				described = append(described, operation)
+				if got, want := queryNames(t, operations["parameters"], operations[method]), queries[operation]; !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+					t.Errorf("%s is described with a query of %v, and takes %v", operation, got, want)
+				}
 			}
 		}
 	}
@@ -43,4 +47,30 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 			t.Errorf("%s is described, and no route", operation)
 		}
 	}
+}
+
+// queryNames are the names in the query that a path, or an operation, is described with.
+func queryNames(t *testing.T, ofPath, operation yaml.Node) (names []string) {
+	t.Helper()
+	var of struct{ Parameters []map[string]any }
+	if err := operation.Decode(&of); err != nil {
+		t.Fatal(err)
+	}
+	all := of.Parameters
+	if ofPath.Kind != 0 {
+		var more []map[string]any
+		if err := ofPath.Decode(&more); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, more...)
+	}
+	for _, p := range all {
+		if p["$ref"] == "#/components/parameters/site" {
+			names = append(names, "site")
+		} else if p["in"] == "query" {
+			names = append(names, p["name"].(string))
+		}
+	}
+	slices.Sort(names)
+	return names
 }

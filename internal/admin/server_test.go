@@ -67,8 +67,8 @@ func TestBodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestWhatIsNowhereIsSaidInJSON, with the methods that there are.
-func TestWhatIsNowhereIsSaidInJSON(t *testing.T) {
+// TestWhatMeansNothingIsSaidInJSON: a path, a method, and what stands in a query.
+func TestWhatMeansNothingIsSaidInJSON(t *testing.T) {
 	routes := NewDesk(quiet{}, nil, nil, slog.New(slog.DiscardHandler)).handler
 	for _, c := range []struct {
 		method, path, allow, answer string
@@ -77,6 +77,11 @@ func TestWhatIsNowhereIsSaidInJSON(t *testing.T) {
 		{"GET", "/v1/nothing", "", `{"errors":["there is nothing at \"/v1/nothing\""]}`, 404},
 		{"GET", "/", "", `{"errors":["there is nothing at \"/\""]}`, 404},
 		{"PATCH", "/v1/tunnels/1-00000000", "GET, HEAD, DELETE", `{"errors":["\"/v1/tunnels/1-00000000\" is not for \"PATCH\"; there is GET, HEAD, DELETE"]}`, 405},
+		{"POST", "/v1/push?site=a.example", "", `{"errors":["\"site\" in the query: there is to be none"]}`, 400},
+		{"POST", "/v1/users/anna/messages?sit=a.example", "", `{"errors":["unknown \"sit\" in the query; there may be site"]}`, 400},
+		{"POST", "/v1/groups/lobby/messages?site=a&site=b", "", `{"errors":["site is twice in the query"]}`, 400},
+		{"POST", "/v1/groups/lobby/messages?site=%zz", "", `{"errors":["the query: invalid URL escape \"%zz\""]}`, 400},
+		{"DELETE", "/v1/tunnels/1-00000000?cod=1", "", `{"errors":["unknown \"cod\" in the query; there may be code, reason"]}`, 400},
 		{"GET", "/publish/", "POST", `{"errors":["\"/publish/\" is not for \"GET\"; there is POST"]}`, 405},
 	} {
 		w := httptest.NewRecorder()

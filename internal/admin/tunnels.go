@@ -241,9 +241,6 @@ func filterOf(r *http.Request) (f Filter, err error) {
 	f.Limit = pageLength
 	for name, values := range r.URL.Query() {
 		value := values[0]
-		if len(values) > 1 {
-			return f, fmt.Errorf("%s is there twice", name)
-		}
 		switch name {
 		case "site":
 			f.Site = value
@@ -263,8 +260,6 @@ func filterOf(r *http.Request) (f Filter, err error) {
 			if f.Limit, err = strconv.Atoi(value); err != nil || f.Limit < 1 || f.Limit > maxPage {
 				return f, fmt.Errorf("limit=%q is not from 1 to %d", value, maxPage)
 			}
-		default:
-			return f, fmt.Errorf("unknown filter %q; there are site, user, group, client, after and limit", name)
 		}
 	}
 	return f, nil
