@@ -19,6 +19,8 @@ import (
 const (
 	talkTimeout  = 10 * time.Minute // between two lines
 	writeTimeout = 30 * time.Second // of one answer, or of a page of a list
+	// How long after one that could not be accepted the next is tried: longer each time.
+	minAcceptWait, maxAcceptWait = 5 * time.Millisecond, time.Second
 )
 
 // errNoRoom is said to connections beyond those that may be open.
@@ -38,14 +40,26 @@ type sorter struct {
 	all    sync.WaitGroup
 }
 
-// sort takes connections in until the socket is closed.
+// sort takes connections in until the socket is closed. Where there is no room for one in the machine it waits for some.
 func (s *sorter) sort() {
 	defer close(s.closed)
+	wait := minAcceptWait
 	for {
 		c, err := s.door.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+		if err != nil {
+			s.desk.log.Error("the control socket takes nobody in", "error", err, "again_in", wait)
+			select {
+			case <-time.After(wait):
+			case <-s.ctx.Done():
+				return
+			}
+			wait = min(2*wait, maxAcceptWait)
+			continue
+		}
+		wait = minAcceptWait
 		stranger := c.left
 		c.left = func() {
 			s.crowd.left(c)
