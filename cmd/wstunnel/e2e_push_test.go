@@ -203,7 +203,7 @@ func (c *control) expectRefusals(id, mute string) {
 		{400, "POST", "/v1/push", inJSON, `{"to":{"users":["berta"]},"text":"x","wait":"read"}`},
 		{400, "POST", "/v1/users/berta/messages", inJSON, `{"to":{"users":["berta"]},"text":"x"}`},
 	} {
-		if got := c.ask(r.status, r.method, r.target, r.kind, r.body); r.status != 405 && !strings.HasPrefix(got, `{"errors":["`) {
+		if got := c.ask(r.status, r.method, r.target, r.kind, r.body); !strings.HasPrefix(got, `{"errors":["`) {
 			c.t.Errorf("%s %s: answered with %.100q", r.method, r.target, got)
 		}
 	}
@@ -228,6 +228,7 @@ func TestTunnelsSendAndKickCommands(t *testing.T) {
 	f.expectOrder(t, 1, []string{"no such tunnel"}, "send", "9999999-00000000", "x")
 	f.expectOrder(t, 2, []string{"not UTF-8"}, "send", one.ID, "\xff")
 	f.expectOrder(t, 2, []string{"send takes"}, "send", "x")
+	f.expectOrder(t, 2, []string{"--site goes with"}, "send", "--site", "example.com", one.ID, "x")
 	f.expectOrder(t, 2, []string{"--client"}, "tunnels", "--client", "here")
 	f.expectOrder(t, 1, []string{"close code 1006"}, "kick", one.ID, "--code", "1006")
 	f.expectOrder(t, 0, []string{one.ID + " is being closed with 4001"}, "kick", one.ID, "--code", "4001", "--reason", "out")

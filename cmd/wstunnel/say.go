@@ -120,7 +120,7 @@ func newSendCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
 		Use:   "send [ID] TEXT",
 		Short: "Say something to browsers whose tunnels are open",
 		Long: `Send puts a text message into the tunnel with an ID, as ` + "`wstunnel tunnels`" + ` lists it, or into all those
-of users and groups, between two messages of their backends. Of the text - it reads standard input.`,
+of users and groups, between two messages of their backends. Where the text is - it reads standard input.`,
 		Example: "  wstunnel send 17-8f3a11c0 'hello'\n  wstunnel send --user anna 'you have mail'\n  wstunnel send --group lobby --group staff - < news.json",
 	}
 	client := controlFlags(cmd)
@@ -133,6 +133,8 @@ of users and groups, between two messages of their backends. Of the text - it re
 		switch many := len(to.Users)+len(to.Groups) > 0; {
 		case many && len(args) != 1:
 			return usageError{fmt.Errorf("send takes one text, but got %d arguments", len(args))}
+		case !many && to.Site != "":
+			return usageError{errors.New("--site goes with --user or --group")}
 		case !many && len(args) != 2:
 			return usageError{errors.New("send takes the ID of a tunnel and a text, or --user or --group and a text")}
 		}
