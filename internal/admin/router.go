@@ -29,7 +29,7 @@ var queries = map[string][]string{
 	"GET /v1/events":                   {"site"},
 }
 
-// checkQuery fails where a query has something that means nothing, or is there twice.
+// checkQuery fails where a query has something that means nothing, is there twice, or is empty: a variable that was not set, say.
 func checkQuery(raw string, names []string) error {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -43,6 +43,8 @@ func checkQuery(raw string, names []string) error {
 			return fmt.Errorf("unknown %s in the query; there may be %s", quoted(name), strings.Join(names, ", "))
 		case len(all) > 1:
 			return fmt.Errorf("%s is twice in the query", name)
+		case all[0] == "" && name != "reason":
+			return fmt.Errorf("%s in the query is empty", name)
 		}
 	}
 	return nil

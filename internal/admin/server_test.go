@@ -80,6 +80,7 @@ func TestWhatMeansNothingIsSaidInJSON(t *testing.T) {
 		{"POST", "/v1/push?site=a.example", "", `{"errors":["\"site\" in the query: there is to be none"]}`, 400},
 		{"POST", "/v1/users/anna/messages?sit=a.example", "", `{"errors":["unknown \"sit\" in the query; there may be site"]}`, 400},
 		{"POST", "/v1/groups/lobby/messages?site=a&site=b", "", `{"errors":["site is twice in the query"]}`, 400},
+		{"POST", "/v1/groups/lobby/messages?site=", "", `{"errors":["site in the query is empty"]}`, 400},
 		{"POST", "/v1/groups/lobby/messages?site=%zz", "", `{"errors":["the query: invalid URL escape \"%zz\""]}`, 400},
 		{"DELETE", "/v1/tunnels/1-00000000?cod=1", "", `{"errors":["unknown \"cod\" in the query; there may be code, reason"]}`, 400},
 		{"GET", "/publish/", "POST", `{"errors":["\"/publish/\" is not for \"GET\"; there is POST"]}`, 405},

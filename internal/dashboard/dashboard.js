@@ -506,8 +506,10 @@ $('say').addEventListener('submit', async event => {
 $('text').addEventListener('keydown', event => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) $('say').requestSubmit();
 });
+let toKick = null;
 $('kick').addEventListener('click', () => {
-  fill('confirm-who', (state.shown?.user || 'Nobody named') + ', ' + state.open);
+  toKick = state.open;
+  fill('confirm-who', (state.shown?.user || 'Nobody named') + ', ' + toKick);
   $('confirm').showModal();
   $('confirm-yes').focus();
 });
@@ -517,7 +519,7 @@ $('confirm-form').addEventListener('submit', async event => {
   $('confirm').close();
   const query = new URLSearchParams({code: $('code').value, reason: $('reason').value});
   try {
-    await ask('v1/tunnels/' + encodeURIComponent(state.open) + '?' + query, {method: 'DELETE'});
+    await ask('v1/tunnels/' + encodeURIComponent(toKick) + '?' + query, {method: 'DELETE'});
     fill('said', 'It is being closed with ' + $('code').value + '.');
   } catch (e) {
     fill('said', why(e));
