@@ -78,15 +78,22 @@ func (g *Grant) sees(site string) bool { return g.Sites == nil || slices.Contain
 // errNotSeen is what the server says of a tunnel that there is none of.
 var errNotSeen = &StatusError{http.StatusNotFound, errors.New("no such tunnel")}
 
+// find returns a tunnel that is there for whose grant it is. Who has some sites only is told the same of all others, whether they live, have ended or never were:
+// the number of an ended one says nothing of whose it was, and who may count those has the number of all.
+func (g *Grant) find(tunnels Tunnels, id string) (Tunnel, error) {
+	t, err := tunnels.Tunnel(id)
+	if g.Sites != nil && (err != nil || !g.sees(t.Site)) {
+		return Tunnel{}, errNotSeen
+	}
+	return t, err
+}
+
 // reach fails for a tunnel that is not there for whose grant it is.
 func (g *Grant) reach(tunnels Tunnels, id string) error {
 	if g.Sites == nil {
 		return nil
 	}
-	t, err := tunnels.Tunnel(id)
-	if err == nil && !g.sees(t.Site) {
-		err = errNotSeen
-	}
+	_, err := g.find(tunnels, id)
 	return err
 }
 

@@ -32,3 +32,39 @@ func TestGrants(t *testing.T) {
 		t.Error("sites are not seen as granted")
 	}
 }
+
+// known are tunnels of b.example: a live one, one that has ended, and no others.
+type known struct{ Tunnels }
+
+func (known) Tunnel(id string) (Tunnel, error) {
+	switch id {
+	case "live":
+		return Tunnel{ID: id, Site: "b.example"}, nil
+	case "ended":
+		return Tunnel{}, &StatusError{410, errors.New("the tunnel has ended")}
+	}
+	return Tunnel{}, errNotSeen
+}
+
+// TestTunnelsOfOtherSitesAreAllTheSame has one of other sites not tell whether a number is a live tunnel's, so that nobody can count those.
+func TestTunnelsOfOtherSitesAreAllTheSame(t *testing.T) {
+	all, own, others := Grant{}, Grant{Sites: []string{"b.example"}}, Grant{Sites: []string{"a.example"}}
+	for _, c := range []struct {
+		grant  *Grant
+		id     string
+		status int // zero for found
+	}{
+		{&others, "live", 404}, {&others, "ended", 404}, {&others, "never", 404},
+		{&own, "live", 0}, {&own, "ended", 404}, {&own, "never", 404},
+		{&all, "live", 0}, {&all, "ended", 410}, {&all, "never", 404},
+	} {
+		_, err := c.grant.find(known{}, c.id)
+		e, _ := errors.AsType[*StatusError](err)
+		if c.status == 0 && err != nil || c.status != 0 && (e == nil || e.Status != c.status) {
+			t.Errorf("%v, %s: %v, want %d", c.grant.Sites, c.id, err, c.status)
+		}
+		if reached := c.grant.reach(known{}, c.id); c.grant.Sites != nil && (reached == nil) != (err == nil) {
+			t.Errorf("%v, %s: found %v, but reached %v", c.grant.Sites, c.id, err, reached)
+		}
+	}
+}

@@ -141,10 +141,7 @@ func (d *Desk) handleTunnels(mux *router) {
 		answer(w, http.StatusOK, d.tunnels.List(f))
 	}))
 	mux.HandleFunc("GET /v1/tunnels/{id}", needs(List, func(w http.ResponseWriter, r *http.Request, g *Grant) {
-		t, err := d.tunnels.Tunnel(r.PathValue("id"))
-		if err == nil && !g.sees(t.Site) {
-			err = errNotSeen
-		}
+		t, err := g.find(d.tunnels, r.PathValue("id"))
 		give(w, t, err)
 	}))
 	mux.HandleFunc("DELETE /v1/tunnels/{id}", d.toOne(Kick, "kick", func(r *http.Request, id string) error {
