@@ -3,7 +3,9 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync/atomic"
 )
@@ -42,7 +44,7 @@ func (g *gate) user(p peer) *Grant {
 // bearer returns what a token is for; nil for nothing. How long it takes tells nothing of the tokens.
 func (g *gate) bearer(token string) (found *Grant) {
 	a := g.access.Load()
-	if a == nil {
+	if a == nil || token == "" { // which has a hash, too
 		return nil
 	}
 	hash := sha256.Sum256([]byte(token))
@@ -53,3 +55,28 @@ func (g *gate) bearer(token string) (found *Grant) {
 	}
 	return found
 }
+
+// holds reports whether a grant is still given: whoever has it may have waited since, and a reload may have changed who may.
+func (g *gate) holds(grant *Grant) bool {
+	if grant.owner {
+		return true
+	}
+	a := g.access.Load()
+	if a == nil {
+		return false
+	}
+	for _, u := range a.Users {
+		if u == grant {
+			return true
+		}
+	}
+	for i := range a.Tokens {
+		if a.Tokens[i].Grant == grant {
+			return true
+		}
+	}
+	return false
+}
+
+// errChanged is said to one whose grant holds no more.
+var errChanged = &StatusError{http.StatusServiceUnavailable, errors.New("who may ask has changed meanwhile; ask again")}

@@ -31,11 +31,20 @@ func (s slow) Status() Status {
 // few are the connections that may be open, and fewLong the long bodies.
 const few, fewLong = 16, 2
 
+// endless is a page that is as long as somebody reads it.
+var endless = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	for some := make([]byte, 1<<20); ; {
+		if _, err := w.Write(some); err != nil {
+			return
+		}
+	}
+})
+
 // serveSlow answers on a socket and over TCP.
 func serveSlow(t *testing.T) (socket, address string, service slow) {
 	t.Helper()
 	service = slow{asked: make(chan struct{}), let: make(chan struct{})}
-	desk := NewDesk(service, nil, nil, slog.New(slog.DiscardHandler))
+	desk := NewDesk(service, nil, endless, slog.New(slog.DiscardHandler))
 	desk.most, desk.large = few, make(chan struct{}, fewLong)
 	socket = filepath.Join(t.TempDir(), "control.sock")
 	s, err := Listen(socket, Rights{0o660, -1}, false)
@@ -250,5 +259,27 @@ func TestOwnerHasRoomBesideThoseWhoAreBusy(t *testing.T) {
 	w.occupy(last, false)
 	if _, in := admit(false); !in || !last.told {
 		t.Error("one that waits does not make room")
+	}
+}
+
+// TestPageTakesNoRoomFromThoseWithAToken: who asks for the page, which takes no token, and does not read it keeps nobody from asking.
+func TestPageTakesNoRoomFromThoseWithAToken(t *testing.T) {
+	_, address, service := serveSlow(t)
+	for range few {
+		d := dialAny(t, "tcp", address)
+		io.WriteString(d, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+		if got, err := d.br.ReadString('\n'); err != nil || got != "HTTP/1.1 200 OK\r\n" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	d := dialAny(t, "tcp", address)
+	io.WriteString(d, ask)
+	select {
+	case <-service.asked:
+		service.let <- struct{}{}
+	case <-time.After(patience):
+	}
+	if got := d.status(t); got != http.StatusOK {
+		t.Errorf("one with a token is answered %d", got)
 	}
 }

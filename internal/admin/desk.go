@@ -32,33 +32,28 @@ type Desk struct {
 // NewDesk returns a desk that is open nowhere yet. The page, if not nil, is what it shows over TCP at / without asking for a token.
 func NewDesk(service Service, tunnels Tunnels, page http.Handler, log *slog.Logger) *Desk {
 	d := &Desk{
-		service: service, tunnels: tunnels, watchers: newWatchers(tunnels), page: page, log: log, most: maxCallers, large: make(chan struct{}, maxLarge),
+		service: service, tunnels: tunnels, page: page, log: log, most: maxCallers, large: make(chan struct{}, maxLarge),
 	}
+	d.watchers = newWatchers(tunnels, d.holds)
 	d.handler = d.routes()
 	return d
 }
 
 // Admit says who may ask from now on. Where that changes, those are let go who watch, but for the owner.
 func (d *Desk) Admit(a *Access) {
-	if was := d.access.Swap(a); !reflect.DeepEqual(was, a) {
+	if !reflect.DeepEqual(d.access.Load(), a) {
+		d.access.Store(a)
 		d.watchers.dismiss()
 	}
 }
 
 // newHTTP returns a server of the connections of a crowd.
 func (d *Desk) newHTTP(c *crowd, h http.HandlerFunc) *http.Server {
-	occupied := func(w http.ResponseWriter, r *http.Request) {
-		if !c.occupy(r.Context().Value(connectionKey{}).(member), true) {
-			panic(http.ErrAbortHandler) // it was told to go
-		}
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))
-		h(w, r)
-	}
 	server := &http.Server{
-		Handler: http.HandlerFunc(occupied), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
+		Handler: h, ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return withWatching(withConnection(ctx, conn), c.watching)
+			return withWatching(withConnection(ctx, &connection{conn.(member), c}), c.watching)
 		},
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			if state == http.StateIdle && !c.occupy(conn.(member), false) {
@@ -72,13 +67,25 @@ func (d *Desk) newHTTP(c *crowd, h http.HandlerFunc) *http.Server {
 
 type connectionKey struct{}
 
+// connection is one that requests come on.
+type connection struct {
+	member
+	crowd *crowd
+}
+
 // withConnection notes which connection a request comes on.
-func withConnection(ctx context.Context, c net.Conn) context.Context {
+func withConnection(ctx context.Context, c *connection) context.Context {
 	return context.WithValue(ctx, connectionKey{}, c)
 }
 
-// serve answers a request of one who may ask. The body has as much time as a head.
+func connectionOf(ctx context.Context) *connection { return ctx.Value(connectionKey{}).(*connection) }
+
+// serve answers a request of one who may ask, whose connection is busy from then on: those of all others make room. The body has as much time as a head.
 func (d *Desk) serve(w http.ResponseWriter, r *http.Request, g *Grant) {
+	if c := connectionOf(r.Context()); !c.crowd.occupy(c.member, true) {
+		panic(http.ErrAbortHandler) // it was told to go
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))
 	if r.ContentLength < 0 || r.ContentLength > smallBody {
 		select {
 		case d.large <- struct{}{}:
@@ -102,6 +109,10 @@ func (d *Desk) serve(w http.ResponseWriter, r *http.Request, g *Grant) {
 		return
 	}
 	control.SetReadDeadline(time.Time{})
+	if !d.holds(g) { // the body has had its time
+		give(w, nil, errChanged)
+		return
+	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	d.handler.ServeHTTP(w, r.WithContext(withGrant(r.Context(), g)))
 }

@@ -59,6 +59,7 @@ const (
 // watchers are those who watch, over either protocol.
 type watchers struct {
 	tunnels Tunnels
+	holds   func(*Grant) bool // a grant is still given
 	room    chan struct{}
 	timeout time.Duration
 
@@ -68,8 +69,8 @@ type watchers struct {
 	change  context.CancelFunc
 }
 
-func newWatchers(tunnels Tunnels) *watchers {
-	ws := &watchers{tunnels: tunnels, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
+func newWatchers(tunnels Tunnels, holds func(*Grant) bool) *watchers {
+	ws := &watchers{tunnels: tunnels, holds: holds, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
 	ws.granted, ws.change = context.WithCancel(context.Background())
 	return ws
 }
@@ -105,6 +106,10 @@ func (ws *watchers) begin(g *Grant, site string) (*watching, error) {
 		ws.mu.Lock()
 		w.granted = ws.granted
 		ws.mu.Unlock()
+		if !ws.holds(g) { // and nothing would end it
+			<-ws.room
+			return nil, errChanged
+		}
 	}
 	w.Watch = ws.tunnels.Watch(w.sites)
 	w.leave = func() {

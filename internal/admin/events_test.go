@@ -34,9 +34,12 @@ func (flood) Next(ctx context.Context) (missed int, some []Event, err error) {
 
 func (f flood) Close() { f.left <- struct{}{} }
 
+// always is for tests in which what is granted stays so.
+func always(*Grant) bool { return true }
+
 // watchedBy returns those who watch tunnels, of whom nobody may take nothing for long.
 func watchedBy(tunnels Tunnels) *watchers {
-	ws := newWatchers(tunnels)
+	ws := newWatchers(tunnels, always)
 	ws.timeout = 50 * time.Millisecond
 	return ws
 }
@@ -100,7 +103,7 @@ func TestWatcherThatNeverReadsIsClosed(t *testing.T) {
 
 func TestSoManyMayWatch(t *testing.T) {
 	b := busy{left: make(chan struct{}, maxWatchers)}
-	ws := newWatchers(b)
+	ws := newWatchers(b, always)
 	var leave []func()
 	for range maxWatchers {
 		w, err := ws.begin(&Grant{}, "")
@@ -120,7 +123,7 @@ func TestSoManyMayWatch(t *testing.T) {
 
 // TestWatcherSeesOnlyItsSites, and asks in vain for another.
 func TestWatcherSeesOnlyItsSites(t *testing.T) {
-	ws := newWatchers(busy{})
+	ws := newWatchers(busy{}, always)
 	for _, test := range []struct {
 		granted []string
 		site    string

@@ -1,7 +1,11 @@
 package admin
 
 import (
+	"crypto/sha256"
 	"errors"
+	"io"
+	"log/slog"
+	"net/http"
 	"testing"
 )
 
@@ -54,9 +58,15 @@ func TestTunnelsOfOtherSitesAreAllTheSame(t *testing.T) {
 		id     string
 		status int // zero for found
 	}{
-		{&others, "live", 404}, {&others, "ended", 404}, {&others, "never", 404},
-		{&own, "live", 0}, {&own, "ended", 404}, {&own, "never", 404},
-		{&all, "live", 0}, {&all, "ended", 410}, {&all, "never", 404},
+		{&others, "live", 404},
+		{&others, "ended", 404},
+		{&others, "never", 404},
+		{&own, "live", 0},
+		{&own, "ended", 404},
+		{&own, "never", 404},
+		{&all, "live", 0},
+		{&all, "ended", 410},
+		{&all, "never", 404},
 	} {
 		_, err := c.grant.find(known{}, c.id)
 		e, _ := errors.AsType[*StatusError](err)
@@ -66,5 +76,58 @@ func TestTunnelsOfOtherSitesAreAllTheSame(t *testing.T) {
 		if reached := c.grant.reach(known{}, c.id); c.grant.Sites != nil && (reached == nil) != (err == nil) {
 			t.Errorf("%v, %s: found %v, but reached %v", c.grant.Sites, c.id, err, reached)
 		}
+	}
+}
+
+// TestEmptyTokenIsNone, even where the configuration has its hash.
+func TestEmptyTokenIsNone(t *testing.T) {
+	var g gate
+	g.access.Store(&Access{Tokens: []Token{{Hash: sha256.Sum256(nil), Grant: &Grant{Verbs: All}}}})
+	if g.bearer("") != nil {
+		t.Error("no token at all is one")
+	}
+}
+
+// TestGrantEndsWhileABodyIsAwaited: who was let in, but has yet to say the rest, is asked who it is again.
+func TestGrantEndsWhileABodyIsAwaited(t *testing.T) {
+	desk := NewDesk(quiet{}, busy{}, nil, slog.New(slog.DiscardHandler))
+	settle, err := desk.Move("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle(true)
+	t.Cleanup(desk.CloseWeb)
+	access := func() *Access {
+		return &Access{Tokens: []Token{{Hash: sha256.Sum256([]byte("good")), Grant: &Grant{Who: "token good", Verbs: All}}}}
+	}
+	for _, c := range []struct {
+		name   string
+		then   *Access
+		status int
+	}{{"a reload changes nothing", access(), 200}, {"a reload takes the token away", &Access{}, 503}} {
+		desk.Admit(access())
+		d := dialAny(t, "tcp", desk.web.current.Addr().String())
+		io.WriteString(d, "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer good\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+		if got := d.status(t); got != http.StatusContinue { // the body is awaited
+			t.Fatalf("%s: %d", c.name, got)
+		}
+		desk.Admit(c.then)
+		io.WriteString(d, "x")
+		if got := d.status(t); got != c.status {
+			t.Errorf("%s: %d, want %d", c.name, got, c.status)
+		}
+	}
+}
+
+// TestWatchBeginsWithAGrantThatHolds, since nothing would end it otherwise.
+func TestWatchBeginsWithAGrantThatHolds(t *testing.T) {
+	ws := newWatchers(busy{}, func(*Grant) bool { return false })
+	for range maxWatchers + 1 {
+		if _, err := ws.begin(&Grant{Verbs: List}, ""); !errors.Is(err, errChanged) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ws.begin(&Grant{Verbs: List, owner: true}, ""); err != nil {
+		t.Error(err)
 	}
 }

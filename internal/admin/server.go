@@ -49,7 +49,7 @@ func (d *Desk) Serve(socket *Socket) *Server {
 
 // answer answers a request of whoever may ask. No page in a browser does, which would be sent there by somebody else.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
-	p := r.Context().Value(connectionKey{}).(*caller).peer
+	p := connectionOf(r.Context()).member.(*caller).peer
 	g := s.sorter.desk.user(p)
 	switch {
 	case g == nil:

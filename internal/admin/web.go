@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -132,6 +133,7 @@ type visitor struct {
 	*net.TCPConn
 	crowd *crowd
 	once  sync.Once
+	shown atomic.Bool // the page, which whoever asks for it reads, or does not
 }
 
 // Close closes the connection.
@@ -140,8 +142,12 @@ func (v *visitor) Close() error {
 	return v.TCPConn.Close()
 }
 
-// dismiss says that there is no room.
+// dismiss says that there is no room. A page that is being read just breaks off.
 func (v *visitor) dismiss() {
+	if v.shown.Load() {
+		v.TCPConn.Close()
+		return
+	}
 	v.SetWriteDeadline(time.Now().Add(lastWords))
 	io.WriteString(v.TCPConn, noRoom())
 	v.CloseWrite()
@@ -162,8 +168,7 @@ func (d *Desk) answerWeb(l *listening, w http.ResponseWriter, r *http.Request) {
 	case !isOwnOrigin(r):
 		refuse(w, http.StatusForbidden, "pages of other origins may not ask")
 	case d.page != nil && !strings.HasPrefix(r.URL.Path, "/v1/") && !strings.HasPrefix(r.URL.Path, "/publish"):
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-		d.page.ServeHTTP(w, r)
+		d.show(w, r)
 	default:
 		g := d.bearer(tokenOf(r))
 		if g == nil {
@@ -173,6 +178,15 @@ func (d *Desk) answerWeb(l *listening, w http.ResponseWriter, r *http.Request) {
 		}
 		d.serve(w, r, g)
 	}
+}
+
+// show answers with the page, for which nobody needs a token: where there is no room, it makes some for those who have one, as who waits does.
+func (d *Desk) show(w http.ResponseWriter, r *http.Request) {
+	v := connectionOf(r.Context()).member.(*visitor)
+	v.shown.Store(true)
+	defer v.shown.Store(false)
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	d.page.ServeHTTP(w, r)
 }
 
 // tokenOf returns the token that a request brings: as a bearer, or, from clients of Pushpin that know no other way, as the password of the Basic scheme.
