@@ -31,8 +31,16 @@ type overview struct {
 		Site    string
 		Tunnels int
 	}
-	Upstreams []struct{ Name string }
-	Hour      struct {
+	Upstreams []struct {
+		Name    string
+		Sites   []string
+		Shared  bool
+		Servers []struct {
+			State   string
+			Tunnels int
+		}
+	}
+	Hour struct {
 		Tunnels     []int
 		StepSeconds int `json:"step_seconds"`
 		Reasons     []struct{ Reason string }
@@ -73,9 +81,15 @@ func TestOverviewTellsOfWhatIsGranted(t *testing.T) {
 	if o.Server == nil || o.Server.Tunnels != 2 || o.Tunnels != 2 || len(o.Sites) != 3 || !o.LastReload.OK || !slices.Equal(o.May, []string{"list", "manage"}) || o.Hour.StepSeconds != 10 {
 		t.Errorf("%+v", o)
 	}
+	if u := o.Upstreams[0]; u.Shared || len(u.Sites) != 3 || u.Servers[0].Tunnels != 2 {
+		t.Errorf("of the upstream it tells %+v", u)
+	}
 	o = overviewFor(t, address, part)
 	if o.Server != nil || o.LastReload != nil || o.Tunnels != 1 || len(o.Sites) != 1 || o.Sites[0].Site != manyHosts[1] || len(o.Upstreams) != 1 {
 		t.Errorf("the token of one site is told %+v", o)
+	}
+	if u := o.Upstreams[0]; !u.Shared || len(u.Sites) != 1 || u.Servers[0].State != "up" || u.Servers[0].Tunnels != 0 {
+		t.Errorf("of an upstream that others use, too, it is told %+v", u)
 	}
 	f.write(t, yaml+"unknown: 1\n")
 	f.expectOrder(t, 2, nil, "reload")

@@ -7,6 +7,7 @@ import (
 
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
+	"wstunnel/internal/upstream"
 	"wstunnel/tls"
 )
 
@@ -15,7 +16,7 @@ func (s *service) Upstreams(among []string) []admin.Upstream {
 	users := sitesUsing(s.current.Load())
 	all := []admin.Upstream{}
 	for _, u := range s.server.Upstreams() {
-		told := admin.Upstream{Name: u.Name, Sites: []string{}, Held: u.Held, Queued: u.Queued, Retrying: u.Retrying, Servers: []admin.Backend{}}
+		told := admin.Upstream{Name: u.Name, Sites: []string{}, Servers: []admin.Backend{}}
 		for _, site := range users[u.Name] {
 			if among == nil || slices.Contains(among, site) {
 				told.Sites = append(told.Sites, site)
@@ -24,21 +25,29 @@ func (s *service) Upstreams(among []string) []admin.Upstream {
 		if among != nil && len(told.Sites) == 0 {
 			continue
 		}
+		if told.Shared = among != nil && len(told.Sites) < len(users[u.Name]); !told.Shared {
+			told.Held, told.Queued, told.Retrying = u.Held, u.Queued, u.Retrying
+		}
 		for i := range u.Servers {
-			b := &u.Servers[i]
-			state := string(b.State)
-			if b.Down {
-				state = "off"
-			}
-			told.Servers = append(told.Servers, admin.Backend{
-				Address: b.Address, State: state, Reason: b.Reason, LastCheck: b.LastCheck, Weight: b.Weight, Backup: b.Backup, Active: max(0, b.Active),
-				Tunnels: max(0, b.Tunnels), Waiting: b.Waiting, Failures: b.Failures, Ejections: b.Ejections, Retries: b.Retries, Checks: b.Checks,
-				FailedChecks: b.FailedChecks,
-			})
+			told.Servers = append(told.Servers, describedBackend(&u.Servers[i], told.Shared))
 		}
 		all = append(all, told)
 	}
 	return all
+}
+
+// describedBackend tells how a server does, and of one that is shared with the sites of others nothing that they have a part in but whether it is there.
+func describedBackend(b *upstream.ServerSnapshot, shared bool) admin.Backend {
+	told := admin.Backend{Address: b.Address, State: string(b.State), Reason: b.Reason, LastCheck: b.LastCheck, Weight: b.Weight, Backup: b.Backup}
+	if b.Down {
+		told.State = "off"
+	}
+	if shared {
+		return told
+	}
+	told.Active, told.Tunnels, told.Waiting = max(0, b.Active), max(0, b.Tunnels), b.Waiting
+	told.Failures, told.Ejections, told.Retries, told.Checks, told.FailedChecks = b.Failures, b.Ejections, b.Retries, b.Checks, b.FailedChecks
+	return told
 }
 
 // sitesUsing are the sites that use upstreams, by the names of these.

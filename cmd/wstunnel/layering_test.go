@@ -167,6 +167,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/tls":                "its certificates",
 		"wstunnel/internal/metrics":   "numbers for monitoring",
 		"wstunnel/internal/dashboard": "the page over TCP",
+		"wstunnel/internal/upstream":  "what a server of one tells is told on",
 	},
 }
 

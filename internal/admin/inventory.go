@@ -11,6 +11,8 @@ type Upstream struct {
 	Name string `json:"name"`
 	// Sites that use it, by their first hosts.
 	Sites []string `json:"sites"`
+	// Shared says, to one who sees some sites only, that others use it, too: what is counted below is not told then, and all of it is 0.
+	Shared bool `json:"shared,omitempty"`
 	// Held are requests that wait for a server to come back, Queued those that wait for a connection within max_connections, Retrying those that are being repeated.
 	Held     int       `json:"held"`
 	Queued   int       `json:"queued"`

@@ -572,11 +572,11 @@ function drawCards(o) {
   const none = text => [el('li', {className: 'muted', textContent: text})];
   const dot = kind => el('span', {className: 'dot ' + kind, 'aria-hidden': 'true'});
   const states = {up: 'good', unseen: 'warn', off: 'muted', ejected: 'bad', down: 'bad'};
-  const backends = o.upstreams.flatMap(u => u.servers.map(b => ({...b, upstream: u.name}))), up = backends.filter(b => b.state === 'up').length;
+  const backends = o.upstreams.flatMap(u => u.servers.map(b => ({...b, upstream: u.name, shared: u.shared}))), up = backends.filter(b => b.state === 'up').length;
   fill('backends-sum', backends.length ? up + ' of ' + backends.length + ' up' : '');
   const worst = backends.sort((a, b) => (a.state === 'up') - (b.state === 'up'));
   $('backends').replaceChildren(...(worst.length ? worst.map(b => el('li', {}, dot(states[b.state] || 'bad'),
-    el('span', {className: 'name', textContent: b.address, title: b.address}), el('span', {className: 'num', textContent: number(b.tunnels) + ' tunnels'}),
+    el('span', {className: 'name', textContent: b.address, title: b.address}), el('span', {className: 'num', textContent: b.shared ? 'shared' : number(b.tunnels) + ' tunnels'}),
     el('span', {className: 'under'}, el('span', {className: states[b.state] || 'bad', textContent: b.state}), ' · ' + b.upstream +
       (b.failures ? ' · ' + number(b.failures) + ' failed' : '') + (b.state !== 'up' ? ' · ' + (b.last_check || b.reason || '') : '')))) : none('No backend has been asked yet.')));
   const days = o.certificates;
