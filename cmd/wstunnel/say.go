@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -57,8 +59,7 @@ refresh is a table of its own.`,
 		}
 		show, end := tableOf(stdout)
 		if asJSON {
-			lines := json.NewEncoder(stdout)
-			show, end = func(t *admin.Tunnel) error { return lines.Encode(t) }, func() error { return nil }
+			show, end = func(t *admin.Tunnel) error { return printEscaped(stdout, t) }, func() error { return nil }
 		}
 		if err := eachTunnel(cmd.Context(), client(), f, show); err != nil {
 			return err
@@ -98,6 +99,28 @@ func tableOf(stdout io.Writer) (show func(*admin.Tunnel) error, end func() error
 			time.Since(t.Since).Round(time.Second), (time.Duration(t.IdleMS) * time.Millisecond).Round(time.Second), t.ToBackend.Messages, t.ToClient.Messages)
 		return err
 	}, w.Flush
+}
+
+// printEscaped prints a value as a line. What a terminal would obey, or not show, is escaped: JSON (RFC 8259, section 7) asks for that below U+0020 only.
+func printEscaped(w io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var line []byte
+	for _, r := range string(text) {
+		switch {
+		case unicode.IsPrint(r):
+			line = utf8.AppendRune(line, r)
+		case r <= 0xffff:
+			line = fmt.Appendf(line, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			line = fmt.Appendf(line, `\u%04x\u%04x`, high, low)
+		}
+	}
+	_, err = w.Write(append(line, '\n'))
+	return err
 }
 
 // dashed is a cell that is never empty.
