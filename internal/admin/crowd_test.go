@@ -20,6 +20,7 @@ const patience = 30 * time.Second
 type slow struct {
 	Service
 	asked, let chan struct{}
+	crowds     map[string]*crowd // by network
 }
 
 func (s slow) Status() Status {
@@ -62,6 +63,7 @@ func serveSlow(t *testing.T) (socket, address string, service slow) {
 		server.Close()
 		desk.CloseWeb()
 	})
+	service.crowds = map[string]*crowd{"unix": server.sorter.crowd, "tcp": desk.web.current.crowd}
 	return socket, desk.web.current.Addr().String(), service
 }
 
@@ -121,6 +123,8 @@ func TestWhoWaitsLongestMakesRoom(t *testing.T) {
 		{"HTTP over TCP", "tcp", address, strings.Replace(ask, "GET", "OPTIONS", 1), "HTTP/1.1 405 ", "HTTP/1.1 503 "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			crowd := service.crowds[c.network]
+			crowd.await(t, 0)
 			var all []dialed
 			for range few {
 				d := dialAny(t, c.network, c.address)
@@ -131,6 +135,7 @@ func TestWhoWaitsLongestMakesRoom(t *testing.T) {
 				all = append(all, d)
 			}
 			for n := range 3 {
+				crowd.await(t, few)
 				d := dialAny(t, c.network, c.address)
 				io.WriteString(d, ask)
 				if got := d.status(t); got != http.StatusOK {
@@ -150,6 +155,27 @@ func TestWhoWaitsLongestMakesRoom(t *testing.T) {
 				d.Close()
 			}
 		})
+	}
+}
+
+// await waits until so many are in, and for none of them anything is done.
+func (w *crowd) await(t *testing.T, members int) {
+	t.Helper()
+	quiet := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		busy := 0
+		for _, s := range w.members {
+			if s.busy {
+				busy++
+			}
+		}
+		return len(w.members) == members && busy == 0
+	}
+	for end := time.Now().Add(patience); !quiet(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("there are never %d who wait", members)
+		}
 	}
 }
 
