@@ -72,10 +72,11 @@ func (s *service) takeOver(from *handover.Taker) error {
 
 // begun tells the older process that this one serves, and takes its tunnels. It returns when this is the main process.
 func (s *service) begun(from *handover.Taker) error {
+	main := s.predecessors.add(from, s.server, s.log) // before it hands over: a stop may come right behind that
 	if err := from.Ready(); err != nil {
 		return fmt.Errorf("the process to be taken over is gone: %w", err)
 	}
-	<-s.predecessors.add(from, s.server, s.log)
+	<-main
 	return nil
 }
 
