@@ -92,21 +92,25 @@ func TestPanicEndsOneTunnelAndIsAccountedFor(t *testing.T) {
 func TestSideThatTakesLittleIsAlive(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{Ping: time.Minute, CloseTimeout: time.Second}, nil, nil)
 	r.stall(t)
-	taken := func() (n uint64) {
+	taken := func() (n uint64, known bool) {
 		done := make(chan struct{})
 		r.loop.Post(func() {
 			defer close(done)
-			n, _, _ = r.Tunnel.client.conn.Taken()
+			n, _, known = r.Tunnel.client.conn.Taken()
 		})
 		<-done
-		return n
+		return n, known
 	}
-	buf := make([]byte, 16<<10)
+	buf := make([]byte, 64<<10)
 	for range 36 { // three minutes
-		for before := taken(); taken() == before; { // its system says so in steps, and a little later
+		before, known := taken()
+		for now := before; now == before; now, _ = taken() { // its system says so in steps, and a little later
 			r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
 			if _, err := io.ReadFull(r.client, buf); err != nil {
 				t.Fatal(err)
+			}
+			if !known {
+				break
 			}
 		}
 		r.lives(t, 5*time.Second)
