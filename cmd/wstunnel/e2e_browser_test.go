@@ -197,9 +197,17 @@ func checkClosing(t *testing.T, b browser, php backend, path string, overHTTP2 b
 		"/close":                  {1005, "", true},
 		"/drop":                   {1006, "", false},
 	} {
+		since := php.out.len()
 		got := script[closing](t, b, `const socket = await connect('`+path+`'); socket.send('`+say+`'); return socket.closed`)
 		if got != want {
 			t.Errorf("after %q the page got %+v, want %+v", say, got, want)
+		}
+		if !want.WasClean {
+			continue
+		}
+		// The page's answer reaches the backend after the page was told; the next line would be taken for it otherwise.
+		if line, want := php.awaitLine(t, since, `^close (.*)|^gone.*`), fmt.Sprintf("%d %s", want.Code, want.Reason); line != want {
+			t.Errorf("after %q the backend got the answer %q, want %q", say, line, want)
 		}
 	}
 	for call, want := range map[string]string{
