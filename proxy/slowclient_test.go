@@ -168,6 +168,7 @@ func TestWhatIsKeptForSlowClientsIsBounded(t *testing.T) {
 // TestBodyThatComesMoreSlowlyThanMinRateIs408, be it collected or passed on; one that waits for its backend is not.
 func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 	reading := make(chan bool)
+	var fast atomic.Int64
 	b := startBackend(t, func(_ *backend, conn net.Conn) {
 		br := bufio.NewReader(conn)
 		head, err := rawHead(br)
@@ -175,6 +176,13 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 			return
 		}
 		switch {
+		case strings.HasPrefix(head, "POST /fast "):
+			for some := make([]byte, 4096); err == nil; {
+				var n int
+				n, err = br.Read(some)
+				fast.Add(int64(n))
+			}
+			return
 		case strings.HasPrefix(head, "POST /lazy "):
 			<-reading
 		case strings.HasPrefix(head, "POST /talk "):
@@ -203,9 +211,11 @@ func TestBodyThatComesMoreSlowlyThanMinRateIs408(t *testing.T) {
 	}
 	t.Run("fast enough", func(t *testing.T) {
 		c := f.dial()
-		c.send("POST / HTTP/1.1\r\n" + host + "Content-Length: 6000000\r\n\r\n")
-		for range 20 {
-			c.send(strings.Repeat("x", 5*1100))
+		c.send("POST /fast HTTP/1.1\r\n" + host + "Content-Length: 6000000\r\n\r\n")
+		const piece = 5 * 1100
+		for i := range int64(20) {
+			c.send(strings.Repeat("x", piece))
+			await(t, "the server to have read it", func() bool { return fast.Load() == (i+1)*piece })
 			c.waits(f, 5*time.Second)
 		}
 		c.Close()
