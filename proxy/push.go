@@ -53,6 +53,8 @@ type Audience struct {
 	Site string
 	// Among, where it is not nil, leaves out the tunnels of all sites but these.
 	Among []string
+	// Settled leaves out those that are on their way to another process. They count as dropped.
+	Settled bool
 }
 
 // Pushed is what became of a message.
@@ -119,6 +121,10 @@ func (ts *tunnels) audience(to Audience, d *pushing) (whole []*tunnel.Tunnel, ot
 		}
 		if several {
 			seen[t] = true
+		}
+		if to.Settled && t.moving {
+			d.unpushable++
+			return
 		}
 		switch c := t.conn.(type) {
 		case *tunnel.Tunnel:

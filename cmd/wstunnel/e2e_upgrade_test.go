@@ -116,6 +116,16 @@ func (u *upgradable) upgrade(t *testing.T) {
 	u.pids = append(u.pids, pid)
 }
 
+// yaml returns the configuration.
+func (u *upgradable) yaml(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(u.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // serverStatus is what the control socket tells.
 type serverStatus struct {
 	PID          int `json:"pid"`
@@ -127,11 +137,7 @@ type serverStatus struct {
 
 func (u *upgradable) status(t *testing.T) (s serverStatus) {
 	t.Helper()
-	text, err := os.ReadFile(u.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := socketOf(string(text))
+	socket := socketOf(u.yaml(t))
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}

@@ -23,7 +23,7 @@ func Begin(own *logs.Log, file string, before func(*history.Hour)) (end func(), 
 	var stop context.CancelFunc
 	s.ctx, stop = context.WithCancel(context.Background())
 	s.endpoint = s.newEndpoint()
-	s.desk = admin.NewDesk(s, liveTunnels{s.server}, dashboard.Handler(), s.log)
+	s.desk = admin.NewDesk(s, s.everywhere(), dashboard.Handler(), s.log)
 	before(&s.hour)
 	end = func() {
 		stop()

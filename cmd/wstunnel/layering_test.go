@@ -76,6 +76,10 @@ var allowed = map[string]map[string]string{
 	"wstunnel/internal/admin": {
 		"wstunnel/internal/history": "an overview has the last hour",
 	},
+	"wstunnel/internal/processes": {
+		"wstunnel/internal/admin":   "what it makes of the tunnels of all processes is asked for there",
+		"wstunnel/internal/history": "what was counted in them is noted there",
+	},
 	"wstunnel/internal/metrics":    {},
 	"wstunnel/internal/proxyproto": {},
 	"wstunnel/internal/template":   {},
@@ -159,6 +163,7 @@ var allowed = map[string]map[string]string{
 		"wstunnel/internal/demo":      "the demo command",
 		"wstunnel/internal/handover":  "a new binary takes over from the one that runs",
 		"wstunnel/internal/probe":     "the probe command; headers of a command line",
+		"wstunnel/internal/processes": "tunnels of older processes are asked for, and spoken into, too",
 		"wstunnel/internal/history":   "what was counted is written down for an hour",
 		"wstunnel/internal/logs":      "where the server's own log goes",
 		"wstunnel/internal/migrate":   "the import command",

@@ -10,7 +10,6 @@ import (
 	"wstunnel/internal/admin"
 	"wstunnel/internal/config"
 	"wstunnel/internal/history"
-	"wstunnel/proxy"
 )
 
 const (
@@ -24,34 +23,18 @@ const (
 func (s *service) writeHistory(ctx context.Context) {
 	note := func() {
 		if cfg := s.current.Load(); cfg != nil && cfg.Admin.Address != "" {
-			s.hour.Note(time.Now(), countsOf(s.server.SiteCounts()))
+			s.hour.Note(time.Now(), s.everywhere().Counts())
 		}
 	}
 	note()
 	s.server.Every(ctx, history.Step, note)
 }
 
-func countsOf(sites map[string]proxy.SiteCounts) map[string]history.Counts {
-	counts := make(map[string]history.Counts, len(sites))
-	for name, site := range sites {
-		c := history.Counts{
-			Tunnels: site.Tunnels, Opened: site.Opened, Closed: map[string]uint64{}, Requests: site.Requests, Failed: site.Failed,
-			ToBackend: history.Traffic{Messages: site.ToBackend.Messages, Bytes: site.ToBackend.Bytes},
-			ToClient:  history.Traffic{Messages: site.ToClient.Messages, Bytes: site.ToClient.Bytes},
-		}
-		for cause, n := range site.Closed {
-			c.Closed[string(cause)] = n
-		}
-		counts[name] = c
-	}
-	return counts
-}
-
 // Overview tells how all goes, or some sites.
 func (s *service) Overview(among []string) admin.Overview {
 	o := admin.Overview{Hour: s.hour.Series(among), Sites: []admin.SiteOverview{}, Upstreams: []admin.Upstream{}, Certificates: []admin.CertificateEnd{}}
 	rates := s.hour.Recent(recentPoints)
-	for name, c := range s.server.SiteCounts() {
+	for name, c := range s.everywhere().Counts() {
 		if among != nil && !slices.Contains(among, name) {
 			continue
 		}

@@ -86,11 +86,11 @@ func serve(own *logs.Log, origin origin, source configSource, ready func()) erro
 		log: log, server: proxy.New(own, origin.inherited.listeners), certificates: tls.NewManager(log), source: source, began: time.Now(), orders: make(chan order),
 		ctx: ctx, program: origin.program, ends: make(chan time.Duration, 2),
 	}
-	s.predecessors.pass = s.report
+	s.predecessors.pass, s.predecessors.log = s.report, log
 	defer s.certificates.Close()
 	s.endpoint = s.newEndpoint()
 	defer s.endpoint.Close()
-	s.desk = admin.NewDesk(s, liveTunnels{s.server}, dashboard.Handler(), log)
+	s.desk = admin.NewDesk(s, s.everywhere(), dashboard.Handler(), log)
 	defer s.desk.CloseWeb()
 	failed := make(chan error, 1)
 	go func() {
@@ -136,8 +136,10 @@ type origin struct {
 
 // begin makes this the process that serves.
 func (s *service) begin(from *handover.Taker) error {
+	var them handover.Hello
 	if from != nil {
-		if err := s.takeOver(from); err != nil {
+		var err error
+		if them, err = s.takeOver(from); err != nil {
 			from.Fail(err)
 			return err
 		}
@@ -153,7 +155,7 @@ func (s *service) begin(from *handover.Taker) error {
 		from.Fail(err)
 		return err
 	}
-	return s.begun(from)
+	return s.begun(from, them)
 }
 
 // start begins to serve.

@@ -15,6 +15,7 @@ import (
 
 	"wstunnel/internal/admin"
 	"wstunnel/internal/handover"
+	"wstunnel/internal/processes"
 	"wstunnel/proxy"
 )
 
@@ -38,14 +39,14 @@ func linkedPredecessor() (*handover.Taker, error) {
 }
 
 // takeOver takes what the older process has before any tunnel.
-func (s *service) takeOver(from *handover.Taker) error {
-	them, err := from.Greet(hello())
+func (s *service) takeOver(from *handover.Taker) (them handover.Hello, err error) {
+	them, err = from.Greet(hello())
 	if err != nil {
-		return err
+		return them, err
 	}
 	offer, err := from.Offered()
 	if err != nil {
-		return err
+		return them, err
 	}
 	s.log.Info("taking over", "process", them.PID, "version", them.Program, "listeners", len(offer.Listeners))
 	given := proxy.Inheritance{Listeners: map[string]net.Listener{}, LastID: offer.LastID}
@@ -57,7 +58,7 @@ func (s *service) takeOver(from *handover.Taker) error {
 		listener, err := net.FileListener(file)
 		file.Close()
 		if err != nil {
-			return fmt.Errorf("taking over %s: %w", l.Address, err)
+			return them, fmt.Errorf("taking over %s: %w", l.Address, err)
 		}
 		given.Listeners[l.Address] = listener
 	}
@@ -67,12 +68,12 @@ func (s *service) takeOver(from *handover.Taker) error {
 		}
 	}
 	s.server.Inherit(given)
-	return nil
+	return them, nil
 }
 
 // begun tells the older process that this one serves, and takes its tunnels. It returns when this is the main process.
-func (s *service) begun(from *handover.Taker) error {
-	main := s.predecessors.add(from, s.server, s.log) // before it hands over: a stop may come right behind that
+func (s *service) begun(from *handover.Taker, them handover.Hello) error {
+	main := s.predecessors.add(from, them, s.server, s.log) // before it hands over: a stop may come right behind that
 	if err := from.Ready(); err != nil {
 		return fmt.Errorf("the process to be taken over is gone: %w", err)
 	}
@@ -84,16 +85,19 @@ func (s *service) begun(from *handover.Taker) error {
 type predecessors struct {
 	// pass tells the process that has taken over from this one, if there is one, what is left in another.
 	pass    func(*handover.Status)
+	log     *slog.Logger
 	passing sync.Mutex // held while what is known changes and is passed on, so that the last word is the newest
 
 	mu       sync.Mutex
 	links    map[*predecessor]bool
 	statuses map[uint32]handover.Status // by process
+	older    map[uint32]*processes.Older
 }
 
 // predecessor is one that has handed over to this one.
 type predecessor struct {
 	*proxy.Server // adopts its tunnels
+	pid           uint32
 	link          *handover.Taker
 	main          chan struct{} // closed when this process is the main one
 	isMain        func()
@@ -120,11 +124,11 @@ func (p *predecessor) Left(status handover.Status) {
 }
 
 // add takes what comes over a link until that process is gone. It returns what is closed when this process is the main one.
-func (ps *predecessors) add(link *handover.Taker, server *proxy.Server, log *slog.Logger) (main <-chan struct{}) {
-	p := &predecessor{Server: server, link: link, main: make(chan struct{}), gone: make(chan struct{}), among: ps}
+func (ps *predecessors) add(link *handover.Taker, them handover.Hello, server *proxy.Server, log *slog.Logger) (main <-chan struct{}) {
+	p := &predecessor{Server: server, pid: them.PID, link: link, main: make(chan struct{}), gone: make(chan struct{}), among: ps}
 	p.isMain = sync.OnceFunc(func() { close(p.main) })
 	ps.mu.Lock()
-	ps.links, ps.statuses = map[*predecessor]bool{p: true}, map[uint32]handover.Status{}
+	ps.links, ps.statuses, ps.older = map[*predecessor]bool{p: true}, map[uint32]handover.Status{}, map[uint32]*processes.Older{}
 	ps.mu.Unlock()
 	go func() {
 		if err := link.Run(p); err != nil {
@@ -156,7 +160,7 @@ func (ps *predecessors) forget(p *predecessor) {
 	defer ps.passing.Unlock()
 	ps.mu.Lock()
 	told := slices.Collect(maps.Keys(ps.statuses))
-	ps.statuses = map[uint32]handover.Status{}
+	ps.statuses, ps.older = map[uint32]handover.Status{}, map[uint32]*processes.Older{}
 	delete(ps.links, p)
 	ps.mu.Unlock()
 	for _, pid := range told {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"wstunnel/internal/admin"
+	"wstunnel/internal/history"
 	"wstunnel/proxy"
 )
 
@@ -34,6 +35,24 @@ func (l liveTunnels) Count(among []string) int {
 	return l.server.TunnelsOf(among)
 }
 
+// Counts are what was counted since the start, by the first hosts of sites.
+func (l liveTunnels) Counts() map[string]history.Counts {
+	sites := l.server.SiteCounts()
+	counts := make(map[string]history.Counts, len(sites))
+	for name, site := range sites {
+		c := history.Counts{
+			Tunnels: site.Tunnels, Opened: site.Opened, Closed: map[string]uint64{}, Requests: site.Requests, Failed: site.Failed,
+			ToBackend: history.Traffic{Messages: site.ToBackend.Messages, Bytes: site.ToBackend.Bytes},
+			ToClient:  history.Traffic{Messages: site.ToClient.Messages, Bytes: site.ToClient.Bytes},
+		}
+		for cause, n := range site.Closed {
+			c.Closed[string(cause)] = n
+		}
+		counts[name] = c
+	}
+	return counts
+}
+
 // Tunnel returns one.
 func (l liveTunnels) Tunnel(id string) (admin.Tunnel, error) {
 	t, err := l.server.Tunnel(id)
@@ -56,7 +75,7 @@ func (l liveTunnels) Leave(id, group string) error { return withStatus(l.server.
 
 // Push puts a message into the tunnels of an audience.
 func (l liveTunnels) Push(ctx context.Context, to admin.Audience, m admin.Message) (admin.Pushed, error) {
-	audience := proxy.Audience{Keys: to.IDs, Users: to.Users, Groups: to.Groups, Site: to.Site, Among: to.Among}
+	audience := proxy.Audience{Keys: to.IDs, Users: to.Users, Groups: to.Groups, Site: to.Site, Among: to.Among, Settled: to.Settled}
 	p, err := l.server.Push(ctx, audience, proxy.NewMessage(m.Data, m.Binary, m.TTL), m.Wait)
 	return admin.Pushed(p), withStatus(err)
 }

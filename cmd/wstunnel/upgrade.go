@@ -68,6 +68,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 		return done, err
 	}
 	defer context.AfterFunc(s.ctx, next.stop)() // a stop meanwhile is one of both
+	go s.answerCalls(next)
 	them, err := s.prepare(next)
 	if err != nil {
 		s.log.Error("upgrade failed; this process goes on", "error", err)

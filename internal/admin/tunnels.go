@@ -69,6 +69,8 @@ type Audience struct {
 	Site string `json:"site,omitempty"`
 	// Among, where it is not nil, leaves out the tunnels of all sites but these.
 	Among []string `json:"-"`
+	// Settled leaves out those that are on their way to another process, which was asked before.
+	Settled bool `json:"-"`
 }
 
 // Message is a message to browsers.

@@ -3,6 +3,7 @@ package handover
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -164,7 +165,7 @@ func TestHelloOfAnotherVersionIsUnderstoodAsSuch(t *testing.T) {
 	if err := decode(append(body, "whatever it has besides"...), got.pass); err != nil {
 		t.Fatal(err)
 	}
-	if err := got.check(); err == nil || !strings.Contains(err.Error(), "format 2") {
+	if err := got.check(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("format %d", Version+1)) {
 		t.Error(err)
 	}
 	if err := decode([]byte("GET / HTTP/1.1\r\n\r\n"), got.pass); err == nil {

@@ -35,6 +35,7 @@ type Giver struct {
 	news   chan *message      // hello, ready, failed
 	drain  chan time.Duration // orders
 	scopes chan Drain         // orders to drain a part
+	calls  chan Call
 
 	mu      sync.Mutex // guards what follows
 	last    uint32
@@ -50,7 +51,7 @@ func NewGiver(end *os.File, clock *reactor.Clock, kill func()) (*Giver, error) {
 	}
 	g := &Giver{
 		link: l, clock: clock, kill: sync.OnceFunc(kill), gone: make(chan struct{}), news: make(chan *message, 1), drain: make(chan time.Duration, 1), scopes: make(chan Drain, maxScopes),
-		waiting: map[uint32]chan *message{},
+		calls: make(chan Call, maxCalls), waiting: map[uint32]chan *message{},
 	}
 	go g.receive()
 	return g, nil
@@ -63,7 +64,9 @@ func (g *Giver) receive() {
 	for {
 		m, err := g.link.receive()
 		if err == nil {
-			m.drop() // none are expected
+			if m.kind != callMessage { // no other has any to be kept
+				m.drop()
+			}
 			err = g.heed(m)
 		}
 		switch {
@@ -107,14 +110,37 @@ func (g *Giver) heed(m *message) error {
 		case g.scopes <- scope:
 		default: // so many wait that nobody takes them
 		}
+	case callMessage:
+		return g.takeCall(m)
 	default:
 		return errUnexpected
 	}
 	return nil
 }
 
-// maxScopes is how many orders to drain a part wait at most.
-const maxScopes = 64
+const (
+	maxScopes = 64 // orders to drain a part that wait
+	maxCalls  = 64 // connections that wait
+)
+
+// takeCall has a connection wait for whoever takes it. One that can't is closed: the other process sees that.
+func (g *Giver) takeCall(m *message) error {
+	defer m.drop()
+	var call Call
+	if err := decode(m.body, call.pass); err != nil {
+		return err
+	}
+	if len(m.descriptors) == 0 { // lost on its way
+		return nil
+	}
+	call.Descriptor = m.descriptors[0]
+	select {
+	case g.calls <- call:
+		m.descriptors = m.descriptors[1:]
+	default:
+	}
+	return nil
+}
 
 // answer gives an answer to whoever waits for it; nobody does where it comes too late.
 func (g *Giver) answer(m *message) {
@@ -150,6 +176,9 @@ func (g *Giver) Drains() <-chan time.Duration { return g.drain }
 
 // Scopes gives the orders to drain a part of what is left.
 func (g *Giver) Scopes() <-chan Drain { return g.scopes }
+
+// Calls gives connections of the other process to this one, and to older ones.
+func (g *Giver) Calls() <-chan Call { return g.calls }
 
 // Close ends the link, when no tunnel is on its way.
 func (g *Giver) Close() { g.link.conn.Close() }

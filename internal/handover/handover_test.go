@@ -3,7 +3,9 @@ package handover
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -298,6 +300,65 @@ func TestListenersGoOver(t *testing.T) {
 	if err := <-offered; err != nil {
 		t.Error(err)
 	}
+	taker.Close()
+	<-g.Gone()
+}
+
+// TestCallsGoOver, each with a connection; when so many wait that nobody takes them, the next ones are closed.
+func TestCallsGoOver(t *testing.T) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taker, err := NewTaker(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := NewGiver(ours, reactor.NewClock(), taker.Close)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := func() *os.File {
+		t.Helper()
+		mine, yours, err := Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer yours.Close()
+		if err := taker.Call(Call{PID: 7, Descriptor: int(yours.Fd())}); err != nil {
+			t.Fatal(err)
+		}
+		return mine
+	}
+	asking := call()
+	defer asking.Close()
+	asking.WriteString("hello")
+	got := <-g.Calls()
+	if got.PID != 7 {
+		t.Errorf("it is for process %d", got.PID)
+	}
+	said := make([]byte, 9)
+	if n, err := unix.Read(got.Descriptor, said); err != nil || string(said[:n]) != "hello" {
+		t.Errorf("came %q, %v", said[:n], err)
+	}
+	unix.Close(got.Descriptor)
+	for range maxCalls {
+		defer call().Close()
+	}
+	beyond := call()
+	defer beyond.Close()
+	if n, err := beyond.Read(said); n != 0 || err != io.EOF {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	for range maxCalls {
+		unix.Close((<-g.Calls()).Descriptor)
+	}
+	if err := taker.link.send(&message{kind: callMessage, body: []byte{7}}, patience); err != nil { // whose connection was lost on its way
+		t.Error(err)
+	}
+	last := call()
+	defer last.Close()
+	unix.Close((<-g.Calls()).Descriptor)
 	taker.Close()
 	<-g.Gone()
 }

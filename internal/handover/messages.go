@@ -9,7 +9,7 @@ import (
 )
 
 // Version is that of the messages. A process that speaks another one is refused, since what it would make of a tunnel is not known.
-const Version = 1
+const Version = 2
 
 // magic begins the first message of either process, whatever its version.
 const magic = "wstunnel hand-over"
@@ -33,6 +33,7 @@ const (
 	statusMessage                   // what is left in the older one
 	drainMessage                    // of the younger one: the older one is to end
 	scopeMessage                    // of the younger one: the older one is to drain a part of what it has
+	callMessage                     // of the younger one: a connection of its own to an older one
 )
 
 // Hello says who a process is.
@@ -138,6 +139,14 @@ func (s *Status) pass(c *coder) {
 	text(c, &s.Program, maxProgram)
 	c.moment(&s.Started)
 }
+
+// Call is a connection of the younger process to an older one, be it this one or one before. The descriptor is the receiver's to close.
+type Call struct {
+	PID        uint32
+	Descriptor int
+}
+
+func (c *Call) pass(co *coder) { number(co, &c.PID, math.MaxInt32) }
 
 const maxText = 64 << 10 // of what went wrong
 

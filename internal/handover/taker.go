@@ -12,7 +12,7 @@ import (
 	"wstunnel/internal/tunnel"
 )
 
-// Taker is the younger process's end. Its methods are called one at a time, but for Drain and Fail, which are safe for concurrent use.
+// Taker is the younger process's end. Its methods are called one at a time, but for Drain, DrainScope, Call and Fail, which are safe for concurrent use.
 type Taker struct {
 	link *link
 }
@@ -141,6 +141,15 @@ func (t *Taker) DrainScope(scope Drain) error {
 		return err
 	}
 	return t.link.send(&message{kind: scopeMessage, body: body}, patience)
+}
+
+// Call gives an older process one end of a connection, of which it keeps a copy. That it has come there is told by an answer only.
+func (t *Taker) Call(call Call) error {
+	body, err := encoded(call.pass)
+	if err != nil {
+		return err
+	}
+	return sendError(t.link.send(&message{kind: callMessage, body: body, descriptors: []int{call.Descriptor}}, patience))
 }
 
 // Close ends the link.

@@ -3,6 +3,7 @@ package history
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,39 @@ type Counts struct {
 	Failed    uint64 // handshakes
 	ToBackend Traffic
 	ToClient  Traffic
+}
+
+// Add adds what was counted elsewhere.
+func (c *Counts) Add(d *Counts) { c.combine(d, func(a, b uint64) uint64 { return a + b }) }
+
+// Since takes off what was counted before. How many tunnels there are stays.
+func (c *Counts) Since(before *Counts) {
+	open := c.Tunnels
+	c.combine(before, func(a, b uint64) uint64 { return max(a, b) - b })
+	c.Tunnels = open
+}
+
+// combine makes one of two counts, each number of both theirs.
+func (c *Counts) combine(d *Counts, number func(a, b uint64) uint64) {
+	c.Tunnels += d.Tunnels
+	for _, n := range [...]struct {
+		ours   *uint64
+		theirs uint64
+	}{
+		{&c.Opened, d.Opened}, {&c.Requests, d.Requests}, {&c.Failed, d.Failed},
+		{&c.ToBackend.Messages, d.ToBackend.Messages}, {&c.ToBackend.Bytes, d.ToBackend.Bytes},
+		{&c.ToClient.Messages, d.ToClient.Messages}, {&c.ToClient.Bytes, d.ToClient.Bytes},
+	} {
+		*n.ours = number(*n.ours, n.theirs)
+	}
+	closed := maps.Clone(c.Closed)
+	if closed == nil {
+		closed = map[string]uint64{}
+	}
+	for reason, n := range d.Closed {
+		closed[reason] = number(closed[reason], n)
+	}
+	c.Closed = closed
 }
 
 // Traffic is what has gone through tunnels in one direction.

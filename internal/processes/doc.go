@@ -1,0 +1,11 @@
+// Package processes makes the tunnels of all processes of one server those of one desk. After an upgrade, tunnels that can't be handed over stay in the older
+// process until they end, perhaps for days; who lists, counts, watches, closes or speaks into tunnels is to find them all the same.
+//
+//	everywhere.go  the tunnels of all processes
+//	watch.go       and what happens to them
+//	call.go        what is asked of another process, and what it answers
+//	older.go       the tunnels of one, for the process that asks
+//	answer.go      and the process that is asked
+//
+// A tunnel goes from an older process to a younger one only, so the younger ones are asked first: one that is on its way may then be found nowhere, but none is found twice.
+package processes

@@ -1,0 +1,173 @@
+package processes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"wstunnel/internal/admin"
+	"wstunnel/internal/history"
+)
+
+// Everywhere are the tunnels of all processes of a server.
+type Everywhere struct {
+	// Here are those of the process that serves.
+	Here Own
+	// Older returns the older processes, the youngest first. One is the same each time.
+	Older func() []*Older
+	// Settled reports whether no tunnel goes from one process to another any more.
+	Settled func() bool
+}
+
+// all returns the processes, the youngest first.
+func (e *Everywhere) all() []Own {
+	all := []Own{e.Here}
+	for _, o := range e.Older() {
+		all = append(all, o)
+	}
+	return all
+}
+
+// List implements [admin.Tunnels].
+func (e *Everywhere) List(f admin.Filter) admin.Page {
+	page := e.Here.List(f)
+	older := e.Older()
+	if len(older) == 0 {
+		return page
+	}
+	seen := map[string]bool{} // one that is on its way is in both
+	for i := range page.Tunnels {
+		seen[page.Tunnels[i].ID] = true
+	}
+	more := page.Next != ""
+	for _, o := range older {
+		theirs := o.List(f)
+		more = more || theirs.Next != ""
+		for _, t := range theirs.Tunnels {
+			if !seen[t.ID] {
+				seen[t.ID] = true
+				page.Tunnels = append(page.Tunnels, t)
+			}
+		}
+	}
+	slices.SortStableFunc(page.Tunnels, func(a, b admin.Tunnel) int { return cmp.Compare(number(a.ID), number(b.ID)) })
+	if f.Limit > 0 && len(page.Tunnels) > f.Limit {
+		page.Tunnels, more = page.Tunnels[:f.Limit], true
+	}
+	if page.Next = ""; more && len(page.Tunnels) > 0 {
+		page.Next = strconv.FormatUint(number(page.Tunnels[len(page.Tunnels)-1].ID), 10)
+	}
+	return page
+}
+
+// number is that of a tunnel, in the order of which they were opened.
+func number(id string) uint64 {
+	digits, _, _ := strings.Cut(id, "-")
+	n, _ := strconv.ParseUint(digits, 10, 64)
+	return n
+}
+
+// Count implements [admin.Tunnels].
+func (e *Everywhere) Count(among []string) (n int) {
+	for _, p := range e.all() {
+		n += p.Count(among)
+	}
+	return n
+}
+
+// Counts are those of this process and, since it serves, of the others.
+func (e *Everywhere) Counts() map[string]history.Counts {
+	all := e.Here.Counts()
+	for _, o := range e.Older() {
+		for site, theirs := range o.Counts() {
+			c := all[site]
+			c.Add(&theirs)
+			all[site] = c
+		}
+	}
+	return all
+}
+
+// find asks one process after the other until one knows a tunnel. Where none does, it has ended if any says so.
+func (e *Everywhere) find(ask func(Own) error) (err error) {
+	for _, p := range e.all() {
+		said := ask(p)
+		status, _ := errors.AsType[*admin.StatusError](said)
+		switch {
+		case status == nil || status.Status != http.StatusNotFound && status.Status != http.StatusGone:
+			return said
+		case err == nil || status.Status == http.StatusGone:
+			err = said
+		}
+	}
+	return err
+}
+
+// Tunnel implements [admin.Tunnels].
+func (e *Everywhere) Tunnel(id string) (t admin.Tunnel, err error) {
+	err = e.find(func(p Own) (err error) {
+		t, err = p.Tunnel(id)
+		return err
+	})
+	return t, err
+}
+
+// Kick implements [admin.Tunnels].
+func (e *Everywhere) Kick(id string, code uint16, reason string) error {
+	return e.find(func(p Own) error { return p.Kick(id, code, reason) })
+}
+
+// Join implements [admin.Tunnels].
+func (e *Everywhere) Join(id, group string) error {
+	return e.find(func(p Own) error { return p.Join(id, group) })
+}
+
+// Leave implements [admin.Tunnels].
+func (e *Everywhere) Leave(id, group string) error {
+	return e.find(func(p Own) error { return p.Leave(id, group) })
+}
+
+// PushTo implements [admin.Tunnels].
+func (e *Everywhere) PushTo(ctx context.Context, id string, m admin.Message) (pushed admin.Pushed, err error) {
+	err = e.find(func(p Own) (err error) {
+		pushed, err = p.PushTo(ctx, id, m)
+		return err
+	})
+	return pushed, err
+}
+
+// Push implements [admin.Tunnels]. What became of the message is of all processes together.
+func (e *Everywhere) Push(ctx context.Context, to admin.Audience, m admin.Message) (admin.Pushed, error) {
+	older := e.Older()
+	if len(older) == 0 {
+		return e.Here.Push(ctx, to, m)
+	}
+	type outcome struct {
+		pushed admin.Pushed
+		err    error
+	}
+	outcomes := make([]outcome, 1+len(older))
+	var all sync.WaitGroup
+	for i, p := range e.all() {
+		o := &outcomes[i]
+		if m.Wait && e.Settled() { // for none longer because others take nothing
+			all.Go(func() { o.pushed, o.err = p.Push(ctx, to, m) })
+		} else {
+			o.pushed, o.err = p.Push(ctx, to, m)
+		}
+	}
+	all.Wait()
+	sum := outcomes[0].pushed
+	for _, o := range outcomes[1:] {
+		sum.Matched += o.pushed.Matched
+		sum.Written += o.pushed.Written
+		sum.Queued += o.pushed.Queued
+		sum.Dropped += o.pushed.Dropped
+	}
+	return sum, outcomes[0].err // of the others, one that does not answer is told in the log
+}
