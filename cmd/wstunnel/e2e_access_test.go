@@ -134,7 +134,13 @@ func TestUserOfASiteReachesItsTunnelsOnly(t *testing.T) {
 			t.Errorf("%s %s: %s %s, want %s", r.method, r.target, status, text, r.status)
 		}
 	}
-	for query, n := range map[string]int{"": 1, "?site=b.example": 0, "?user=anna": 1} {
+	for _, site := range []string{"b.example", "nobody"} { // the same, be it there or not
+		status, text := otherAsks(t, yaml, "GET", "/v1/tunnels?site="+site)
+		if want := `{"errors":["there is no site \"` + site + `\" among those of user 33"]}`; status != "404" || strings.TrimSpace(text) != want {
+			t.Errorf("%s: %s %s", site, status, text)
+		}
+	}
+	for query, n := range map[string]int{"": 1, "?site=www.a.example": 1, "?user=anna": 1} {
 		if _, text := otherAsks(t, yaml, "GET", "/v1/tunnels"+query); len(decode[listed](t, text).Tunnels) != n {
 			t.Errorf("%s: %s", query, text)
 		}

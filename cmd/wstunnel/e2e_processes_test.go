@@ -126,7 +126,7 @@ func TestUserOfASiteReachesItsTunnelsInOlderProcessesOnly(t *testing.T) {
 		"SEND GROUP lobby for a alone", "OK 1",
 		"SEND MESSAGE "+all[1].ID+" x", "ERR 404 no such tunnel",
 		"KICK "+all[1].ID, "ERR 404 no such tunnel",
-		"WATCH b.example", "OK 0",
+		"WATCH b.example", "ERR 404 there is no site",
 	)
 	a.says(t, "for a alone")
 	if _, text := otherAsks(t, yaml, "GET", "/v1/tunnels"); len(decode[listed](t, text).Tunnels) != 1 {

@@ -131,7 +131,7 @@ func TestMessagesAreSaidOverTheControlSocket(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 	for query, n := range map[string]int{
-		"?user=anna": 1, "?group=lobby": 2, "?group=lobby&user=berta": 1, "?client=127.0.0.1": 3, "?client=192.0.2.1": 0, "?site=nobody": 0, "?user=nobody": 0,
+		"?user=anna": 1, "?group=lobby": 2, "?group=lobby&user=berta": 1, "?client=127.0.0.1": 3, "?client=192.0.2.1": 0, "?user=nobody": 0,
 	} {
 		if got := len(c.list(query).Tunnels); got != n {
 			t.Errorf("%s: %d tunnels, want %d", query, got, n)
@@ -182,6 +182,11 @@ func (c *control) expectRefusals(id, mute string) {
 		{404, "DELETE", "/v1/tunnels/" + id[:len(id)-8] + "0000000z", "", ""},
 		{400, "GET", "/v1/tunnels?usr=anna", "", ""},
 		{400, "GET", "/v1/tunnels?limit=0", "", ""},
+		{404, "GET", "/v1/tunnels?site=nobody", "", ""},
+		{404, "POST", "/v1/groups/lobby/messages?site=nobody", plain, "x"},
+		{404, "POST", "/v1/push", inJSON, `{"to":{"users":["berta"],"site":"nobody"},"text":"x"}`},
+		{404, "GET", "/v1/events?site=nobody", "", ""},
+		{422, "POST", "/v1/drain", inJSON, `{"site":"nobody"}`},
 		{400, "GET", "/v1/tunnels?client=localhost", "", ""},
 		{405, "POST", "/v1/tunnels", "", ""},
 		{409, "POST", "/v1/tunnels/" + mute + "/messages", plain, "x"},

@@ -43,15 +43,19 @@ func (l *lines) is(event string) (e told) {
 	return e
 }
 
+// elsewhere is a further site.
+const elsewhere = `  - {hosts: [elsewhere.example.com], tls: self-signed, locations: [{path: /, respond: {status: 200}}]}
+`
+
 func TestWhatHappensIsToldInLines(t *testing.T) {
-	yaml := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`))
+	yaml := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`)+elsewhere)
 	f := startFront(t, yaml)
 	first := f.dialSocket(t, "ws", "/ws?user=first")
 	go first.ReadMessage() // answers its Close frame
 	controlOf(t, yaml).awaitTunnels(1)
-	l, elsewhere := dialLines(t, yaml), dialLines(t, yaml)
+	l, other := dialLines(t, yaml), dialLines(t, yaml)
 	l.says("WATCH", "OK 1")
-	elsewhere.says("WATCH elsewhere.example.com", "OK 0")
+	other.says("WATCH elsewhere.example.com", "OK 0")
 	io.WriteString(l, "COUNT\n") // what is said behind it is not read
 	anna := f.dialSocket(t, "wss", "/ws?user=anna&groups=lobby")
 	opened := l.is("opened")
@@ -87,8 +91,8 @@ func TestWhatHappensIsToldInLines(t *testing.T) {
 	}
 	f.expectOrder(t, 0, []string{"taken back"}, "drain", "--end")
 	l.is("drain_ended")
-	elsewhere.Conn.(*net.UnixConn).CloseWrite()
-	if rest, err := io.ReadAll(elsewhere.br); len(rest) > 0 || err != nil {
+	other.Conn.(*net.UnixConn).CloseWrite()
+	if rest, err := io.ReadAll(other.br); len(rest) > 0 || err != nil {
 		t.Errorf("who watches another site is told %q, %v", rest, err)
 	}
 	f.stop(t)
@@ -146,10 +150,10 @@ func (s *stream) is(event string) (e told) {
 }
 
 func TestWhatHappensIsToldAsServerSentEvents(t *testing.T) {
-	yaml := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`))
+	yaml := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`)+elsewhere)
 	f := startFront(t, yaml)
 	c := controlOf(t, yaml)
-	all, elsewhere := c.watch(""), c.watch("?site=elsewhere.example.com")
+	all, other := c.watch(""), c.watch("?site=elsewhere.example.com")
 	for _, wrong := range []string{"?user=anna", "?site=a&site=b"} {
 		c.ask(400, "GET", "/v1/events"+wrong, "", "")
 	}
@@ -169,7 +173,7 @@ func TestWhatHappensIsToldAsServerSentEvents(t *testing.T) {
 	all.is("opened")
 	all.is("stopping")
 	all.is("closed")
-	if rest, err := io.ReadAll(elsewhere.br); err != nil || strings.Contains(string(rest), "event") {
+	if rest, err := io.ReadAll(other.br); err != nil || strings.Contains(string(rest), "event") {
 		t.Errorf("who watches another site is told %q, %v", rest, err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"wstunnel/internal/admin"
@@ -48,6 +49,20 @@ func describedBackend(b *upstream.ServerSnapshot, shared bool) admin.Backend {
 	told.Active, told.Tunnels, told.Waiting = max(0, b.Active), max(0, b.Tunnels), b.Waiting
 	told.Failures, told.Ejections, told.Retries, told.Checks, told.FailedChecks = b.Failures, b.Ejections, b.Retries, b.Checks, b.FailedChecks
 	return told
+}
+
+// Site returns the first host of the site that has a host.
+func (s *service) Site(host string) (first string, ok bool) {
+	cfg := s.current.Load()
+	if cfg == nil {
+		return "", false
+	}
+	for i := range cfg.Sites {
+		if hosts := cfg.Sites[i].Hosts; slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+			return hosts[0], true
+		}
+	}
+	return "", false
 }
 
 // sitesUsing are the sites that use upstreams, by the names of these.

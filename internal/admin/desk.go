@@ -34,7 +34,7 @@ func NewDesk(service Service, tunnels Tunnels, page http.Handler, log *slog.Logg
 	d := &Desk{
 		service: service, tunnels: tunnels, page: page, log: log, most: maxCallers, large: make(chan struct{}, maxLarge),
 	}
-	d.watchers = newWatchers(tunnels, d.holds)
+	d.watchers = newWatchers(tunnels, d.holds, d.site)
 	d.handler = d.routes()
 	return d
 }
@@ -173,11 +173,11 @@ func (d *Desk) drain(w http.ResponseWriter, r *http.Request, g *Grant) {
 		fail(w, http.StatusBadRequest, "the body is no order to drain: "+err.Error())
 		return
 	}
-	if order.Site == "" || !g.sees(order.Site) {
-		if err := g.mayAll(Manage); err != nil {
-			give(w, nil, err)
-			return
-		}
+	if site, err := d.site(g, order.Site); err == nil && site != "" {
+		order.Site = site
+	} else if err := g.mayAll(Manage); err != nil {
+		give(w, nil, err)
+		return
 	}
 	tunnels, err := d.service.Drain(order)
 	d.note(g, "drain", tunnels, err, "site", order.Site, "upstream", order.Upstream, "server", order.Server, "end", order.End)
@@ -186,6 +186,24 @@ func (d *Desk) drain(w http.ResponseWriter, r *http.Request, g *Grant) {
 		return
 	}
 	answer(w, http.StatusOK, drained{tunnels})
+}
+
+// site returns the first host of the site that one means by any of its hosts; nothing for nothing. A site that is no more is there as long as it has tunnels.
+func (d *Desk) site(g *Grant, host string) (string, error) {
+	if host == "" {
+		return "", nil
+	}
+	first, ok := d.service.Site(host)
+	if !ok && d.tunnels.Count([]string{host}) > 0 {
+		first, ok = host, true
+	}
+	switch {
+	case ok && g.sees(first):
+		return first, nil
+	case g.Sites == nil:
+		return "", &StatusError{http.StatusNotFound, fmt.Errorf("there is no site %s", quoted(host))}
+	}
+	return "", &StatusError{http.StatusNotFound, fmt.Errorf("there is no site %s among those of %s", quoted(host), g.Who)}
 }
 
 // unmarshalStrictly reads one value of JSON, without fields that mean nothing.

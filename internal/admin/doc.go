@@ -12,6 +12,8 @@ type Service interface {
 	// Upgrade starts the binary that is there now, and returns when it has taken over, or with what kept it from that; then nothing has changed. Where
 	// it is the one that runs, that is a reload.
 	Upgrade(ctx context.Context) (Upgraded, error)
+	// Site returns the first host of the site that has a host; false where none has.
+	Site(host string) (first string, ok bool)
 	// Status tells what is.
 	Status() Status
 	// Overview tells how all goes, or, where they are not nil, how some sites do.

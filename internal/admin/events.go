@@ -60,6 +60,7 @@ const (
 type watchers struct {
 	tunnels Tunnels
 	holds   func(*Grant) bool // a grant is still given
+	site    func(*Grant, string) (string, error)
 	room    chan struct{}
 	timeout time.Duration
 
@@ -69,8 +70,8 @@ type watchers struct {
 	change  context.CancelFunc
 }
 
-func newWatchers(tunnels Tunnels, holds func(*Grant) bool) *watchers {
-	ws := &watchers{tunnels: tunnels, holds: holds, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
+func newWatchers(tunnels Tunnels, holds func(*Grant) bool, site func(*Grant, string) (string, error)) *watchers {
+	ws := &watchers{tunnels: tunnels, holds: holds, site: site, room: make(chan struct{}, maxWatchers), timeout: watchTimeout}
 	ws.granted, ws.change = context.WithCancel(context.Background())
 	return ws
 }
@@ -93,6 +94,10 @@ type watching struct {
 
 // begin lets one watch what happens to the tunnels of a site, or of all sites that it may see. leave is to be called at the end.
 func (ws *watchers) begin(g *Grant, site string) (*watching, error) {
+	site, err := ws.site(g, site)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case ws.room <- struct{}{}:
 	default:
@@ -100,7 +105,7 @@ func (ws *watchers) begin(g *Grant, site string) (*watching, error) {
 	}
 	w := &watching{sites: g.Sites, granted: context.Background()}
 	if site != "" {
-		w.sites = slices.DeleteFunc([]string{site}, func(s string) bool { return !g.sees(s) })
+		w.sites = []string{site}
 	}
 	if !g.owner {
 		ws.mu.Lock()

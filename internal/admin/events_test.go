@@ -37,9 +37,17 @@ func (f flood) Close() { f.left <- struct{}{} }
 // always is for tests in which what is granted stays so.
 func always(*Grant) bool { return true }
 
+// anySite is for tests in which every site is there, for whom it may be.
+func anySite(g *Grant, site string) (string, error) {
+	if site != "" && !g.sees(site) {
+		return "", errNotSeen
+	}
+	return site, nil
+}
+
 // watchedBy returns those who watch tunnels, of whom nobody may take nothing for long.
 func watchedBy(tunnels Tunnels) *watchers {
-	ws := newWatchers(tunnels, always)
+	ws := newWatchers(tunnels, always, anySite)
 	ws.timeout = 50 * time.Millisecond
 	return ws
 }
@@ -103,7 +111,7 @@ func TestWatcherThatNeverReadsIsClosed(t *testing.T) {
 
 func TestSoManyMayWatch(t *testing.T) {
 	b := busy{left: make(chan struct{}, maxWatchers)}
-	ws := newWatchers(b, always)
+	ws := newWatchers(b, always, anySite)
 	var leave []func()
 	for range maxWatchers {
 		w, err := ws.begin(&Grant{}, "")
@@ -123,15 +131,21 @@ func TestSoManyMayWatch(t *testing.T) {
 
 // TestWatcherSeesOnlyItsSites, and asks in vain for another.
 func TestWatcherSeesOnlyItsSites(t *testing.T) {
-	ws := newWatchers(busy{}, always)
+	ws := newWatchers(busy{}, always, anySite)
 	for _, test := range []struct {
 		granted []string
 		site    string
 		want    string // of sites; all for nil
 	}{
-		{nil, "", "all"}, {nil, "a", "a"}, {[]string{"a", "b"}, "", "a b"}, {[]string{"a", "b"}, "b", "b"}, {[]string{"a"}, "b", ""},
+		{nil, "", "all"}, {nil, "a", "a"}, {[]string{"a", "b"}, "", "a b"}, {[]string{"a", "b"}, "b", "b"}, {[]string{"a"}, "b", "refused"},
 	} {
 		w, err := ws.begin(&Grant{Sites: test.granted}, test.site)
+		if test.want == "refused" {
+			if err == nil {
+				t.Errorf("of %v with %q it sees something", test.granted, test.site)
+			}
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

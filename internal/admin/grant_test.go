@@ -121,7 +121,7 @@ func TestGrantEndsWhileABodyIsAwaited(t *testing.T) {
 
 // TestWatchBeginsWithAGrantThatHolds, since nothing would end it otherwise.
 func TestWatchBeginsWithAGrantThatHolds(t *testing.T) {
-	ws := newWatchers(busy{}, func(*Grant) bool { return false })
+	ws := newWatchers(busy{}, func(*Grant) bool { return false }, anySite)
 	for range maxWatchers + 1 {
 		if _, err := ws.begin(&Grant{Verbs: List}, ""); !errors.Is(err, errChanged) {
 			t.Fatal(err)

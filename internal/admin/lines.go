@@ -219,27 +219,24 @@ func (s *sorter) obey(c *caller, w *bufio.Writer, g *Grant, line string) error {
 	return nil
 }
 
+// orderNeeds is what has to be granted for an order.
+var orderNeeds = map[verb]Verbs{
+	listTunnels: List, countThem: List, watchEvents: List,
+	sendMessage: Send, sendUser: Send, sendGroup: Send, joinGroup: Group, leaveGroup: Group, kickTunnel: Kick, drainAll: Manage,
+}
+
 // permit fails where an order is not granted.
 func (s *sorter) permit(g *Grant, o *lineOrder) error {
-	switch o.verb {
-	case listTunnels, countThem, watchEvents:
-		return g.may(List)
-	case sendUser, sendGroup:
-		return g.may(Send)
-	case drainAll:
-		return g.mayAll(Manage)
-	}
-	verb := Send
-	switch o.verb {
-	case joinGroup, leaveGroup:
-		verb = Group
-	case kickTunnel:
-		verb = Kick
-	}
-	if err := g.may(verb); err != nil {
+	if err := g.may(orderNeeds[o.verb]); err != nil {
 		return err
 	}
-	return g.reach(s.desk.tunnels, o.name)
+	switch o.verb {
+	case drainAll:
+		return g.mayAll(Manage)
+	case sendMessage, joinGroup, leaveGroup, kickTunnel:
+		return g.reach(s.desk.tunnels, o.name)
+	}
+	return nil
 }
 
 // carryOut carries out an order that a number answers.

@@ -49,9 +49,13 @@ func (c *Counts) combine(d *Counts, number func(a, b uint64) uint64) {
 		ours   *uint64
 		theirs uint64
 	}{
-		{&c.Opened, d.Opened}, {&c.Requests, d.Requests}, {&c.Failed, d.Failed},
-		{&c.ToBackend.Messages, d.ToBackend.Messages}, {&c.ToBackend.Bytes, d.ToBackend.Bytes},
-		{&c.ToClient.Messages, d.ToClient.Messages}, {&c.ToClient.Bytes, d.ToClient.Bytes},
+		{&c.Opened, d.Opened},
+		{&c.Requests, d.Requests},
+		{&c.Failed, d.Failed},
+		{&c.ToBackend.Messages, d.ToBackend.Messages},
+		{&c.ToBackend.Bytes, d.ToBackend.Bytes},
+		{&c.ToClient.Messages, d.ToClient.Messages},
+		{&c.ToClient.Bytes, d.ToClient.Bytes},
 	} {
 		*n.ours = number(*n.ours, n.theirs)
 	}
