@@ -64,6 +64,9 @@ func askCertificates(ctx context.Context, file, socket string) (list []admin.Cer
 	if err != nil {
 		return nil, "", err
 	}
+	if told.Config == "" {
+		return nil, "", fmt.Errorf("the server at %s tells of some sites only, and not which file it runs; name its socket with --socket", from)
+	}
 	if theirs, err := os.Stat(told.Config); err != nil || !os.SameFile(ours, theirs) {
 		return nil, "", fmt.Errorf("the server at %s runs %s", from, told.Config)
 	}

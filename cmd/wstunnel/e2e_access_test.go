@@ -140,6 +140,9 @@ func TestUserOfASiteReachesItsTunnelsOnly(t *testing.T) {
 			t.Errorf("%s: %s %s", site, status, text)
 		}
 	}
+	if status, text := otherAsks(t, yaml, "GET", "/v1/certificates"); status != "200" || strings.Contains(text, f.config) || strings.Contains(text, "b.example") {
+		t.Errorf("of certificates it is told %s %s", status, text)
+	}
 	for query, n := range map[string]int{"": 1, "?site=www.a.example": 1, "?user=anna": 1} {
 		if _, text := otherAsks(t, yaml, "GET", "/v1/tunnels"+query); len(decode[listed](t, text).Tunnels) != n {
 			t.Errorf("%s: %s", query, text)

@@ -200,6 +200,7 @@ func (c *control) expectRefusals(id, mute string) {
 		{422, "DELETE", "/v1/tunnels/" + id + "?reason=" + strings.Repeat("x", 124), "", ""},
 		{400, "POST", "/v1/push", inJSON, `{"text":"x"}`},
 		{400, "POST", "/v1/push", inJSON, `{"to":{},"text":"x"}`},
+		{400, "POST", "/v1/push", inJSON, `{"to":{"users":["berta"],"site":""},"text":"x"}`},
 		{400, "POST", "/v1/push", inJSON, `{"to":{"users":["berta"]}}`},
 		{400, "POST", "/v1/push", inJSON, `{"to":{"users":["berta"]},"text":"x","binary":"eA=="}`},
 		{400, "POST", "/v1/push", inJSON, `{"to":{"users":["berta"]},"text":"x"} more`},
@@ -230,6 +231,10 @@ func TestTunnelsSendAndKickCommands(t *testing.T) {
 	f.expectOrder(t, 0, []string{"tunnels: 1 (written: 1"}, "send", "--group", "lobby", "--user", "anna", "once")
 	anna.says(t, "once")
 	f.expectOrder(t, 0, []string{"tunnels: 0"}, "send", "--user", "nobody", "x")
+	f.expectOrder(t, 0, []string{"tunnels: 1 (written: 1"}, "send", "--site", "_", "--user", "anna", "here")
+	anna.says(t, "here")
+	f.expectOrder(t, 1, []string{`there is no site "elsewhere"`}, "send", "--site", "elsewhere", "--user", "anna", "x")
+	f.expectOrder(t, 1, []string{`there is no site "elsewhere"`}, "tunnels", "--site", "elsewhere")
 	f.expectOrder(t, 1, []string{"no such tunnel"}, "send", "9999999-00000000", "x")
 	f.expectOrder(t, 2, []string{"not UTF-8"}, "send", one.ID, "\xff")
 	f.expectOrder(t, 2, []string{"send takes"}, "send", "x")

@@ -100,9 +100,12 @@ func sitesUsing(cfg *config.Config) map[string][]string {
 // Certificates tells of the certificates of some sites, or all.
 func (s *service) Certificates(among []string) (admin.Certificates, error) {
 	cfg := s.current.Load()
-	told := admin.Certificates{Config: cfg.File}
-	if path, err := filepath.Abs(cfg.File); err == nil {
-		told.Config = path
+	var told admin.Certificates
+	if among == nil {
+		told.Config = cfg.File
+		if path, err := filepath.Abs(cfg.File); err == nil {
+			told.Config = path
+		}
 	}
 	list, err := tls.List(cfg, time.Now())
 	told.Certificates = describedCertificates(list, among)

@@ -86,8 +86,12 @@ func (c *Client) List(ctx context.Context, f Filter) (Page, error) {
 
 // Send says a text to whom it is for.
 func (c *Client) Send(ctx context.Context, to Audience, text string) (Pushed, error) {
+	m := push{To: &pushTo{Audience: to}, Text: &text}
+	if to.Site != "" {
+		m.To.Site = &to.Site
+	}
 	var p Pushed
-	return p, c.call(ctx, http.MethodPost, "/v1/push", push{To: &to, Text: &text}, &p)
+	return p, c.call(ctx, http.MethodPost, "/v1/push", m, &p)
 }
 
 // SendTo says a text into one tunnel.

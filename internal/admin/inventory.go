@@ -49,8 +49,8 @@ type upstreams struct {
 
 // Certificates are those of the configuration that runs.
 type Certificates struct {
-	// Config is the absolute path of its file.
-	Config       string        `json:"config"`
+	// Config is the absolute path of its file; empty for who sees some sites only.
+	Config       string        `json:"config,omitempty"`
 	Certificates []Certificate `json:"certificates"`
 }
 

@@ -66,12 +66,18 @@ func (d *Desk) toMany(what, name string, to func(*http.Request) Audience) http.H
 
 // push is a message in JSON.
 type push struct {
-	To     *Audience       `json:"to,omitempty"`
+	To     *pushTo         `json:"to,omitempty"`
 	Text   *string         `json:"text,omitempty"`
 	JSON   json.RawMessage `json:"json,omitempty"`
 	Binary *[]byte         `json:"binary,omitempty"`
 	TTLMS  *int64          `json:"ttl_ms,omitempty"`
 	Wait   string          `json:"wait,omitempty"`
+}
+
+// pushTo is an audience in which a site that is named can be told from one that is not.
+type pushTo struct {
+	Audience
+	Site *string `json:"site,omitempty"`
 }
 
 // messageOf reads a message: in JSON, or, where it has no audience of its own, as the body itself, which is a text unless its type is application/octet-stream.
@@ -129,10 +135,18 @@ func parsePush(body []byte, addressed bool) (*Audience, Message, error) {
 		return bad(http.StatusBadRequest, "to is for /v1/push: here the path says who is meant")
 	case addressed && (p.To == nil || len(p.To.IDs)+len(p.To.Users)+len(p.To.Groups) == 0):
 		return bad(http.StatusBadRequest, "to names nobody: it has ids, users or groups")
+	case addressed && p.To.Site != nil && *p.To.Site == "": // a variable that was not set, say
+		return bad(http.StatusBadRequest, "to.site is empty")
 	case addressed && len(p.To.IDs)+len(p.To.Users)+len(p.To.Groups) > maxAudience:
 		return bad(http.StatusRequestEntityTooLarge, "to has more than %d names", maxAudience)
 	}
-	return p.To, m, m.check()
+	if !addressed {
+		return nil, m, m.check()
+	}
+	if p.To.Site != nil {
+		p.To.Audience.Site = *p.To.Site
+	}
+	return &p.To.Audience, m, m.check()
 }
 
 // check checks what a message carries.
