@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"wstunnel/internal/ws"
+	"wstunnel/proxy"
 )
 
 // connectTo is the head of an extended CONNECT (RFC 8441, section 4) for [h2Client].
@@ -70,21 +71,7 @@ func (c *h2Client) received(stream uint32, n int) (text, end string) {
 // startSwitching is a backend that opens each tunnel that it is asked for.
 func startSwitching(t *testing.T, serve func(conn net.Conn, br *bufio.Reader)) *backend {
 	t.Helper()
-	return startBackend(t, func(b *backend, conn net.Conn) {
-		br := bufio.NewReader(conn)
-		head, err := rawHead(br)
-		b.note(head)
-		if err != nil {
-			return
-		}
-		keys := field(head, "Sec-WebSocket-Key")
-		if len(keys) != 1 {
-			io.WriteString(conn, ok)
-			return
-		}
-		io.WriteString(conn, strings.Replace(switching, sampleAccept, ws.Accept(keys[0]), 1))
-		serve(conn, br)
-	})
+	return startUpgrading(t, ok, always(""), serve)
 }
 
 func echoing(conn net.Conn, br *bufio.Reader) { io.Copy(conn, br) }
@@ -434,6 +421,38 @@ func TestTunnelOverHTTP2IsPingedAndClosed(t *testing.T) {
 	f.server.Skip(10 * time.Second) // for the backend, which says nothing, and the client's connection
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPushOverHTTP2WaitsForTheEndOfAMessage that comes in fragments, between which a ping stands.
+func TestPushOverHTTP2WaitsForTheEndOfAMessage(t *testing.T) {
+	pieces := make(chan string)
+	defer close(pieces)
+	b := startSwitching(t, func(conn net.Conn, _ *bufio.Reader) {
+		for p := range pieces {
+			io.WriteString(conn, p)
+		}
+	})
+	f := startTLS(t, secureSite(both(b.address)))
+	c, _ := f.dialH2()
+	c.opened(1)
+	await(t, "the tunnel", func() bool { return len(f.server.Tunnels()) == 1 })
+	first, ping, rest := "\x01\x03one", "\x89\x00", "\x80\x03two" // RFC 6455, section 5.4
+	pieces <- first
+	if got, end := c.received(1, len(first)); got != first || end != "" {
+		t.Fatalf("got %q, %s", got, end)
+	}
+	if got, err := f.server.PushTo(t.Context(), f.server.Tunnels()[0].Key, textTo("pushed"), false); err != nil || got != (proxy.Pushed{Matched: 1, Queued: 1}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	pieces <- ping
+	if got, end := c.received(1, len(ping)); got != ping || end != "" {
+		t.Fatalf("got %q, %s", got, end)
+	}
+	pieces <- rest
+	want := rest + serverText("pushed")
+	if got, end := c.received(1, len(want)); got != want || end != "" {
+		t.Errorf("got %q, %s", got, end)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wstunnel/internal/handover"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 	"wstunnel/proxy"
@@ -18,6 +19,13 @@ import (
 
 // startTagging is a backend whose 101 has further lines: those that tags makes of the request's head. It echoes bytes.
 func startTagging(t *testing.T, tags func(head string) string) *backend {
+	t.Helper()
+	page := strings.TrimSuffix(ok, "\r\n\r\nok") + "\r\nX-Wstunnel-User: anna\r\nGrip-Channel: all\r\n\r\nok"
+	return startUpgrading(t, page, tags, func(conn net.Conn, br *bufio.Reader) { io.Copy(conn, br) })
+}
+
+// startUpgrading is a backend that opens each tunnel that it is asked for, with further lines in its 101, and answers all else with a page.
+func startUpgrading(t *testing.T, page string, lines func(head string) string, serve func(conn net.Conn, br *bufio.Reader)) *backend {
 	t.Helper()
 	return startBackend(t, func(b *backend, conn net.Conn) {
 		br := bufio.NewReader(conn)
@@ -28,12 +36,12 @@ func startTagging(t *testing.T, tags func(head string) string) *backend {
 		}
 		keys := field(head, "Sec-WebSocket-Key")
 		if len(keys) != 1 {
-			io.WriteString(conn, strings.TrimSuffix(ok, "\r\n\r\nok")+"\r\nX-Wstunnel-User: anna\r\nGrip-Channel: all\r\n\r\nok")
+			io.WriteString(conn, page)
 			return
 		}
 		answer := strings.Replace(switching, sampleAccept, ws.Accept(keys[0]), 1)
-		io.WriteString(conn, strings.TrimSuffix(answer, "\r\n")+tags(head)+"\r\n")
-		io.Copy(conn, br)
+		io.WriteString(conn, strings.TrimSuffix(answer, "\r\n")+lines(head)+"\r\n")
+		serve(conn, br)
 	})
 }
 
@@ -297,6 +305,52 @@ func TestPushIntoAMessageWaitsForItsEnd(t *testing.T) {
 		t.Errorf("got %q", payload)
 	}
 	close(more)
+}
+
+// pausing has something happen to a tunnel that is on its way to another process.
+type pausing struct {
+	*handover.Giver
+	happens func()
+}
+
+func (p pausing) Move(t *handover.Tunnel, held *tunnel.Held) error {
+	p.happens()
+	return p.Giver.Move(t, held)
+}
+
+// TestWhatIsAskedOfATunnelOnItsWay is to be asked again, but for messages, which go along: unless both processes are asked, and the other was before.
+func TestWhatIsAskedOfATunnelOnItsWay(t *testing.T) {
+	yaml := plainListener + oneSite(socketTo(startTagging(t, always(annaInTwoGroups)).address))
+	old := startWith(t, yaml)
+	c, _ := old.tagged("/ws")
+	s := succeed(t, old, yaml)
+	key := old.server.Tunnels()[0].Key
+	old.server.StopAccepting()
+	n, err := old.server.HandOver(pausing{s.giver, func() {
+		for what, err := range map[string]error{"join": old.server.Join(key, "staff"), "leave": old.server.Leave(key, "lobby")} {
+			if !errors.Is(err, proxy.ErrHandingOver) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if got, err := old.server.PushTo(t.Context(), key, textTo("goes along"), false); err != nil || got != (proxy.Pushed{Matched: 1, Queued: 1}) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if got, err := old.server.Push(t.Context(), proxy.Audience{Users: []string{"anna"}, Settled: true}, textTo("twice"), false); err != nil ||
+			got != (proxy.Pushed{Matched: 1, Dropped: 1}) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}})
+	if n != 1 || err != nil {
+		t.Fatalf("%d tunnels went, %v", n, err)
+	}
+	if got, err := s.young.server.PushTo(t.Context(), key, textTo("behind it"), false); err != nil || got.Matched != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, want := range []string{"goes along", "behind it"} {
+		if _, payload := frame(t, c.br); payload != want {
+			t.Errorf("got %q, want %q", payload, want)
+		}
+	}
 }
 
 // TestTagsAndWaitingMessagesAreHandedOver to a new binary.
