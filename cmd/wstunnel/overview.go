@@ -22,12 +22,26 @@ const (
 // writeHistory notes what was counted, until ctx is done, as long as somebody can read it: where the configuration has an address.
 func (s *service) writeHistory(ctx context.Context) {
 	note := func() {
-		if cfg := s.current.Load(); cfg != nil && cfg.Admin.Address != "" {
+		if s.historyIsRead() {
 			s.hour.Note(time.Now(), s.everywhere().Counts())
 		}
 	}
 	note()
 	s.server.Every(ctx, history.Step, note)
+}
+
+func (s *service) historyIsRead() bool {
+	cfg := s.current.Load()
+	return cfg != nil && cfg.Admin.Address != ""
+}
+
+// passHistory has this process go on with the history of the one that it takes over from.
+func (s *service) passHistory() {
+	if older := s.predecessors.processes(); len(older) > 0 && s.historyIsRead() {
+		if err := older[0].Pass(&s.hour); err != nil {
+			s.log.Warn("the last hour is not known", "error", err)
+		}
+	}
 }
 
 // Overview tells how all goes, or some sites.

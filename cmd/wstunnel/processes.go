@@ -14,7 +14,7 @@ import (
 
 // everywhere are the tunnels of this process and of those before it.
 func (s *service) everywhere() *processes.Everywhere {
-	return &processes.Everywhere{Here: liveTunnels{s.server}, Older: s.predecessors.processes, Settled: s.predecessors.settled}
+	return &processes.Everywhere{Here: liveTunnels{s.server, &s.hour}, Older: s.predecessors.processes, Settled: s.predecessors.settled}
 }
 
 // answerCalls lets the process that takes over ask of the tunnels here, and of those of older processes.
@@ -40,7 +40,7 @@ func (s *service) answerCall(call handover.Call) {
 		return
 	}
 	if conn, err := net.FileConn(file); err == nil {
-		go processes.Answer(conn, liveTunnels{s.server})
+		go processes.Answer(conn, liveTunnels{s.server, &s.hour})
 	}
 }
 

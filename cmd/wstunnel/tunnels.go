@@ -12,7 +12,10 @@ import (
 )
 
 // liveTunnels lets the live tunnels of a server be asked for, and spoken into, on the control socket.
-type liveTunnels struct{ server *proxy.Server }
+type liveTunnels struct {
+	server *proxy.Server
+	hour   *history.Hour
+}
 
 // List returns the tunnels that are meant.
 func (l liveTunnels) List(f admin.Filter) admin.Page {
@@ -52,6 +55,9 @@ func (l liveTunnels) Counts() map[string]history.Counts {
 	}
 	return counts
 }
+
+// Hour is what was counted in the last hour.
+func (l liveTunnels) Hour() *history.Hour { return l.hour }
 
 // Tunnel returns one.
 func (l liveTunnels) Tunnel(id string) (admin.Tunnel, error) {

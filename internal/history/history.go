@@ -1,4 +1,4 @@
-// Package history keeps what was counted in the last hour, a point every ten seconds. What it needs depends on how many sites there are, and not on how much happens.
+// Package history keeps what was counted in the last hour, a point every ten seconds (history.go), and hands it on to another process (kept.go). What it needs depends on how many sites there are, and not on how much happens.
 package history
 
 import (

@@ -1,7 +1,10 @@
 package history
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -83,4 +86,61 @@ func TestManySitesAndReasonsAreBounded(t *testing.T) {
 	if kept != maxSites || len(s.Reasons) != maxReasons || s.Reasons[0] != (Reason{otherReason, 3*maxSites - maxReasons + 1}) || s.Opened[0] != 3*maxSites {
 		t.Errorf("%d sites are kept, with the reasons %v", kept, s.Reasons)
 	}
+}
+
+// TestHourIsKept as JSON, whether it is full or not, and goes on.
+func TestHourIsKept(t *testing.T) {
+	for _, steps := range []int{0, 1, 7, Points, Points + 5, 3 * Points} {
+		var h, next Hour
+		now := time.Unix(1_800_000_000, 0)
+		c := Counts{Closed: map[string]uint64{}}
+		note := func(h *Hour, c Counts) {
+			now = now.Add(Step)
+			c.Closed = maps.Clone(c.Closed)
+			h.Note(now, map[string]Counts{"a": c, "b": {Tunnels: 1}})
+		}
+		note(&h, c)
+		for i := range steps {
+			c.Tunnels, c.Requests, c.ToClient.Bytes = i, c.Requests+uint64(i), c.ToClient.Bytes+1<<40
+			c.Closed[fmt.Sprint("reason ", i%20)]++
+			note(&h, c)
+		}
+		text, err := json.Marshal(&h)
+		if err == nil {
+			err = json.Unmarshal(text, &next)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Tunnels = 0
+		note(&next, Counts{Requests: 9, Closed: map[string]uint64{"reason 1": 1}}) // counted from zero
+		c.Requests += 9
+		c.Closed["reason 1"]++
+		now = now.Add(-Step)
+		note(&h, c)
+		for _, sites := range [][]string{nil, {"a"}, {"b"}} {
+			if got, want := next.Series(sites), h.Series(sites); !reflect.DeepEqual(got, want) {
+				t.Errorf("%d steps, %v:\n%+v, want\n%+v", steps, sites, got, want)
+			}
+		}
+	}
+}
+
+// FuzzKept finds hours that are read and can't be told.
+func FuzzKept(f *testing.F) {
+	f.Add([]byte(`{"until":"2026-11-20T09:30:11Z","reasons":["eof"],"sum":[[1,2,3,4,5,6,7,8,9,10]],"sites":{"a":[[1,2,3,4,5,6,7,8,9]]}}`))
+	f.Add([]byte(`{"sum":[[]]}`))
+	f.Add([]byte(`{"sites":{"a":[[1]]}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var h Hour
+		if h.UnmarshalJSON(b) != nil {
+			return
+		}
+		h.Note(time.Unix(1_800_000_000, 0), map[string]Counts{"a": {Closed: map[string]uint64{"eof": 1}}})
+		h.Series(nil)
+		h.Recent(3)
+		if _, err := h.MarshalJSON(); err != nil {
+			t.Error(err)
+		}
+	})
 }

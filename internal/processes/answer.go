@@ -19,6 +19,8 @@ type Own interface {
 	admin.Tunnels
 	// Counts are what was counted since the start, by the first hosts of sites.
 	Counts() map[string]history.Counts
+	// Hour is what was counted in the last hour.
+	Hour() *history.Hour
 }
 
 // Answer does what is asked on a connection of another process, which may do all, and closes it.
@@ -62,6 +64,8 @@ func (c *call) do(ctx context.Context, own Own) (a answer, err error) {
 		a.Count = own.Count(c.Among)
 	case doCounts:
 		a.Counts = own.Counts()
+	case doHour:
+		a.Hour, err = json.Marshal(own.Hour())
 	case doTunnel:
 		a.Tunnel, err = own.Tunnel(c.ID)
 	case doKick:

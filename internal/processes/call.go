@@ -1,6 +1,7 @@
 package processes
 
 import (
+	"encoding/json"
 	"time"
 
 	"wstunnel/internal/admin"
@@ -12,6 +13,7 @@ const (
 	doList   = "list"
 	doCount  = "count"
 	doCounts = "counts"
+	doHour   = "hour"
 	doTunnel = "tunnel"
 	doKick   = "kick"
 	doJoin   = "join"
@@ -42,6 +44,7 @@ type answer struct {
 	Page   admin.Page                `json:"page,omitzero"`
 	Count  int                       `json:"count,omitempty"`
 	Counts map[string]history.Counts `json:"counts,omitempty"`
+	Hour   json.RawMessage           `json:"hour,omitempty"`
 	Tunnel admin.Tunnel              `json:"tunnel,omitzero"`
 	Pushed admin.Pushed              `json:"pushed,omitzero"`
 	Missed int                       `json:"missed,omitempty"`

@@ -25,8 +25,8 @@ type Everywhere struct {
 }
 
 // all returns the processes, the youngest first.
-func (e *Everywhere) all() []Own {
-	all := []Own{e.Here}
+func (e *Everywhere) all() []admin.Tunnels {
+	all := []admin.Tunnels{e.Here}
 	for _, o := range e.Older() {
 		all = append(all, o)
 	}
@@ -94,7 +94,7 @@ func (e *Everywhere) Counts() map[string]history.Counts {
 }
 
 // find asks one process after the other until one knows a tunnel. Where none does, it has ended if any says so.
-func (e *Everywhere) find(ask func(Own) error) (err error) {
+func (e *Everywhere) find(ask func(admin.Tunnels) error) (err error) {
 	for _, p := range e.all() {
 		said := ask(p)
 		status, _ := errors.AsType[*admin.StatusError](said)
@@ -110,7 +110,7 @@ func (e *Everywhere) find(ask func(Own) error) (err error) {
 
 // Tunnel implements [admin.Tunnels].
 func (e *Everywhere) Tunnel(id string) (t admin.Tunnel, err error) {
-	err = e.find(func(p Own) (err error) {
+	err = e.find(func(p admin.Tunnels) (err error) {
 		t, err = p.Tunnel(id)
 		return err
 	})
@@ -119,22 +119,22 @@ func (e *Everywhere) Tunnel(id string) (t admin.Tunnel, err error) {
 
 // Kick implements [admin.Tunnels].
 func (e *Everywhere) Kick(id string, code uint16, reason string) error {
-	return e.find(func(p Own) error { return p.Kick(id, code, reason) })
+	return e.find(func(p admin.Tunnels) error { return p.Kick(id, code, reason) })
 }
 
 // Join implements [admin.Tunnels].
 func (e *Everywhere) Join(id, group string) error {
-	return e.find(func(p Own) error { return p.Join(id, group) })
+	return e.find(func(p admin.Tunnels) error { return p.Join(id, group) })
 }
 
 // Leave implements [admin.Tunnels].
 func (e *Everywhere) Leave(id, group string) error {
-	return e.find(func(p Own) error { return p.Leave(id, group) })
+	return e.find(func(p admin.Tunnels) error { return p.Leave(id, group) })
 }
 
 // PushTo implements [admin.Tunnels].
 func (e *Everywhere) PushTo(ctx context.Context, id string, m admin.Message) (pushed admin.Pushed, err error) {
-	err = e.find(func(p Own) (err error) {
+	err = e.find(func(p admin.Tunnels) (err error) {
 		pushed, err = p.PushTo(ctx, id, m)
 		return err
 	})

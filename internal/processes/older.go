@@ -101,6 +101,15 @@ func (o *Older) Counts() map[string]history.Counts {
 	return since
 }
 
+// Pass has an hour go on with what was counted there in the hour before.
+func (o *Older) Pass(hour *history.Hour) error {
+	a, err := o.ask(context.Background(), &call{Do: doHour}, patience)
+	if err == nil {
+		err = json.Unmarshal(a.Hour, hour)
+	}
+	return err
+}
+
 // Tunnel implements [admin.Tunnels].
 func (o *Older) Tunnel(id string) (admin.Tunnel, error) {
 	a, err := o.ask(context.Background(), &call{Do: doTunnel, ID: id}, patience)

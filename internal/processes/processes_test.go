@@ -23,6 +23,7 @@ type process struct {
 	tunnels  []admin.Tunnel
 	gone     uint64 // the tunnels up to this number have ended, if they are not there
 	done     []string
+	hour     history.Hour
 	requests uint64
 	events   chan admin.Event
 }
@@ -67,6 +68,8 @@ func (p *process) Tunnel(id string) (admin.Tunnel, error) {
 	}
 	return admin.Tunnel{}, &admin.StatusError{Status: http.StatusNotFound, Err: errors.New("none")}
 }
+
+func (p *process) Hour() *history.Hour { return &p.hour }
 
 func (p *process) note(id, format string, args ...any) error {
 	if _, err := p.Tunnel(id); err != nil {
@@ -342,4 +345,19 @@ func FuzzAnswer(f *testing.F) {
 		}()
 		<-done
 	})
+}
+
+func TestHourGoesOnInTheNextProcess(t *testing.T) {
+	older := &process{}
+	now := time.Unix(1_800_000_000, 0)
+	older.hour.Note(now, map[string]history.Counts{"a": {}})
+	older.hour.Note(now.Add(history.Step), map[string]history.Counts{"a": {Tunnels: 3, Requests: 5}})
+	var hour history.Hour
+	if err := asked(older).Pass(&hour); err != nil {
+		t.Fatal(err)
+	}
+	hour.Note(now.Add(2*history.Step), map[string]history.Counts{"a": {Tunnels: 4, Requests: 2}})
+	if s := hour.Series([]string{"a"}); !slices.Equal(s.Requests, []uint64{5, 2}) || !slices.Equal(s.Tunnels, []uint64{3, 4}) {
+		t.Errorf("%+v", s)
+	}
 }
