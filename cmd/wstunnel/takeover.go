@@ -74,7 +74,7 @@ func (s *service) takeOver(from *handover.Taker) (them handover.Hello, err error
 // begun tells the older process that this one serves, and takes its tunnels. It returns when this is the main process.
 func (s *service) begun(from *handover.Taker, them handover.Hello) error {
 	main := s.predecessors.add(from, them, s.server, s.log) // before it hands over: a stop may come right behind that
-	s.passHistory()                                                // before it may end
+	s.passHistory()                                         // before it may end
 	if err := from.Ready(); err != nil {
 		return fmt.Errorf("the process to be taken over is gone: %w", err)
 	}
