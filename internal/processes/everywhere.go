@@ -143,25 +143,25 @@ func (e *Everywhere) PushTo(ctx context.Context, id string, m admin.Message) (pu
 
 // Push implements [admin.Tunnels]. What became of the message is of all processes together.
 func (e *Everywhere) Push(ctx context.Context, to admin.Audience, m admin.Message) (admin.Pushed, error) {
-	older := e.Older()
-	if len(older) == 0 {
+	all := e.all()
+	if len(all) == 1 {
 		return e.Here.Push(ctx, to, m)
 	}
 	type outcome struct {
 		pushed admin.Pushed
 		err    error
 	}
-	outcomes := make([]outcome, 1+len(older))
-	var all sync.WaitGroup
-	for i, p := range e.all() {
+	outcomes := make([]outcome, len(all))
+	var waiting sync.WaitGroup
+	for i, p := range all {
 		o := &outcomes[i]
 		if m.Wait && e.Settled() { // for none longer because others take nothing
-			all.Go(func() { o.pushed, o.err = p.Push(ctx, to, m) })
+			waiting.Go(func() { o.pushed, o.err = p.Push(ctx, to, m) })
 		} else {
 			o.pushed, o.err = p.Push(ctx, to, m)
 		}
 	}
-	all.Wait()
+	waiting.Wait()
 	sum := outcomes[0].pushed
 	for _, o := range outcomes[1:] {
 		sum.Matched += o.pushed.Matched

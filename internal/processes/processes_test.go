@@ -220,6 +220,19 @@ func TestMessageReachesAllProcesses(t *testing.T) {
 	}
 }
 
+// TestMessageReachesAProcessThatIsNotedMeanwhile or not: more are known from one moment to the next.
+func TestMessageReachesAProcessThatIsNotedMeanwhile(t *testing.T) {
+	e := everywhere(&process{tunnels: tunnelsOf("a", "3-x")})
+	var known []*Older
+	e.Older = func() []*Older {
+		known = append(known, asked(&process{tunnels: tunnelsOf("a", "1-x")}))
+		return known
+	}
+	if p, err := e.Push(t.Context(), admin.Audience{Groups: []string{"g"}}, admin.Message{}); err != nil || p.Matched < 2 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 func TestEventsOfAllProcessesAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, older := &process{events: make(chan admin.Event, 9)}, &process{events: make(chan admin.Event, 9)}
