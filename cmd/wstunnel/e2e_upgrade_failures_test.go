@@ -45,7 +45,7 @@ func TestUpgradeThatFailsChangesNothing(t *testing.T) {
 		{"it ends at once", "#!/bin/sh\nexit 3\n", "", []string{"exit status 3 before it served"}},
 		{"it dies", "#!/bin/sh\nkill -9 $$\n", "", []string{"signal: killed before it served"}},
 		{"it knows no hand-over", "#!/bin/sh\nunset WSTUNNEL_HANDOVER\nexec " + real + " \"$@\"\n", fixed, []string{"exit status 1 before it served"}},
-		{"another format", hello(9), "", []string{"hands over in format 9, this one (1) does not know it"}},
+		{"another format", hello(9), "", []string{"hands over in format 9, this one (2) does not know it"}},
 		{"nonsense", "#!/bin/sh\necho 'GET / HTTP/1.1' >&3\nsleep 99\n", "", []string{"does not take over"}},
 		{
 			"mistakes in the configuration", "#!/bin/sh\nexec " + real + " \"$@\"\n", string(good) + "drain: {code: 7}\ntimeouts: {nonsense: 1s}\n",
