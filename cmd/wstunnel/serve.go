@@ -53,6 +53,7 @@ type service struct {
 	upgrading    atomic.Bool
 	handing      sync.RWMutex              // held while what this process has is given to another one; for reading by what changes that
 	successor    atomic.Pointer[successor] // the process that has taken over; nil before
+	told         atomic.Pointer[successor] // the process that is told what is left in others: from when it serves
 	predecessors predecessors
 	ends         chan time.Duration // an order to stop that is no signal: the process has been taken over from
 }
@@ -136,10 +137,10 @@ type origin struct {
 
 // begin makes this the process that serves.
 func (s *service) begin(from *handover.Taker) error {
-	var them handover.Hello
+	var main <-chan struct{}
 	if from != nil {
 		var err error
-		if them, err = s.takeOver(from); err != nil {
+		if main, err = s.takeOver(from); err != nil {
 			from.Fail(err)
 			return err
 		}
@@ -155,7 +156,12 @@ func (s *service) begin(from *handover.Taker) error {
 		from.Fail(err)
 		return err
 	}
-	return s.begun(from, them)
+	s.passHistory() // before the older process may end
+	if err := from.Ready(); err != nil {
+		return fmt.Errorf("the process to be taken over is gone: %w", err)
+	}
+	<-main
+	return nil
 }
 
 // start begins to serve.

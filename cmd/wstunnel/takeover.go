@@ -38,15 +38,15 @@ func linkedPredecessor() (*handover.Taker, error) {
 	return taker, nil
 }
 
-// takeOver takes what the older process has before any tunnel.
-func (s *service) takeOver(from *handover.Taker) (them handover.Hello, err error) {
-	them, err = from.Greet(hello())
+// takeOver takes what the older process has before any tunnel. It returns what is closed when this is the main process.
+func (s *service) takeOver(from *handover.Taker) (main <-chan struct{}, err error) {
+	them, err := from.Greet(hello())
 	if err != nil {
-		return them, err
+		return nil, err
 	}
 	offer, err := from.Offered()
 	if err != nil {
-		return them, err
+		return nil, err
 	}
 	s.log.Info("taking over", "process", them.PID, "version", them.Program, "listeners", len(offer.Listeners))
 	given := proxy.Inheritance{Listeners: map[string]net.Listener{}, LastID: offer.LastID}
@@ -58,7 +58,7 @@ func (s *service) takeOver(from *handover.Taker) (them handover.Hello, err error
 		listener, err := net.FileListener(file)
 		file.Close()
 		if err != nil {
-			return them, fmt.Errorf("taking over %s: %w", l.Address, err)
+			return nil, fmt.Errorf("taking over %s: %w", l.Address, err)
 		}
 		given.Listeners[l.Address] = listener
 	}
@@ -68,23 +68,12 @@ func (s *service) takeOver(from *handover.Taker) (them handover.Hello, err error
 		}
 	}
 	s.server.Inherit(given)
-	return them, nil
-}
-
-// begun tells the older process that this one serves, and takes its tunnels. It returns when this is the main process.
-func (s *service) begun(from *handover.Taker, them handover.Hello) error {
-	main := s.predecessors.add(from, them, s.server, s.log) // before it hands over: a stop may come right behind that
-	s.passHistory()                                         // before it may end
-	if err := from.Ready(); err != nil {
-		return fmt.Errorf("the process to be taken over is gone: %w", err)
-	}
-	<-main
-	return nil
+	return s.predecessors.add(from, them.PID, offer.Left, s.server), nil // before anybody asks here for their tunnels
 }
 
 // predecessors are the processes that have handed over to this one, and those that have handed over to them, as far as they are not gone.
 type predecessors struct {
-	// pass tells the process that has taken over from this one, if there is one, what is left in another.
+	// pass tells the process that takes over from this one, if there is one, what is left in another.
 	pass    func(*handover.Status)
 	log     *slog.Logger
 	passing sync.Mutex // held while what is known changes and is passed on, so that the last word is the newest
@@ -125,32 +114,47 @@ func (p *predecessor) Left(status handover.Status) {
 }
 
 // add takes what comes over a link until that process is gone. It returns what is closed when this process is the main one.
-func (ps *predecessors) add(link *handover.Taker, them handover.Hello, server *proxy.Server, log *slog.Logger) (main <-chan struct{}) {
-	p := &predecessor{Server: server, pid: them.PID, link: link, main: make(chan struct{}), gone: make(chan struct{}), among: ps}
+func (ps *predecessors) add(link *handover.Taker, pid uint32, left []handover.Status, server *proxy.Server) (main <-chan struct{}) {
+	p := &predecessor{Server: server, pid: pid, link: link, main: make(chan struct{}), gone: make(chan struct{}), among: ps}
 	p.isMain = sync.OnceFunc(func() { close(p.main) })
 	ps.mu.Lock()
 	ps.links, ps.statuses, ps.older = map[*predecessor]bool{p: true}, map[uint32]handover.Status{}, map[uint32]*processes.Older{}
+	for _, status := range left {
+		ps.statuses[status.PID] = status
+	}
 	ps.mu.Unlock()
 	go func() {
 		if err := link.Run(p); err != nil {
-			log.Error("the process that has handed over is not understood", "error", err)
+			ps.log.Error("the process that has handed over is not understood", "error", err)
 		}
 		ps.forget(p)
 		p.isMain()
 		close(p.gone)
-		log.Info("the old process is gone")
+		ps.log.Info("the old process is gone")
 	}()
 	return p.main
 }
 
-// passAll passes on what is known already, when another process has taken over from this one.
-func (ps *predecessors) passAll() {
+// known returns what is left in processes other than the one that this one has taken over from.
+func (ps *predecessors) known() []handover.Status {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return slices.Collect(maps.Values(ps.statuses))
+}
+
+// passAll begins to pass on what is left, to a process that was told of it before.
+func (ps *predecessors) passAll(told []handover.Status, begin func()) {
 	ps.passing.Lock()
 	defer ps.passing.Unlock()
-	ps.mu.Lock()
-	known := slices.Collect(maps.Values(ps.statuses))
-	ps.mu.Unlock()
-	for _, status := range known {
+	begin()
+	news := map[uint32]handover.Status{}
+	for _, status := range told {
+		news[status.PID] = handover.Status{PID: status.PID} // unless there is something still
+	}
+	for _, status := range ps.known() {
+		news[status.PID] = status
+	}
+	for _, status := range news {
 		ps.pass(&status)
 	}
 }

@@ -80,6 +80,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 		err = s.passOn(next)
 	}
 	if err != nil {
+		s.told.Store(nil)
 		next.kill() // or it would go on for itself
 		err = fmt.Errorf("the new process (%s) ended when %d tunnels had been handed over: %w", next.exit(), moved, err)
 		s.log.Error("upgrade failed; this process goes on", "error", err)
@@ -94,10 +95,12 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 
 // prepare returns when a process that was started serves.
 func (s *service) prepare(next *successor) (them handover.Hello, err error) {
+	left := s.predecessors.known()
 	if them, err = next.Greet(hello()); err == nil {
-		err = s.offer(next)
+		err = s.offer(next, left)
 	}
 	if err == nil {
+		s.predecessors.passAll(left, func() { s.told.Store(next) })
 		return them, nil
 	}
 	switch {
@@ -117,12 +120,14 @@ func hello() handover.Hello { return handover.Hello{Program: version(), PID: uin
 const ticketKeys = "tls session tickets"
 
 // offer gives a process the listeners and all else that comes before tunnels, and waits until it serves.
-func (s *service) offer(next *successor) error {
+func (s *service) offer(next *successor, left []handover.Status) error {
 	listeners, err := s.server.Listeners()
 	if err != nil {
 		return err
 	}
-	offer := &handover.Offer{Listeners: listeners, LastID: s.server.LastID(), Secrets: []handover.Secret{{Name: ticketKeys, Value: s.certificates.TicketKeys()}}}
+	offer := &handover.Offer{
+		Listeners: listeners, LastID: s.server.LastID(), Left: left, Secrets: []handover.Secret{{Name: ticketKeys, Value: s.certificates.TicketKeys()}},
+	}
 	for _, scope := range s.server.Draining() {
 		offer.Drains = append(offer.Drains, handover.Drain(scope))
 	}
@@ -164,7 +169,6 @@ func (s *service) windDown(next *successor) {
 		control.Leave()
 	}
 	go s.heed(next)
-	s.predecessors.passAll()
 	err := s.server.WindDown(s.ctx, next, func(left proxy.Left) {
 		s.log.Info("what is left in the old process", "tunnels", left.Tunnels, "secure", left.Secure, "over_http2", left.Streams, "relayed", left.Relayed,
 			"connections", left.Connections)
@@ -208,7 +212,7 @@ func (s *service) heed(next *successor) {
 
 // report passes on what another process has left.
 func (s *service) report(left *handover.Status) {
-	if next := s.successor.Load(); next != nil {
+	if next := s.told.Load(); next != nil {
 		next.Report(left)
 	}
 }

@@ -275,7 +275,7 @@ func TestListenersGoOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	want := &Offer{LastID: 5, Secrets: []Secret{{"tickets", []byte("key")}}, Drains: []Drain{{Site: "example.com"}}}
+	want := &Offer{LastID: 5, Secrets: []Secret{{"tickets", []byte("key")}}, Drains: []Drain{{Site: "example.com"}}, Left: []Status{{PID: 7, Relayed: 1, Program: "1.0", Started: time.Unix(1, 0)}}}
 	for i := range 2*listenersAtOnce + 1 {
 		want.Listeners = append(want.Listeners, Listener{fmt.Sprintf("127.0.0.1:%d", i), int(l.Fd())})
 	}

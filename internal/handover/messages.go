@@ -74,6 +74,7 @@ type Offer struct {
 	LastID    uint64   // of the tunnels that it has numbered
 	Secrets   []Secret // that outlive a process
 	Drains    []Drain  // that hold
+	Left      []Status // what is left in processes before the older one
 }
 
 // Drain is an order to open no tunnels in a scope, with the names of proxy.DrainScope.
@@ -96,6 +97,7 @@ type Secret struct {
 const (
 	maxSecrets      = 64
 	maxDrains       = 4096
+	maxProcesses    = 1024
 	maxSecret       = 4 << 10
 	listenersAtOnce = 200 // in a message
 )
@@ -111,6 +113,7 @@ func (o *Offer) pass(c *coder) {
 		c.bytes(&s.Value, maxSecret)
 	})
 	list(c, &o.Drains, maxDrains, func(d *Drain) { d.pass(c) })
+	list(c, &o.Left, maxProcesses, func(s *Status) { s.pass(c) })
 }
 
 func (d *Drain) pass(c *coder) {

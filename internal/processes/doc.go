@@ -7,5 +7,6 @@
 //	older.go       the tunnels of one, for the process that asks
 //	answer.go      and the process that is asked
 //
-// A tunnel goes from an older process to a younger one only, so the younger ones are asked first: one that is on its way may then be found nowhere, but none is found twice.
+// A tunnel goes from an older process to the one that serves only. That one is asked first, so that no tunnel gets a message twice, and, for what is not of many, once more behind
+// the others, so that one is found that has come over meanwhile.
 package processes

@@ -33,11 +33,20 @@ func (e *Everywhere) all() []admin.Tunnels {
 	return all
 }
 
+// twice returns the processes in the order in which a tunnel is found that is on its way from one to another: this one, the older ones, and this one again.
+func (e *Everywhere) twice() []admin.Tunnels {
+	settled, all := e.Settled(), e.all()
+	if !settled {
+		all = append(all, e.Here)
+	}
+	return all
+}
+
 // List implements [admin.Tunnels].
 func (e *Everywhere) List(f admin.Filter) admin.Page {
-	page := e.Here.List(f)
-	older := e.Older()
-	if len(older) == 0 {
+	all := e.twice()
+	page := all[0].List(f)
+	if len(all) == 1 {
 		return page
 	}
 	seen := map[string]bool{} // one that is on its way is in both
@@ -45,8 +54,8 @@ func (e *Everywhere) List(f admin.Filter) admin.Page {
 		seen[page.Tunnels[i].ID] = true
 	}
 	more := page.Next != ""
-	for _, o := range older {
-		theirs := o.List(f)
+	for _, p := range all[1:] {
+		theirs := p.List(f)
 		more = more || theirs.Next != ""
 		for _, t := range theirs.Tunnels {
 			if !seen[t.ID] {
@@ -95,7 +104,7 @@ func (e *Everywhere) Counts() map[string]history.Counts {
 
 // find asks one process after the other until one knows a tunnel. Where none does, it has ended if any says so.
 func (e *Everywhere) find(ask func(admin.Tunnels) error) (err error) {
-	for _, p := range e.all() {
+	for _, p := range e.twice() {
 		said := ask(p)
 		status, _ := errors.AsType[*admin.StatusError](said)
 		switch {
