@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"wstunnel/internal/handover"
 	"wstunnel/internal/processes"
 )
@@ -17,28 +19,43 @@ func (s *service) everywhere() *processes.Everywhere {
 	return &processes.Everywhere{Here: liveTunnels{s.server, &s.hour}, Older: s.predecessors.processes, Settled: s.predecessors.settled}
 }
 
-// answerCalls lets the process that takes over ask of the tunnels here, and of those of older processes.
+// answerCalls lets the process that takes over ask of the tunnels here, and of those of older processes, for which none waits that is for this one.
 func (s *service) answerCalls(next *successor) {
+	older := make(chan handover.Call, maxForwarded)
+	defer close(older)
+	go func() {
+		for call := range older {
+			s.predecessors.call(call)
+			unix.Close(call.Descriptor)
+		}
+	}()
 	for {
 		select {
 		case call := <-next.Calls():
-			s.answerCall(call)
+			s.answerCall(call, older)
 		case <-next.Gone():
 			for len(next.Calls()) > 0 { // whoever asks waits for an answer
-				s.answerCall(<-next.Calls())
+				s.answerCall(<-next.Calls(), older)
 			}
 			return
 		}
 	}
 }
 
-func (s *service) answerCall(call handover.Call) {
-	file := os.NewFile(uintptr(call.Descriptor), "call")
-	defer file.Close()
+// maxForwarded is how many calls may wait that are for older processes.
+const maxForwarded = 64
+
+func (s *service) answerCall(call handover.Call, older chan<- handover.Call) {
 	if int(call.PID) != os.Getpid() {
-		s.predecessors.call(call)
+		select {
+		case older <- call:
+		default: // they take nothing: whoever asks sees the end of the connection
+			unix.Close(call.Descriptor)
+		}
 		return
 	}
+	file := os.NewFile(uintptr(call.Descriptor), "call")
+	defer file.Close()
 	if conn, err := net.FileConn(file); err == nil {
 		go processes.Answer(conn, liveTunnels{s.server, &s.hour})
 	}
@@ -84,7 +101,9 @@ func (ps *predecessors) connect(pid uint32) (net.Conn, error) {
 	}
 	defer ours.Close()
 	defer theirs.Close()
-	if err := ps.call(handover.Call{PID: pid, Descriptor: int(theirs.Fd())}); err != nil {
+	if err := ps.call(handover.Call{PID: pid, Descriptor: int(theirs.Fd())}); errors.Is(err, handover.ErrGone) {
+		return nil, net.ErrClosed
+	} else if err != nil {
 		return nil, err
 	}
 	return net.FileConn(ours)
@@ -95,5 +114,5 @@ func (ps *predecessors) call(call handover.Call) error {
 	for _, p := range ps.list() {
 		return p.link.Call(call)
 	}
-	return errors.New("there is no older process")
+	return handover.ErrGone
 }

@@ -143,13 +143,16 @@ func (t *Taker) DrainScope(scope Drain) error {
 	return t.link.send(&message{kind: scopeMessage, body: body}, patience)
 }
 
-// Call gives an older process one end of a connection, of which it keeps a copy. That it has come there is told by an answer only.
+// callPatience is how long an older process may leave calls unread.
+const callPatience = time.Second
+
+// Call gives an older process one end of a connection, of which it keeps a copy. That it has come there is told by an answer only. It fails with [ErrGone] and [ErrSilent].
 func (t *Taker) Call(call Call) error {
 	body, err := encoded(call.pass)
 	if err != nil {
 		return err
 	}
-	return sendError(t.link.send(&message{kind: callMessage, body: body, descriptors: []int{call.Descriptor}}, patience))
+	return sendError(t.link.send(&message{kind: callMessage, body: body, descriptors: []int{call.Descriptor}}, callPatience))
 }
 
 // Close ends the link.

@@ -29,7 +29,7 @@ func Answer(conn net.Conn, own Own) {
 	conn.SetDeadline(time.Now().Add(patience))
 	in := json.NewDecoder(conn)
 	var c call
-	if in.Decode(&c) != nil {
+	if in.Decode(&c) != nil || !c.Until.IsZero() && time.Now().After(c.Until) { // what was said in vain is not done later
 		return
 	}
 	conn.SetDeadline(time.Time{})

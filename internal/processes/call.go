@@ -27,6 +27,7 @@ const (
 // know of the other's fields it leaves out.
 type call struct {
 	Do       string         `json:"do"`
+	Until    time.Time      `json:"until,omitzero"` // when nobody waits for it any more
 	ID       string         `json:"id,omitempty"`
 	Filter   admin.Filter   `json:"filter,omitzero"`
 	Among    []string       `json:"among"` // null for all sites

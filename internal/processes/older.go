@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,12 +22,13 @@ type Older struct {
 	connect func() (net.Conn, error)
 	log     *slog.Logger
 	told    atomic.Int64 // when it was last told that it does not answer, in seconds
+	owed    atomic.Int64 // answers that did not come in time, and have not come since
 
 	mu     sync.Mutex
 	before map[string]history.Counts // nil until they are asked for
 }
 
-// NewOlder returns those of the process that a connection leads to.
+// NewOlder returns those of the process that a connection leads to. connect fails with [net.ErrClosed] where the process is known to have ended.
 func NewOlder(pid int, connect func() (net.Conn, error), log *slog.Logger) *Older {
 	return &Older{pid: pid, connect: connect, log: log}
 }
@@ -34,19 +36,35 @@ func NewOlder(pid int, connect func() (net.Conn, error), log *slog.Logger) *Olde
 // errNone is what is said of a tunnel where there is no process to be asked.
 var errNone = &admin.StatusError{Status: http.StatusNotFound, Err: errors.New("no such tunnel")}
 
-// ask asks, and waits for the answer for a time.
+// errSilent is what is said of a tunnel that may be in a process that can't be asked.
+var errSilent = &admin.StatusError{Status: http.StatusServiceUnavailable, Err: errors.New("an older process of the server does not answer")}
+
+// ask asks, and waits for the answer for a time. As long as the process owes one for longer than that, nobody else waits for it.
 func (o *Older) ask(ctx context.Context, c *call, within time.Duration) (a answer, err error) {
-	conn, err := o.connect()
-	if err != nil {
-		return a, errNone
+	if o.owed.Load() > 0 {
+		return a, errSilent
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
-	conn.SetDeadline(time.Now().Add(within))
+	conn, err := o.connect()
+	switch {
+	case errors.Is(err, net.ErrClosed):
+		return a, errNone
+	case err != nil:
+		o.complain(c, err)
+		return a, errSilent
+	}
+	c.Until = time.Now().Add(within)
+	conn.SetDeadline(c.Until)
+	left := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
 	if err = json.NewEncoder(conn).Encode(c); err == nil {
 		err = json.NewDecoder(conn).Decode(&a)
 	}
-	var timeout net.Error
+	if left() && errors.Is(err, os.ErrDeadlineExceeded) {
+		o.complain(c, err)
+		o.owed.Add(1)
+		go o.await(conn)
+		return a, errSilent
+	}
+	conn.Close()
 	switch {
 	case err == nil && a.Error != "":
 		return a, &admin.StatusError{Status: a.Status, Err: errors.New(a.Error)}
@@ -54,18 +72,23 @@ func (o *Older) ask(ctx context.Context, c *call, within time.Duration) (a answe
 		return a, nil
 	case ctx.Err() != nil:
 		return a, &admin.StatusError{Status: http.StatusServiceUnavailable, Err: ctx.Err()}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		o.complain(c)
-		return a, &admin.StatusError{Status: http.StatusServiceUnavailable, Err: errors.New("an older process of the server does not answer")}
 	}
 	return a, errNone // its end
 }
 
+// await waits until a process that has not answered in time says anything, or ends.
+func (o *Older) await(conn net.Conn) {
+	defer o.owed.Add(-1)
+	defer conn.Close()
+	conn.SetDeadline(time.Time{})
+	conn.Read(make([]byte, 1))
+}
+
 // complain logs, once a minute, that the process does not answer.
-func (o *Older) complain(c *call) {
+func (o *Older) complain(c *call, why error) {
 	now, before := time.Now().Unix(), o.told.Load()
 	if now-before >= 60 && o.told.CompareAndSwap(before, now) {
-		o.log.Warn("an older process does not answer: its tunnels are left out", "process", o.pid, "asked", c.Do)
+		o.log.Warn("an older process does not answer: its tunnels are left out", "process", o.pid, "asked", c.Do, "error", why)
 	}
 }
 
@@ -136,14 +159,21 @@ func (o *Older) Leave(id, group string) error {
 
 // Push implements [admin.Tunnels].
 func (o *Older) Push(ctx context.Context, to admin.Audience, m admin.Message) (admin.Pushed, error) {
-	a, err := o.ask(ctx, &call{Do: doPush, Audience: to, Among: to.Among, Message: m}, admin.MaxTTL+patience)
+	a, err := o.ask(ctx, &call{Do: doPush, Audience: to, Among: to.Among, Message: m}, patienceFor(&m))
 	return a.Pushed, err
 }
 
 // PushTo implements [admin.Tunnels].
 func (o *Older) PushTo(ctx context.Context, id string, m admin.Message) (admin.Pushed, error) {
-	a, err := o.ask(ctx, &call{Do: doPushTo, ID: id, Message: m}, admin.MaxTTL+patience)
+	a, err := o.ask(ctx, &call{Do: doPushTo, ID: id, Message: m}, patienceFor(&m))
 	return a.Pushed, err
+}
+
+func patienceFor(m *admin.Message) time.Duration {
+	if m.Wait {
+		return admin.MaxTTL + patience
+	}
+	return patience
 }
 
 // Watch implements [admin.Tunnels].

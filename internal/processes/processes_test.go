@@ -1,10 +1,12 @@
 package processes
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -284,6 +286,7 @@ func TestProcessThatDoesNotAnswerIsLeftOut(t *testing.T) {
 		hung := NewOlder(7, func() (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			ends = append(ends, theirs)
+			go io.Copy(io.Discard, theirs)
 			return ours, nil
 		}, slog.New(slog.NewTextHandler(&log, nil)))
 		ended := NewOlder(8, func() (net.Conn, error) {
@@ -305,9 +308,13 @@ func TestProcessThatDoesNotAnswerIsLeftOut(t *testing.T) {
 		if n := strings.Count(log.String(), "does not answer"); n != 1 || !strings.Contains(log.String(), "process=7") {
 			t.Errorf("logged is %s", &log)
 		}
+		began = time.Now()
 		_, err := e.Tunnel("9-x")
 		if said, _ := errors.AsType[*admin.StatusError](err); said == nil || said.Status != http.StatusServiceUnavailable {
 			t.Errorf("of a tunnel that may be there is said %v", err)
+		}
+		if took := time.Since(began); took != 0 || len(ends) != 1 {
+			t.Errorf("others wait for it for %v; asked was %d times", took, len(ends))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -319,8 +326,70 @@ func TestProcessThatDoesNotAnswerIsLeftOut(t *testing.T) {
 			t.Errorf("%v, %v", some, err)
 		}
 		w.Close()
+		ends[0].Close()
+		synctest.Wait()
+		e.Count(nil)
+		if len(ends) != 3 {
+			t.Error("when it answers again it is not asked")
+		}
 		for _, end := range ends {
 			end.Close()
+		}
+	})
+}
+
+// TestWhatWasAskedInVainIsNotDoneLater, when a process goes on that has stood still.
+func TestWhatWasAskedInVainIsNotDoneLater(t *testing.T) {
+	for late, want := range map[time.Duration]int{0: 1, patience + time.Second: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &process{tunnels: tunnelsOf("a", "1-x")}
+			o := NewOlder(1, func() (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				go func() {
+					line, _ := bufio.NewReader(theirs).ReadBytes('\n')
+					time.Sleep(late)
+					in, out := net.Pipe()
+					go Answer(out, p)
+					in.Write(line)
+					io.Copy(theirs, in)
+					in.Close()
+					theirs.Close()
+				}()
+				return ours, nil
+			}, slog.New(slog.DiscardHandler))
+			err := o.Kick("1-x", 4001, "")
+			time.Sleep(2 * late)
+			if len(p.done) != want || (err == nil) != (want == 1) {
+				t.Errorf("%v late: done was %q, %v", late, p.done, err)
+			}
+		})
+	}
+}
+
+// TestWhoHasLeftDoesNotWait, and who can't ask does not take that for an end.
+func TestWhoHasLeftDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var end net.Conn
+		o := NewOlder(1, func() (ours net.Conn, err error) {
+			ours, end = net.Pipe()
+			return ours, nil
+		}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		if _, err := o.PushTo(ctx, "1-x", admin.Message{}); !errors.Is(err, context.Canceled) || time.Since(began) > 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		end.Close()
+		for _, test := range []struct {
+			why  error
+			want int
+		}{{errors.New("too many open files"), http.StatusServiceUnavailable}, {net.ErrClosed, http.StatusNotFound}} {
+			o.connect = func() (net.Conn, error) { return nil, test.why }
+			_, err := o.Tunnel("1-x")
+			if said, _ := errors.AsType[*admin.StatusError](err); said == nil || said.Status != test.want {
+				t.Errorf("%v: %v", test.why, err)
+			}
 		}
 	})
 }
