@@ -27,6 +27,7 @@ func TestTunnelsAreFoundDuringAnUpgrade(t *testing.T) {
 	for i := range 3 {
 		askers.Go(func() {
 			client := controlOf(t, yaml).client
+			missed := false
 			for n := i; ; n++ {
 				select {
 				case <-over:
@@ -45,12 +46,14 @@ func TestTunnelsAreFoundDuringAnUpgrade(t *testing.T) {
 				}
 				text, _ := io.ReadAll(resp.Body)
 				resp.Body.Close()
-				if resp.StatusCode != http.StatusOK {
-					t.Errorf("%s: %d %s", target, resp.StatusCode, strings.TrimSpace(string(text)))
-				}
 				var l listed
-				if list && json.Unmarshal(text, &l) == nil && len(l.Tunnels) != plain+1 {
-					t.Errorf("%d tunnels are listed of %d", len(l.Tunnels), plain+1)
+				switch {
+				case resp.StatusCode == http.StatusOK && (!list || json.Unmarshal(text, &l) == nil && len(l.Tunnels) == plain+1):
+					missed = false
+				case !missed && (list || resp.StatusCode == http.StatusServiceUnavailable): // it was one on its way out that was asked
+					missed = true
+				default:
+					t.Errorf("%s: %d %.100s; %d tunnels are listed of %d", target, resp.StatusCode, strings.TrimSpace(string(text)), len(l.Tunnels), plain+1)
 				}
 			}
 		})

@@ -16,7 +16,9 @@ import (
 
 // everywhere are the tunnels of this process and of those before it.
 func (s *service) everywhere() *processes.Everywhere {
-	return &processes.Everywhere{Here: liveTunnels{s.server, &s.hour}, Older: s.predecessors.processes, Settled: s.predecessors.settled}
+	return &processes.Everywhere{
+		Here: liveTunnels{s.server, &s.hour}, Older: s.predecessors.processes, Settled: s.predecessors.settled, Leaving: func() bool { return s.told.Load() != nil },
+	}
 }
 
 // answerCalls lets the process that takes over ask of the tunnels here, and of those of older processes, for which none waits that is for this one.

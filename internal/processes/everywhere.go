@@ -20,9 +20,13 @@ type Everywhere struct {
 	Here Own
 	// Older returns the older processes, the youngest first. One is the same each time.
 	Older func() []*Older
-	// Settled reports whether no tunnel goes from one process to another any more.
+	// Settled reports whether no tunnel comes from one of them any more.
 	Settled func() bool
+	// Leaving reports whether tunnels go from this process to the next one, which is asked there.
+	Leaving func() bool
 }
+
+var errLeaving = &admin.StatusError{Status: http.StatusServiceUnavailable, Err: errors.New("an upgrade is under way: ask again")}
 
 // all returns the processes, the youngest first.
 func (e *Everywhere) all() []admin.Tunnels {
@@ -113,6 +117,9 @@ func (e *Everywhere) find(ask func(admin.Tunnels) error) (err error) {
 		case err == nil || status.Status == http.StatusGone:
 			err = said
 		}
+	}
+	if e.Leaving() {
+		return errLeaving
 	}
 	return err
 }

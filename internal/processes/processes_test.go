@@ -129,7 +129,7 @@ func tunnelsOf(site string, ids ...string) (all []admin.Tunnel) {
 }
 
 func everywhere(here *process, older ...*Older) *Everywhere {
-	return &Everywhere{Here: here, Older: func() []*Older { return older }, Settled: func() bool { return false }}
+	return &Everywhere{Here: here, Older: func() []*Older { return older }, Settled: func() bool { return false }, Leaving: func() bool { return false }}
 }
 
 func TestListsOfAllProcessesAreOne(t *testing.T) {
@@ -196,6 +196,11 @@ func TestTunnelIsFoundWhereItIs(t *testing.T) {
 		if said, _ := errors.AsType[*admin.StatusError](err); said == nil || said.Status != status {
 			t.Errorf("%s: %v, want %d", id, err, status)
 		}
+	}
+	e.Leaving = func() bool { return true }
+	err := e.Kick("6-x", 4001, "out")
+	if said, _ := errors.AsType[*admin.StatusError](err); said == nil || said.Status != http.StatusServiceUnavailable {
+		t.Errorf("of a tunnel that may have gone to another process is said %v", err)
 	}
 }
 
