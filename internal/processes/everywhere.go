@@ -49,31 +49,34 @@ func (e *Everywhere) twice() []admin.Tunnels {
 // List implements [admin.Tunnels].
 func (e *Everywhere) List(f admin.Filter) admin.Page {
 	all := e.twice()
-	page := all[0].List(f)
 	if len(all) == 1 {
-		return page
+		return e.Here.List(f)
 	}
-	seen := map[string]bool{} // one that is on its way is in both
-	for i := range page.Tunnels {
-		seen[page.Tunnels[i].ID] = true
+	type numbered struct {
+		number uint64
+		*admin.Tunnel
 	}
-	more := page.Next != ""
-	for _, p := range all[1:] {
+	var found []numbered
+	more := false
+	for _, p := range all {
 		theirs := p.List(f)
 		more = more || theirs.Next != ""
-		for _, t := range theirs.Tunnels {
-			if !seen[t.ID] {
-				seen[t.ID] = true
-				page.Tunnels = append(page.Tunnels, t)
-			}
+		for i := range theirs.Tunnels {
+			t := &theirs.Tunnels[i]
+			found = append(found, numbered{number(t.ID), t})
 		}
 	}
-	slices.SortStableFunc(page.Tunnels, func(a, b admin.Tunnel) int { return cmp.Compare(number(a.ID), number(b.ID)) })
-	if f.Limit > 0 && len(page.Tunnels) > f.Limit {
-		page.Tunnels, more = page.Tunnels[:f.Limit], true
+	slices.SortStableFunc(found, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	found = slices.CompactFunc(found, func(a, b numbered) bool { return a.ID == b.ID }) // one that is on its way is in both
+	if f.Limit > 0 && len(found) > f.Limit {
+		found, more = found[:f.Limit], true
 	}
-	if page.Next = ""; more && len(page.Tunnels) > 0 {
-		page.Next = strconv.FormatUint(number(page.Tunnels[len(page.Tunnels)-1].ID), 10)
+	page := admin.Page{Tunnels: make([]admin.Tunnel, len(found))}
+	for i := range found {
+		page.Tunnels[i] = *found[i].Tunnel
+	}
+	if more && len(found) > 0 {
+		page.Next = strconv.FormatUint(found[len(found)-1].number, 10)
 	}
 	return page
 }
