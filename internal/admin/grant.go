@@ -79,9 +79,12 @@ func (g *Grant) sees(site string) bool { return g.Sites == nil || slices.Contain
 var errNotSeen = &StatusError{http.StatusNotFound, errors.New("no such tunnel")}
 
 // find returns a tunnel that is there for whose grant it is. Who has some sites only is told the same of all others, whether they live, have ended or never were:
-// the number of an ended one says nothing of whose it was, and who may count those has the number of all.
+// the number of an ended one says nothing of whose it was, and who may count those has the number of all. One that may live, but can't be asked for now, may be theirs.
 func (g *Grant) find(tunnels Tunnels, id string) (Tunnel, error) {
 	t, err := tunnels.Tunnel(id)
+	if e, ok := errors.AsType[*StatusError](err); ok && e.Status == http.StatusServiceUnavailable {
+		return Tunnel{}, err
+	}
 	if g.Sites != nil && (err != nil || !g.sees(t.Site)) {
 		return Tunnel{}, errNotSeen
 	}

@@ -47,6 +47,9 @@ func (known) Tunnel(id string) (Tunnel, error) {
 	case "ended":
 		return Tunnel{}, &StatusError{410, errors.New("the tunnel has ended")}
 	}
+	if id == "silent" {
+		return Tunnel{}, &StatusError{503, errors.New("it is in a process that does not answer")}
+	}
 	return Tunnel{}, errNotSeen
 }
 
@@ -64,6 +67,8 @@ func TestTunnelsOfOtherSitesAreAllTheSame(t *testing.T) {
 		{&own, "live", 0},
 		{&own, "ended", 404},
 		{&own, "never", 404},
+		{&own, "silent", 503},
+		{&all, "silent", 503},
 		{&all, "live", 0},
 		{&all, "ended", 410},
 		{&all, "never", 404},
