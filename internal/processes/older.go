@@ -26,6 +26,7 @@ type Older struct {
 
 	mu     sync.Mutex
 	before map[string]history.Counts // nil until they are asked for
+	last   map[string]history.Counts // what was returned
 }
 
 // NewOlder returns those of the process that a connection leads to. connect fails with [net.ErrClosed] where the process is known to have ended.
@@ -104,14 +105,18 @@ func (o *Older) Count(among []string) int {
 	return a.Count
 }
 
-// Counts are the tunnels that it has, and what was counted there since they were asked for the first time: before, it was the process that serves.
+// Counts are the tunnels that it has, and what was counted there since they were asked for the first time: before, it was the process that serves. Where it does not answer
+// they are what they were, so that nothing is counted again when it does.
 func (o *Older) Counts() map[string]history.Counts {
 	a, err := o.ask(context.Background(), &call{Do: doCounts}, patience)
-	if err != nil {
-		return nil
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	switch {
+	case errors.Is(err, errSilent):
+		return o.last
+	case err != nil:
+		return nil
+	}
 	if o.before == nil {
 		o.before = a.Counts
 	}
@@ -121,6 +126,7 @@ func (o *Older) Counts() map[string]history.Counts {
 		c.Since(&before)
 		since[site] = c
 	}
+	o.last = since
 	return since
 }
 

@@ -287,6 +287,12 @@ func TestProcessThatDoesNotAnswerIsLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		here := &process{tunnels: tunnelsOf("a", "3-x")}
+		was := asked(&process{tunnels: tunnelsOf("b", "1-x")})
+		was.Counts()
+		was.connect = func() (net.Conn, error) { return nil, errors.New("too many open files") }
+		if c := was.Counts(); c["b"].Tunnels != 1 {
+			t.Errorf("counted was %+v", c)
+		}
 		var ends []net.Conn
 		hung := NewOlder(7, func() (net.Conn, error) {
 			ours, theirs := net.Pipe()
