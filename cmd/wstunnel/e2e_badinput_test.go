@@ -33,7 +33,7 @@ func TestThousandControlConnections(t *testing.T) {
 	}
 	f.expectOrder(t, 0, []string{"ready"}, "status")
 	for n, l := range all[:many-most] {
-		if rest, err := io.ReadAll(l.br); err != nil || !strings.HasPrefix(string(rest), "ERR 503 too many connections") {
+		if rest, err := l.rest(); err != nil || !strings.HasPrefix(rest, "ERR 503 too many connections") {
 			t.Fatalf("connection %d is told %q, %v", n, rest, err)
 		}
 	}
@@ -85,20 +85,20 @@ func TestLinesThatAreNone(t *testing.T) {
 	anna.says(t, "a\x00b")
 	long := dialLines(t, yaml)
 	go io.WriteString(long, "SEND USER anna "+strings.Repeat("x", 1<<20)+"\nCOUNT\n")
-	if rest, _ := io.ReadAll(long.br); !strings.HasPrefix(string(rest), "ERR 413 a line has more than ") || strings.Count(string(rest), "\n") != 1 {
+	if rest, _ := long.rest(); !strings.HasPrefix(rest, "ERR 413 a line has more than ") || strings.Count(rest, "\n") != 1 {
 		t.Errorf("a line of 1 MB is answered with %q", rest)
 	}
 	slow := dialLines(t, yaml)
 	io.WriteString(slow, "SEND USER anna in ")
 	l.says("COUNT", "OK 1") // which waits for nobody's half line
 	io.WriteString(slow, "two halves\n")
-	if got, err := slow.br.ReadString('\n'); got != "OK 1\n" {
+	if got, err := slow.readLine(); got != "OK 1\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 	anna.says(t, "in two halves")
 	binary := dialLines(t, yaml)
 	io.WriteString(binary, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n") // as TLS begins
-	if got, err := binary.br.ReadString('\n'); !strings.HasPrefix(got, "ERR 400 ") {
+	if got, err := binary.readLine(); !strings.HasPrefix(got, "ERR 400 ") {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -174,9 +174,7 @@ func TestMessagesWhereNoneCanGo(t *testing.T) {
 		s.says(t, "waits")
 	}
 	more <- "\x88\x02\x03\xe8"
-	if _, _, err := s.ReadMessage(); !websocket.IsCloseError(err, 1000) {
-		t.Fatal(err)
-	}
+	s.awaitClose(1000)
 	c.ask(410, "POST", "/v1/tunnels/"+id+"/messages", "text/plain", "behind a Close frame")
 	l.says("SEND MESSAGE "+id+" behind a Close frame", "ERR 410 the tunnel has ended")
 	close(more)

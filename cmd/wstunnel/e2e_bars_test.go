@@ -90,6 +90,7 @@ func (f *front) openSilently(t *testing.T, n int) {
 // list orders a list, and returns how many lines it has.
 func (l *lines) list() (n int) {
 	l.t.Helper()
+	l.SetDeadline(time.Now().Add(patience))
 	io.WriteString(l, "LIST WEBSOCKETS\n")
 	for {
 		line, err := l.br.ReadSlice('\n')
@@ -118,7 +119,6 @@ func TestManyTunnelsAreListedAndReachedAtOnce(t *testing.T) {
 	l := dialLines(t, yaml)
 	l.br = bufio.NewReaderSize(l.Conn, 1<<20)
 	eventually(t, "all are listed", func() bool { return l.list() == many })
-	l.SetDeadline(time.Now().Add(2 * patience))
 	list, send, shout := time.Hour, time.Hour, time.Hour
 	for round := 0; round < fewest || round < most && (list > 100*time.Millisecond || send > time.Millisecond); round++ {
 		list = min(list, timeOf(func() { l.list() }))

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -232,9 +231,7 @@ func checkPanel(t *testing.T, d dashboard, anna socket) {
 	d.await("it is to be confirmed", `document.getElementById('confirm').open && document.activeElement.id === 'confirm-yes'`)
 	script[bool](t, d.browser, `document.getElementById('code').value = '4001'; return true`)
 	d.press(kb.Enter)
-	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4001) {
-		t.Errorf("anna reads %v", err)
-	}
+	anna.awaitClose(4001)
 	d.await("its end is told", `document.getElementById('panel-ended').innerText.includes('closed by order by the proxy, 4001')`)
 	d.await("nothing more can be said", `document.getElementById('send').disabled && document.getElementById('kick').disabled`)
 }
@@ -472,7 +469,7 @@ func TestWatchersFollowAnUpgrade(t *testing.T) {
 	u.upgrade(t)
 	l.is("moved")
 	l.is("upgrade")
-	if rest, err := io.ReadAll(l.br); len(rest) > 0 || err != nil {
+	if rest, err := l.rest(); len(rest) > 0 || err != nil {
 		t.Errorf("then %q, %v", rest, err)
 	}
 	d.await("the page is told", `document.getElementById('events').innerText.includes('another process has taken over')`)

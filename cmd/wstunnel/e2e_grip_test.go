@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/gorilla/websocket"
 )
 
 // TestPushpinsClientsPublish with the library of npm that publishes to Pushpin, as that comes: into the tunnels of its channel, which are those of the group.
@@ -51,9 +49,7 @@ func TestPushpinsClientsPublish(t *testing.T) {
 	}
 	anna.says(t, "grüße")
 	anna.says(t, "\x00\xff")
-	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4002) {
-		t.Errorf("anna reads %v", err)
-	}
+	anna.awaitClose(4002)
 	f.awaitLog(t, 0, "tunnel closed", "close_code", float64(4002))
 	r, err := http.NewRequest("GET", "http://"+address+"/v1/tunnels", nil)
 	if err != nil {

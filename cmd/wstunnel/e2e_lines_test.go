@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // lines is a connection to the control socket.
@@ -39,11 +37,25 @@ func dialLines(t *testing.T, yaml string) *lines {
 	return &lines{conn, t, bufio.NewReader(conn)}
 }
 
+// readLine waits for a line anew, however long the connection has been open.
+func (l *lines) readLine() (string, error) {
+	l.SetDeadline(time.Now().Add(patience))
+	return l.br.ReadString('\n')
+}
+
+// rest waits for the end, likewise.
+func (l *lines) rest() (string, error) {
+	l.SetDeadline(time.Now().Add(patience))
+	rest, err := io.ReadAll(l.br)
+	return string(rest), err
+}
+
 // says sends a line and requires how the one that answers begins.
 func (l *lines) says(order, want string) {
 	l.t.Helper()
+	l.SetDeadline(time.Now().Add(patience))
 	io.WriteString(l, order+"\n")
-	if got, err := l.br.ReadString('\n'); err != nil || !strings.HasPrefix(got, want) || strings.HasPrefix(want, "OK") && got != want+"\n" {
+	if got, err := l.readLine(); err != nil || !strings.HasPrefix(got, want) || strings.HasPrefix(want, "OK") && got != want+"\n" {
 		l.t.Errorf("%.60q is answered with %.200q, %v; want %q", order, got, err, want)
 	}
 }
@@ -59,7 +71,7 @@ func TestControlSocketSpeaksInLines(t *testing.T) {
 	io.WriteString(l, "LIST WEBSOCKETS\r\n")
 	var ids []string
 	for {
-		line, err := l.br.ReadString('\n')
+		line, err := l.readLine()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,15 +98,13 @@ func TestControlSocketSpeaksInLines(t *testing.T) {
 	l.says("SEND USER anna \xff", "ERR 422 the text is not UTF-8")
 	l.says("KICK "+ids[1]+" 1006", "ERR 422 close code 1006")
 	l.says("KICK "+ids[1]+" 4001 out with you", "OK 1")
-	if _, _, err := berta.ReadMessage(); !websocket.IsCloseError(err, 4001) {
-		t.Errorf("berta reads %v", err)
-	}
+	berta.awaitClose(4001)
 	l.says("WHO ARE YOU", "ERR 400 unknown order")
 	l.says(strings.Repeat("x", 300<<10), "ERR 413 a line has more than")
 	half := dialLines(t, yaml)
 	io.WriteString(half, "COU")
 	half.Conn.(*net.UnixConn).CloseWrite()
-	if got, err := io.ReadAll(half.br); err != nil || string(got) != "ERR 400 the line has no end\n" {
+	if got, err := half.rest(); err != nil || got != "ERR 400 the line has no end\n" {
 		t.Errorf("half a line is answered with %q, %v", got, err)
 	}
 	dialLines(t, yaml).says("DRAIN", "OK 1")

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/gorilla/websocket"
 )
 
 // described asks, and requires a status and an answer as docs/openapi.yaml has it.
@@ -99,9 +97,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		berta.says(t, want)
 	}
 	for code, s := range map[int]socket{4001: anna, 4002: berta} {
-		if _, _, err := s.ReadMessage(); !websocket.IsCloseError(err, code) {
-			t.Errorf("%v, want %d", err, code)
-		}
+		s.awaitClose(code)
 	}
 	f.awaitLogs(t, 0, 2, "tunnel closed")
 	c.described(d, 410, "DELETE", "/v1/tunnels/"+id, "", "")

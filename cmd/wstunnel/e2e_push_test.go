@@ -79,7 +79,7 @@ func (c *control) ask(status int, method, target, kind, body string) string {
 // says reads a message.
 func (s socket) says(t *testing.T, want string) {
 	t.Helper()
-	s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	s.SetReadDeadline(time.Now().Add(patience))
 	if _, got, err := s.ReadMessage(); err != nil || string(got) != want {
 		t.Errorf("read %q, %v; want %q", got, err, want)
 	}
@@ -160,9 +160,7 @@ func TestMessagesAreSaidOverTheControlSocket(t *testing.T) {
 	berta.says(t, "berta alone")
 	c.ask(200, "GET", "/v1/tunnels/"+id, "", "")
 	c.ask(200, "DELETE", "/v1/tunnels/"+id+"?code=4001&reason=out", "", "")
-	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4001) {
-		t.Errorf("anna reads %v", err)
-	}
+	anna.awaitClose(4001)
 	f.awaitLog(t, 0, "tunnel closed", "close_code", float64(4001))
 	c.ask(410, "GET", "/v1/tunnels/"+id, "", "")
 	c.ask(410, "POST", "/v1/tunnels/"+id+"/messages", plain, "x")
@@ -242,7 +240,5 @@ func TestTunnelsSendAndKickCommands(t *testing.T) {
 	f.expectOrder(t, 2, []string{"--client"}, "tunnels", "--client", "here")
 	f.expectOrder(t, 1, []string{"close code 1006"}, "kick", one.ID, "--code", "1006")
 	f.expectOrder(t, 0, []string{one.ID + " is being closed with 4001"}, "kick", one.ID, "--code", "4001", "--reason", "out")
-	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4001) {
-		t.Errorf("anna reads %v", err)
-	}
+	anna.awaitClose(4001)
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // told is an event.
@@ -33,7 +31,7 @@ type told struct {
 // is reads the next event as a line, and requires what it is.
 func (l *lines) is(event string) (e told) {
 	l.t.Helper()
-	line, err := l.br.ReadString('\n')
+	line, err := l.readLine()
 	if err == nil {
 		err = json.Unmarshal([]byte(line), &e)
 	}
@@ -70,9 +68,7 @@ func TestWhatHappensIsToldInLines(t *testing.T) {
 	orders.says("LEAVE "+opened.Tunnel.ID+" lobby", "OK 1")
 	l.is("left")
 	orders.says("KICK "+opened.Tunnel.ID+" 4001 out", "OK 1")
-	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4001) {
-		t.Errorf("anna reads %v", err)
-	}
+	anna.awaitClose(4001)
 	if e := l.is("closed"); e.Tunnel.ID != opened.Tunnel.ID || e.Code != 4001 || e.ClosedBy != "proxy" || e.Cause != "closed by order" {
 		t.Errorf("%+v", e)
 	}
@@ -92,12 +88,12 @@ func TestWhatHappensIsToldInLines(t *testing.T) {
 	f.expectOrder(t, 0, []string{"taken back"}, "drain", "--end")
 	l.is("drain_ended")
 	other.Conn.(*net.UnixConn).CloseWrite()
-	if rest, err := io.ReadAll(other.br); len(rest) > 0 || err != nil {
+	if rest, err := other.rest(); len(rest) > 0 || err != nil {
 		t.Errorf("who watches another site is told %q, %v", rest, err)
 	}
 	f.stop(t)
 	l.is("stopping")
-	if rest, err := io.ReadAll(l.br); len(rest) > 0 || err != nil {
+	if rest, err := l.rest(); len(rest) > 0 || err != nil {
 		t.Errorf("then %q, %v", rest, err)
 	}
 }
