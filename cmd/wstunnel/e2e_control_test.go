@@ -48,6 +48,17 @@ func withSocket(t *testing.T, yaml string) string {
 	return "admin: {socket: " + filepath.Join(dir, "control.sock") + "}\n" + yaml
 }
 
+// awaitControl waits until the control socket is there, if a configuration by [withSocket] has one: it is opened behind the listeners.
+func awaitControl(t *testing.T, yaml string) {
+	t.Helper()
+	if strings.HasPrefix(yaml, "admin: {socket: /") {
+		eventually(t, "the control socket", func() bool {
+			_, err := os.Stat(socketOf(yaml))
+			return err == nil
+		})
+	}
+}
+
 func TestReloadCommandWaitsForTheVerdict(t *testing.T) {
 	good := withSocket(t, settings(`{path: /ws, websocket: "ws://`+startSocketPHP(t, "").address+`"}`))
 	f := startFront(t, good)

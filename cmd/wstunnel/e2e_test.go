@@ -106,6 +106,7 @@ func startFrontFrom(t *testing.T, cmd *exec.Cmd, yaml string) *front {
 	if n := strings.Count(yaml, "- address:"); n > 1 {
 		f.https = f.awaitLogs(t, 0, n, "listening")[n-1].text("address")
 	}
+	awaitControl(t, yaml)
 	return f
 }
 

@@ -44,7 +44,8 @@ func startUpgradableFrom(t *testing.T, yaml string, env ...string) *upgradable {
 	t.Helper()
 	u := &upgradable{front: &front{config: filepath.Join(t.TempDir(), "config.yaml")}, binary: filepath.Join(t.TempDir(), "wstunnel")}
 	u.install(t)
-	u.write(t, withSocket(t, yaml))
+	yaml = withSocket(t, yaml)
+	u.write(t, yaml)
 	cmd := exec.Command(u.binary, "run", u.config)
 	cmd.Env = append(os.Environ(), env...)
 	r, w, err := os.Pipe() // which does not end with the first process
@@ -62,6 +63,7 @@ func startUpgradableFrom(t *testing.T, yaml string, env ...string) *upgradable {
 	if n := strings.Count(yaml, "- address:"); n > 1 {
 		u.https = u.awaitLogs(t, 0, n, "listening")[n-1].text("address")
 	}
+	awaitControl(t, yaml)
 	u.pids = []int{u.cmd.Process.Pid}
 	t.Cleanup(func() {
 		if strings.Contains(u.out.String(), "goroutine ") {
