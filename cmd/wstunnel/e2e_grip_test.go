@@ -3,7 +3,6 @@
 package main_test
 
 import (
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,17 +50,10 @@ func TestPushpinsClientsPublish(t *testing.T) {
 	anna.says(t, "\x00\xff")
 	anna.awaitClose(4002)
 	f.awaitLog(t, 0, "tunnel closed", "close_code", float64(4002))
-	r, err := http.NewRequest("GET", "http://"+address+"/v1/tunnels", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+made["token"])
-	resp, err := newClient(nil).Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if left := decode[listed](t, readAll(t, resp)); len(left.Tunnels) != 1 || left.Tunnels[0].User != "berta" {
-		t.Errorf("left are %+v", left)
-	}
+	eventually(t, "berta is left", func() bool { // one is logged before it is forgotten
+		status, text, _ := askWeb(t, "GET", address, "/v1/tunnels", map[string]string{"Authorization": "Bearer " + made["token"]}, "")
+		left := decode[listed](t, text)
+		return status == 200 && len(left.Tunnels) == 1 && left.Tunnels[0].User == "berta"
+	})
 	berta.Close()
 }

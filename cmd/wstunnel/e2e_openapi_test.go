@@ -100,6 +100,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		s.awaitClose(code)
 	}
 	f.awaitLogs(t, 0, 2, "tunnel closed")
+	c.awaitTunnels(0) // they are logged before they are forgotten
 	c.described(d, 410, "DELETE", "/v1/tunnels/"+id, "", "")
 	c.described(d, 410, "POST", "/v1/tunnels/"+second+"/messages", plain, "x")
 	if text := c.described(d, 200, "GET", "/v1/upstreams", "", ""); !strings.Contains(text, `"name":"pool","sites":["_"]`) || !strings.Contains(text, `"address":"127.0.0.1:2","state":"off"`) {

@@ -162,6 +162,7 @@ func TestMessagesAreSaidOverTheControlSocket(t *testing.T) {
 	c.ask(200, "DELETE", "/v1/tunnels/"+id+"?code=4001&reason=out", "", "")
 	anna.awaitClose(4001)
 	f.awaitLog(t, 0, "tunnel closed", "close_code", float64(4001))
+	c.awaitTunnels(2) // it is logged before it is forgotten
 	c.ask(410, "GET", "/v1/tunnels/"+id, "", "")
 	c.ask(410, "POST", "/v1/tunnels/"+id+"/messages", plain, "x")
 	c.expectRefusals(second, all.Tunnels[2].ID)
