@@ -112,8 +112,10 @@ func TestBrowserTalksToAServerWrittenInPHP(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b.open(t, test.origin+"/page.php")
+			since := php.out.len()
 			t.Run("messages", func(t *testing.T) { checkMessages(t, b, test.path) })
 			t.Run("handshake", func(t *testing.T) { checkHandshake(t, b, test.origin, test.path) })
+			php.out.awaitMatches(t, since, `^close 1005 `, 2) // which are not for what comes next
 			t.Run("closing", func(t *testing.T) { checkClosing(t, b, php, test.path, strings.HasPrefix(test.origin, "https:")) })
 		})
 	}
