@@ -135,10 +135,13 @@ print(s.makefile().read())`, socket)
 
 // TestSecondSIGTERMHurries: a drain that would take long ends at once, with Close frames.
 func TestSecondSIGTERMHurries(t *testing.T) {
-	f := startFront(t, "drain: {spread: 20s}\n"+settings(`{path: /ws, websocket: "ws://`+startSocketPHP(t, "").address+`"}`))
+	yaml := "drain: {spread: 100s}\n" + settings(`{path: /ws, websocket: "ws://`+startSocketPHP(t, "").address+`"}`)
+	f := startFront(t, strings.Replace(yaml, "shutdown_timeout: 5s", "shutdown_timeout: 200s", 1))
 	var sockets []socket
 	for range 4 {
-		sockets = append(sockets, f.dialSocket(t, "ws", "/ws"))
+		s := f.dialSocket(t, "ws", "/ws")
+		go s.ReadMessage() // answers its Close frame
+		sockets = append(sockets, s)
 	}
 	f.signal(t, syscall.SIGTERM)
 	f.awaitLog(t, 0, "tunnel closed", "cause", "drain")
