@@ -229,9 +229,7 @@ func TestTunnelsLeaveNoGoroutineBehind(t *testing.T) {
 		f.wave(t)
 	}
 	awaitGoroutines(t, "the tunnels", idle)
-	if n := server.TunnelCount(); n != 0 {
-		t.Errorf("%d tunnels are left", n)
-	}
+	eventually(t, "no tunnel is left", func() bool { return server.TunnelCount() == 0 }) // on epoll the last end of one is heard of by no goroutine of its own
 	if err := server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
