@@ -43,7 +43,7 @@ func TestReloadAppliesTheNewFile(t *testing.T) {
 	first, second := startSocketPHP(t, ""), startSocketPython(t)
 	f := startFront(t, settings(`{path: /ws, websocket: "ws://`+first.address+`"}`))
 	before := f.dialSocket(t, "ws", "/ws")
-
+	before.echo("it is counted")
 	e := f.reload(t, settings(
 		`{path: /ws, websocket: "ws://`+second.address+`"}`,
 		`{path: /, http: "http://`+startPages(t).address+`"}`), reloaded)
