@@ -156,9 +156,7 @@ func TestUpgradeBelowSystemd(t *testing.T) {
 	u.upgrade(t)
 	second := u.pids[1]
 	go syscall.Wait4(second, nil, 0, nil) // as systemd does
-	if !m.says(first, "MAINPID="+strconv.Itoa(second)) {
-		t.Errorf("MAINPID was not told: %q", m.messages)
-	}
+	eventually(t, "MAINPID is told", func() bool { return m.says(first, "MAINPID="+strconv.Itoa(second)) })
 	eventually(t, "the second is ready", func() bool { return m.says(second, "READY=1") && m.says(second, "WATCHDOG=1") })
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", second))
 	if err != nil || !strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid())) {
@@ -166,7 +164,8 @@ func TestUpgradeBelowSystemd(t *testing.T) {
 	}
 	live.echo("after")
 	u.stopLast(t)
-	if !m.says(second, "STOPPING=1") || m.says(first, "STOPPING=1") {
+	eventually(t, "the main process has said that it stops", func() bool { return m.says(second, "STOPPING=1") })
+	if m.says(first, "STOPPING=1") {
 		t.Error("not the main process alone said that it stops")
 	}
 }
