@@ -224,17 +224,6 @@ func hashOf(token string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// freeAddress is one of loopback that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // askWeb asks at admin.address.
 func askWeb(t *testing.T, method, address, target string, fields map[string]string, body string) (status int, text string, header http.Header) {
 	t.Helper()
@@ -273,7 +262,7 @@ func TestTokensOverTCP(t *testing.T) {
 		made[name] = token
 		tokens = append(tokens, "{hash: "+hash+", "+rest+"}")
 	}
-	first, second := freeAddress(t), freeAddress(t)
+	first, second := freePort(t), freePort(t)
 	yaml := twoSites(t, ", address: \""+first+"\", tokens: ["+strings.Join(tokens, ", ")+"]", "access_log: off")
 	f := startFront(t, yaml)
 	a := f.openAt(t, "a.example", "/?user=anna")

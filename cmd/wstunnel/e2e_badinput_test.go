@@ -21,7 +21,7 @@ import (
 // TestThousandControlConnections: those beyond the bound are told so, nobody is kept from asking, and memory stays what it was.
 func TestThousandControlConnections(t *testing.T) {
 	const many, most = 1000, 256
-	address := freeAddress(t)
+	address := freePort(t)
 	yaml := twoSites(t, `, address: "`+address+`", tokens: [{name: ops, hash: "`+hashOf("ops")+`"}]`, "")
 	f := startFront(t, yaml)
 	before := usageOf(t, f.cmd.Process.Pid)

@@ -25,7 +25,7 @@ func TestDashboardIsToBeLookedAt(t *testing.T) {
 		t.Skip("nobody looks: DEMO_SHOTS names no directory")
 	}
 	token, entry := tokenOf("ops", "list", "send", "kick", "manage")
-	address, plain := freeAddress(t), freeAddress(t)
+	address, plain := freePort(t), freePort(t)
 	file := filepath.Join(t.TempDir(), "wstunnel.yaml")
 	yaml := busySettings(t, address, plain, entry, startTagging(t), startTagging(t))
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {

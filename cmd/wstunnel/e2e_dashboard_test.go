@@ -251,7 +251,7 @@ func TestDashboardSaysWhatIsWrong(t *testing.T) {
 	full, entry := tokenOf("ops", "list", "send", "kick")
 	reader, second := tokenOf("reader", "list")
 	blind, third := tokenOf("blind", "send")
-	address := freeAddress(t)
+	address := freePort(t)
 	yaml := withDashboard(t, address, []string{entry, second, third}, settings(`{path: /ws, websocket: "ws://`+startTagging(t)+`"}`))
 	f := startFront(t, yaml)
 	f.dialSocket(t, "ws", "/ws?user=anna")
@@ -457,7 +457,7 @@ func TestWatchersFollowAnUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	yaml, address := string(was), freeAddress(t)
+	yaml, address := string(was), freePort(t)
 	u.write(t, strings.Replace(yaml, "}\n", ", address: \""+address+"\", tokens: ["+entry+"]}\n", 1))
 	u.expectOrder(t, 0, []string{"reloaded"}, "reload")
 	u.dialSocket(t, "ws", "/ws?user=anna")

@@ -117,7 +117,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 // TestPublishAnswersAsPushpinDoes over the socket and, with a token, over TCP, to clients that know bearers, and to those that do not.
 func TestPublishAnswersAsPushpinDoes(t *testing.T) {
 	const token, hash = "a-token-for-pushpins-clients", "sha256:5b6a6c3d8f0c0b4b6a1b1f5d0c0f7d5cbb6e7f1d3c2b1a090807060504030201"
-	address := freeAddress(t)
+	address := freePort(t)
 	yaml := twoSites(t, `, address: "`+address+`", tokens: [{name: grip, sites: [a.example], verbs: [send], hash: "`+hashOf(token)+`"}, {name: other, hash: "`+hash+`"}]`, "")
 	f := startFront(t, yaml)
 	a := f.openAt(t, "a.example", "/?groups=news")

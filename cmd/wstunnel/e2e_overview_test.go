@@ -132,9 +132,9 @@ func TestTokenOfASiteWatchesThatSite(t *testing.T) {
 // TestOverviewHasTheLastHour as it was noted, a point every ten seconds.
 func TestOverviewHasTheLastHour(t *testing.T) {
 	token, entry := tokenOf("ops", "list")
-	address, backend := freeAddress(t), startTagging(t)
+	address, backend := freePort(t), startTagging(t)
 	file := filepath.Join(t.TempDir(), "wstunnel.yaml")
-	if err := os.WriteFile(file, []byte(busySettings(t, address, freeAddress(t), entry, backend, startTagging(t))), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(busySettings(t, address, freePort(t), entry, backend, startTagging(t))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	end, err := main.Begin(logs.New(io.Discard, logs.JSON), file, busyHour)

@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wstunnel/internal/pebble"
 )
 
 // program is a process that a test has started.
@@ -235,13 +237,10 @@ func testdata(t *testing.T, name string) string {
 	return path
 }
 
-// freePort returns an address on which nothing listens, for programs that can't be asked for theirs.
+// freePort returns an address on which nothing listens, nor will before the program does that can't be asked for its own.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := pebble.Listen(t)
 	defer l.Close()
 	return l.Addr().String()
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"wstunnel/internal/pebble"
 )
 
 func TestMain(m *testing.M) {
@@ -24,7 +26,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
-			"freeport": freePort,
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], freePort(t)) },
 			"get":      get,
 			"signal":   signalBackground,
 
@@ -70,13 +72,12 @@ func condition(name string) (bool, error) {
 	return err == nil && strings.TrimSpace(string(first)) == "1024", nil
 }
 
-// freePort puts a free port of the loopback interface into a variable: freeport NAME.
-func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
+// freePort returns a port of the loopback interface that stays free until it is listened on. Scripts have it in a variable: freeport NAME.
+func freePort(t *testing.T) string {
+	l := pebble.Listen(t)
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	ts.Setenv(args[0], port)
+	return port
 }
 
 // get asks for a URL, again until it is answered, and checks the status: get STATUS URL.
