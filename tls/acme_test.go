@@ -2,6 +2,7 @@ package tls
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"os"
@@ -112,6 +113,12 @@ func (f *acmeFront) awaitCertificate(t *testing.T, name string) *tls.Certificate
 		return e != nil && e.cert.Load() != nil
 	})
 	return f.entry(name).cert.Load()
+}
+
+// awaitRenewal waits until another certificate of a name is served than an old one. It is logged before.
+func (f *acmeFront) awaitRenewal(t *testing.T, name string, old *x509.Certificate) {
+	t.Helper()
+	f.eventually(t, "renewal of "+name, func() bool { return !f.entry(name).cert.Load().Leaf.Equal(old) })
 }
 
 func (f *acmeFront) awaitLog(t *testing.T, text string, n int) []string {
