@@ -63,7 +63,7 @@ func startBefore(t *testing.T, tunnels int, does string) *upgradable {
 	address, conns := socketBackend(t)
 	u := startUpgradable(t, "listen: [{address: '127.0.0.1:0'}]\nsites: [{hosts: [_], locations: [{path: /ws, websocket: 'ws://"+address+"'}]}]\n")
 	for range tunnels {
-		u.dialSocket(t, "ws", "/ws")
+		go u.dialSocket(t, "ws", "/ws").ReadMessage() // answers its Close frame
 		<-conns
 	}
 	real := u.binary + ".real"
