@@ -5,6 +5,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -105,7 +106,7 @@ func (l *lines) list() (n int) {
 }
 
 // TestManyTunnelsAreListedAndReachedAtOnce over the control socket: 10,000, or as many as the limit on open files allows, in 100 ms; and a message to one of them has its
-// answer, so that the kernel has it, in a millisecond. On a machine that has other things to do the best of some rounds counts.
+// answer, so that the kernel has it, in a millisecond. On a machine that has other things to do the best of some rounds counts, and a slower one is given more time.
 func TestManyTunnelsAreListedAndReachedAtOnce(t *testing.T) {
 	const fewest, most = 5, 50 // rounds
 	var files syscall.Rlimit
@@ -119,8 +120,10 @@ func TestManyTunnelsAreListedAndReachedAtOnce(t *testing.T) {
 	l := dialLines(t, yaml)
 	l.br = bufio.NewReaderSize(l.Conn, 1<<20)
 	eventually(t, "all are listed", func() bool { return l.list() == many })
-	list, send, shout := time.Hour, time.Hour, time.Hour
-	for round := 0; round < fewest || round < most && (list > 100*time.Millisecond || send > time.Millisecond); round++ {
+	list, send, shout, slow := time.Hour, time.Hour, time.Hour, 1000.0
+	within := func(d time.Duration) time.Duration { return time.Duration(slow * float64(d)) }
+	for round := 0; round < fewest || round < most && (list > within(100*time.Millisecond) || send > within(time.Millisecond)); round++ {
+		slow = min(slow, slowness())
 		list = min(list, timeOf(func() { l.list() }))
 		var each []time.Duration
 		for i := range 100 {
@@ -130,13 +133,25 @@ func TestManyTunnelsAreListedAndReachedAtOnce(t *testing.T) {
 		send = min(send, each[len(each)/2])
 		shout = min(shout, timeOf(func() { l.says("SEND GROUP lobby hello", fmt.Sprintf("OK %d", many)) }))
 	}
-	t.Logf("%d tunnels are listed in %v; a message to one takes %v at the median, to all of them %v", many, list, send, shout)
-	if list > 100*time.Millisecond {
+	t.Logf("%d tunnels are listed in %v; a message to one takes %v at the median, to all of them %v; the machine is %.1f times as slow", many, list, send, shout, slow)
+	if list > within(100*time.Millisecond) {
 		t.Errorf("a list takes %v", list)
 	}
-	if send > time.Millisecond {
+	if send > within(time.Millisecond) {
 		t.Errorf("a message takes %v", send)
 	}
+}
+
+// slowness is how many times as long a piece of work takes now as it does on the machine that the bounds of these tests are for: 1 at least.
+func slowness() float64 {
+	const usual = 32 * time.Millisecond
+	block := make([]byte, 1<<20)
+	took := timeOf(func() {
+		for range 32 {
+			sha256.Sum256(block)
+		}
+	})
+	return max(1, float64(took)/float64(usual))
 }
 
 func timeOf(f func()) time.Duration {

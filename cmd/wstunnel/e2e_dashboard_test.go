@@ -322,10 +322,12 @@ func TestDashboardStaysQuickWithManyTunnels(t *testing.T) {
 	defer stop()
 	d.await("some come and go", `document.getElementById('events').innerText.includes('closed')`)
 	for round := 1; ; round++ { // others may have the machine
+		slow := slowness()
 		took := d.inputs()
+		slow = max(slow, slowness())
 		median := took[len(took)/2]
-		t.Logf("with %d tunnels an input is drawn after %.0f ms at the median, %.0f ms at most", many, median, took[len(took)-1])
-		if median <= 100 {
+		t.Logf("with %d tunnels an input is drawn after %.0f ms at the median, %.0f ms at most; the machine is %.1f times as slow", many, median, took[len(took)-1], slow)
+		if median <= 100*slow {
 			break
 		}
 		if round == 4 {
