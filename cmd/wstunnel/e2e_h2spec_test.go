@@ -28,7 +28,7 @@ func TestH2specFindsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(filepath.Join(bin, "h2spec"), "--strict", "-t", "-k", "-h", host, "-p", port, "-P", "/echo.php").CombinedOutput()
+	out, err := exec.Command(filepath.Join(bin, "h2spec"), "--strict", "-t", "-k", "-o", "10", "-h", host, "-p", port, "-P", "/echo.php").CombinedOutput()
 	passed := regexp.MustCompile(`(\d+) tests, (\d+) passed, 0 skipped, 0 failed`).FindSubmatch(out)
 	if err != nil || passed == nil || string(passed[1]) != string(passed[2]) || string(passed[1]) != "146" {
 		t.Errorf("%v\n%s", err, out)
