@@ -188,11 +188,15 @@ func TestMessagesWhereNoneCanGo(t *testing.T) {
 	defer flood.Close()
 	stalled := c.awaitTunnels(1).Tunnels[0].ID
 	var bytes uint64
-	eventually(t, "a stall", func() bool {
+	still := 0
+	eventually(t, "a stall", func() bool { // and not somebody else who has the machine for a moment
 		before := bytes
 		bytes = c.toClient(stalled)
 		time.Sleep(100 * time.Millisecond)
-		return bytes > 0 && bytes == before
+		if still++; bytes == 0 || bytes != before {
+			still = 0
+		}
+		return still == 5
 	})
 	c.ask(504, "POST", "/v1/tunnels/"+stalled+"/messages", "application/json", `{"text":"too late","ttl_ms":1,"wait":"written"}`)
 	for range 64 {
