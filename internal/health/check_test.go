@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wstunnel/internal/config"
+	"wstunnel/internal/pebble"
 )
 
 // check is one as it is configured by default.
@@ -94,12 +95,9 @@ func listen(t *testing.T, network, address string, serve func(net.Conn)) Server 
 	return Server{Network: network, Address: l.Addr().String(), Host: "backend.example"}
 }
 
-// closed is a server that is not there.
+// closed is a server that is not there, and whose port nobody else takes.
 func closed(t *testing.T) Server {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := pebble.Listen(t)
 	defer l.Close()
 	return Server{Network: "tcp", Address: l.Addr().String()}
 }
@@ -143,7 +141,7 @@ func TestChecksTakeAServerOutAndInAgain(t *testing.T) {
 		t.Errorf("behind three bad checks its status is %+v", status)
 	}
 	g.next(m)
-	if got, want := g.logged(), `level=WARN msg="server is down" upstream=chat server=`+s.Address+
+	if got, want := g.awaitLogged(1), `level=WARN msg="server is down" upstream=chat server=`+s.Address+
 		` reason="3 checks in a row failed, the last one: /health?full=1 was answered with 503"`+"\n"; got != want {
 		t.Errorf("logged is\n%s\nwant\n%s", got, want)
 	}
@@ -154,10 +152,10 @@ func TestChecksTakeAServerOutAndInAgain(t *testing.T) {
 	if g.next(m); !m.Up() || m.Share() != 0.1 {
 		t.Errorf("behind two good checks it is up: %v, with a share of %v", m.Up(), m.Share())
 	}
-	if got, want := g.logged(), `level=INFO msg="server is up" upstream=chat server=`+s.Address+` reason="2 checks in a row succeeded"`+"\n"; got != want {
+	if got, want := g.awaitLogged(1), `level=INFO msg="server is up" upstream=chat server=`+s.Address+` reason="2 checks in a row succeeded"`+"\n"; got != want {
 		t.Errorf("logged is\n%s\nwant\n%s", got, want)
 	}
-	if got := g.toldSince(); !slices.Equal(got, []string{s.Address + " down", s.Address + " up"}) || !g.members[1].Up() {
+	if got := g.awaitTold(2); !slices.Equal(got, []string{s.Address + " down", s.Address + " up"}) || !g.members[1].Up() {
 		t.Errorf("told are %v", got)
 	}
 }
@@ -290,7 +288,7 @@ func TestNothingIsTakenOutByChecksBeforeTheFirstAnswer(t *testing.T) {
 		t.Errorf("its status is %+v", s)
 	}
 	line := `level=WARN msg="server has not answered since the start" upstream=chat server=%s reason="2 checks in a row failed, the last one: connecting: connection refused"` + "\n"
-	if got := g.logged(); len(got) != len(fmt.Sprintf(line, late.Address))+len(fmt.Sprintf(line, g.members[1].address)) || !strings.Contains(got, fmt.Sprintf(line, late.Address)) {
+	if got := g.awaitLogged(2); len(got) != len(fmt.Sprintf(line, late.Address))+len(fmt.Sprintf(line, g.members[1].address)) || !strings.Contains(got, fmt.Sprintf(line, late.Address)) {
 		t.Errorf("logged is\n%s", got)
 	}
 	listen(t, "tcp", late.Address, func(c net.Conn) { c.Close() })
@@ -299,7 +297,7 @@ func TestNothingIsTakenOutByChecksBeforeTheFirstAnswer(t *testing.T) {
 	}
 	g.next(g.members[1])
 	g.wantUp("when one has answered", true, false)
-	if got := g.toldSince(); !slices.Equal(got, []string{g.members[1].address + " down"}) {
+	if got := g.awaitTold(1); !slices.Equal(got, []string{g.members[1].address + " down"}) {
 		t.Errorf("told are %v", got)
 	}
 }

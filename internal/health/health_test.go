@@ -64,6 +64,31 @@ func (g *tested) logged() string {
 	return g.log.String()
 }
 
+// awaitLogged waits until so many lines have been logged since the last call, and returns them: a change is told of when it has been made.
+func (g *tested) awaitLogged(lines int) string {
+	g.t.Helper()
+	all := ""
+	for deadline := time.Now().Add(patience); strings.Count(all, "\n") < lines; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%d lines have not been logged:\n%s", lines, all)
+		}
+		all += g.logged()
+	}
+	return all
+}
+
+// awaitTold waits until so many changes have been told since the last call, and returns which.
+func (g *tested) awaitTold(changes int) (all []string) {
+	g.t.Helper()
+	for deadline := time.Now().Add(patience); len(all) < changes; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%d changes have not been told: %v", changes, all)
+		}
+		all = append(all, g.toldSince()...)
+	}
+	return all
+}
+
 // toldSince returns which changes were told since the last call.
 func (g *tested) toldSince() []string {
 	g.written.Lock()
