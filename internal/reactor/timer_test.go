@@ -70,11 +70,11 @@ func TestTimersFireAndStop(t *testing.T) {
 		l.Stop(timers[2])
 	})
 	await(t, early)
-	if took := time.Since(start); took < 50*time.Millisecond || took > time.Second {
+	if took := time.Since(start); took < 50*time.Millisecond {
 		t.Errorf("50 ms took %v", took)
 	}
 	await(t, late)
-	if took := time.Since(start); took < 150*time.Millisecond || took > time.Second {
+	if took := time.Since(start); took < 150*time.Millisecond {
 		t.Errorf("150 ms took %v", took)
 	}
 	if len(never)+len(early)+len(late) > 0 {

@@ -346,17 +346,23 @@ func expectLine(t *testing.T, lines *bufio.Scanner, text string) {
 // talk has openssl say something before and after it changes its keys, and asks for ours to be changed.
 func talk(t *testing.T, in io.Writer, lines *bufio.Scanner, messages string) {
 	t.Helper()
+	updates := func() (theirs, ours int) {
+		text, _ := os.ReadFile(messages)
+		const update = "TLS 1.3, Handshake [length 0005], KeyUpdate"
+		return bytes.Count(text, []byte(">>> "+update)), bytes.Count(text, []byte("<<< "+update))
+	}
 	for i, word := range []string{"first", "second", "third"} {
 		io.WriteString(in, word+"\n")
 		expectLine(t, lines, word)
 		io.WriteString(in, []string{"K\n", "k\n", "K\n"}[i])
-		time.Sleep(50 * time.Millisecond) // openssl takes a line of its own for a command only
+		eventually(t, "changed its keys", func() bool { // openssl takes a line of its own for a command only
+			theirs, _ := updates()
+			return theirs == i+1
+		})
 	}
 	io.WriteString(in, "last\n")
 	expectLine(t, lines, "last")
-	text, _ := os.ReadFile(messages)
-	const update = "TLS 1.3, Handshake [length 0005], KeyUpdate"
-	if theirs, ours := bytes.Count(text, []byte(">>> "+update)), bytes.Count(text, []byte("<<< "+update)); theirs != 3 || ours < 1 {
+	if theirs, ours := updates(); theirs != 3 || ours < 1 {
 		t.Errorf("openssl changed its keys %d times, we changed ours %d times", theirs, ours)
 	}
 }
@@ -385,11 +391,16 @@ func TestTLSClientFollowsKeyUpdates(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "both.pem")
 	os.WriteFile(file, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), 0o600)
-	free := listen(t, "tcp", "127.0.0.1:0")
-	free.Close()
-	in, lines, messages := program(t, "s_server", "-accept", free.Addr().String(), "-cert", file, "-key", file)
-	expectLine(t, lines, "ACCEPT")
-	c := dialTo(t, g.Pick(), free.Addr())
+	in, lines, messages := program(t, "s_server", "-accept", "127.0.0.1:0", "-cert", file, "-key", file)
+	address, accepts := "", false
+	for !accepts && lines.Scan() {
+		address, accepts = strings.CutPrefix(lines.Text(), "ACCEPT ")
+	}
+	at, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		t.Fatalf("openssl never said where it accepts: %v", err)
+	}
+	c := dialTo(t, g.Pick(), at)
 	if err := await(t, shake(t, c, tls.Client, &tls.Config{InsecureSkipVerify: true})); err != nil {
 		t.Fatal(err)
 	}
