@@ -279,8 +279,8 @@ func TestPageSendsByItselfWhatWasWrittenWhileTheBackendWasAway(t *testing.T) {
 	run(t, ctx, "says what is wrong in a sentence", until(`document.getElementById('banner-title').textContent === 'Connection lost: could not connect.'`),
 		until(`!document.getElementById('banner').innerText.includes('(')`))
 	run(t, ctx, "takes a message, which waits", chromedp.SendKeys(chromedp.CSS("#text"), "written meanwhile"+kb.Enter),
-		until(`document.querySelector('.pending .text').textContent === 'written meanwhile'`),
-		until(`document.querySelector('.pending .mail').textContent === 'Will be sent when the connection is back'`),
+		until(`document.querySelector('.pending .text')?.textContent === 'written meanwhile'`),
+		until(`document.querySelector('.pending .mail')?.textContent === 'Will be sent when the connection is back'`),
 		until(`document.getElementById('text').value === ''`))
 	run(t, ctx, "keeps it when the tab is loaded anew", chromedp.Reload(), until(`document.querySelector('.pending .text')?.textContent === 'written meanwhile'`))
 	again := startDemo(t)

@@ -214,8 +214,8 @@ func TestChatExplainsWhatItRefuses(t *testing.T) {
 
 func TestChatClosesWithTheCodeThatFits(t *testing.T) {
 	limits := defaultLimits()
-	limits.hello, limits.linger, limits.clients = 300*time.Millisecond, 100*time.Millisecond, 3
-	_, url := startChat(t, limits)
+	limits.clients = 3
+	chat, url := startChat(t, limits)
 	send := func(kind int, data string, times int) func(peer) {
 		return func(p peer) {
 			for range times {
@@ -234,7 +234,6 @@ func TestChatClosesWithTheCodeThatFits(t *testing.T) {
 		{"flood of pings", send(websocket.PingMessage, "x", 60), 1008},
 		{"nonsense", send(websocket.TextMessage, "{", 25), 1008},
 		{"reserved opcode", func(p peer) { p.NetConn().Write([]byte{0x83, 0x80, 0, 0, 0, 0}) }, 1002},
-		{"no hello", func(peer) {}, 1001},
 		{"ordinary close", func(p peer) {
 			p.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(time.Second))
 		}, 1000},
@@ -245,13 +244,33 @@ func TestChatClosesWithTheCodeThatFits(t *testing.T) {
 			t.Errorf("%s: closed by %v, want %d", c.name, got, c.code)
 		}
 		p.Close()
+		chat.awaitNobody(t)
 	}
-	time.Sleep(3 * limits.linger) // the last of them are gone
 	for range limits.clients {
 		enter(t, url, "x", "")
 	}
 	if got := dial(t, url).closed(); got.Code != websocket.CloseTryAgainLater {
 		t.Errorf("one too many: closed by %v", got)
+	}
+	limits.hello = 100 * time.Millisecond
+	_, impatient := startChat(t, limits)
+	if got := dial(t, impatient).closed(); got.Code != websocket.CloseGoingAway {
+		t.Errorf("no hello: closed by %v", got)
+	}
+}
+
+// awaitNobody waits until all connections are gone.
+func (c *chat) awaitNobody(t *testing.T) {
+	t.Helper()
+	left := func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.clients)
+	}
+	for end := time.Now().Add(10 * time.Second); left() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are left", left())
+		}
 	}
 }
 
