@@ -13,7 +13,7 @@ import (
 // expect reads exactly want.
 func expect(t *testing.T, name string, conn net.Conn, want []byte) {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, want) {
 		t.Fatalf("%s read %q, %v; want %q", name, got[:n], err, want)
@@ -24,7 +24,7 @@ func expect(t *testing.T, name string, conn net.Conn, want []byte) {
 // readFrame reads one short frame, which is unmasked.
 func readFrame(t *testing.T, conn net.Conn) (op ws.Opcode, text []byte) {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	defer conn.SetReadDeadline(time.Time{})
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(conn, head); err != nil {
@@ -106,7 +106,7 @@ func TestBacklogIsBounded(t *testing.T) {
 	}
 	r.backend.Write(make([]byte, 10))
 	go io.Copy(io.Discard, r.client)
-	for end := time.Now().Add(5 * time.Second); r.Inject(Client, ws.OpBinary, message) != nil; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); r.Inject(Client, ws.OpBinary, message) != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the backlog stays full")
 		}
@@ -149,7 +149,7 @@ func TestInjectionIntoAnEndedDirectionIsDropped(t *testing.T) {
 		r.client.Write(testFrame(Client, ws.OpText, "still said"))
 		buf := make([]byte, 4096)
 		for said := false; !said; {
-			r.backend.SetReadDeadline(time.Now().Add(5 * time.Second))
+			r.backend.SetReadDeadline(time.Now().Add(10 * time.Second))
 			n, err := r.backend.Read(buf)
 			if err != nil {
 				t.Fatalf("%v; ended with %+v", err, r.wait(t))
@@ -172,9 +172,9 @@ func TestPingGoesOutThoughTheBacklogIsFull(t *testing.T) {
 			}
 		}
 		for n := range 3 {
-			r.backend.Write(testFrame(Backend, ws.OpPong, ""))
+			r.tell(t, Backend, testFrame(Backend, ws.OpPong, ""))
 			r.lives(t, 50*time.Second)
-			r.backend.Write(testFrame(Backend, ws.OpPong, ""))
+			r.tell(t, Backend, testFrame(Backend, ws.OpPong, ""))
 			r.lives(t, 25*time.Second)
 			op, payload := readFrame(t, r.client)
 			for op == ws.OpPong { // of the backend's own
@@ -183,7 +183,7 @@ func TestPingGoesOutThoughTheBacklogIsFull(t *testing.T) {
 			if op != ws.OpPing {
 				t.Fatalf("got opcode %x after %d pings, which were answered", op, n)
 			}
-			r.client.Write(testFrame(Client, ws.OpPong, string(payload)))
+			r.tell(t, Client, testFrame(Client, ws.OpPong, string(payload)))
 		}
 		r.end(t)
 	}
@@ -198,13 +198,12 @@ func TestPingsAreAnsweredWithoutTheOtherSidesKnowledge(t *testing.T) {
 			t.Fatalf("backend read %x %q", op, id)
 		}
 		pong := testFrame(Backend, ws.OpPong, string(id))
-		r.backend.Write(pong[:4])
-		r.lives(t, 0) // the first piece was read
-		r.backend.Write(pong[4:])
+		r.tell(t, Backend, pong[:4])
+		r.tell(t, Backend, pong[4:])
 		if op, again := readFrame(t, r.client); op != ws.OpPing || !bytes.Equal(again, id) {
 			t.Fatalf("client read %x %q", op, again)
 		}
-		r.client.Write(testFrame(Client, ws.OpPong, string(id)))
+		r.tell(t, Client, testFrame(Client, ws.OpPong, string(id)))
 	}
 	r.client.(*net.TCPConn).CloseWrite()
 	r.backend.(*net.TCPConn).CloseWrite()
@@ -259,7 +258,7 @@ func TestSideHasItsTimeToAnswerAPingThatCameLate(t *testing.T) {
 			t.Fatalf("got opcode %x", op)
 		}
 		r.lives(t, 40*time.Second)
-		r.client.Write(testFrame(Client, ws.OpPong, string(payload)))
+		r.tell(t, Client, testFrame(Client, ws.OpPong, string(payload)))
 		r.backend.Write(testFrame(Backend, ws.OpText, "go on"))
 		if op, text := readFrame(t, r.client); op != ws.OpText || string(text) != "go on" {
 			t.Fatalf("got opcode %x, %q", op, text)
@@ -277,7 +276,7 @@ func TestPingsKeepNoIdleTunnelOpen(t *testing.T) {
 			if op != ws.OpPing {
 				t.Fatalf("the %s read %x %q", side, op, id)
 			}
-			conn.Write(testFrame(side, ws.OpPong, string(id)))
+			r.tell(t, side, testFrame(side, ws.OpPong, string(id)))
 		}
 	}
 	clock.Skip(10 * time.Second)

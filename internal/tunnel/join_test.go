@@ -105,7 +105,7 @@ func TestSideThatTakesLittleIsAlive(t *testing.T) {
 	for range 36 { // three minutes
 		before, known := taken()
 		for now := before; now == before; now, _ = taken() { // its system says so in steps, and a little later
-			r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+			r.client.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := io.ReadFull(r.client, buf); err != nil {
 				t.Fatal(err)
 			}

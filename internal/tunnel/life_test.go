@@ -75,13 +75,22 @@ func TestOwnCloseIsNoReset(t *testing.T) {
 
 func TestStalledTunnelHarmsNoOther(t *testing.T) {
 	const stalled = 40
+	var all []*rig
 	for i := range stalled {
 		transport := plainTCP
 		if i%4 == 0 {
 			transport = overTLS
 		}
-		newRig(t, transport, plainTCP, Options{}, nil, nil).stall(t)
+		r := newRig(t, transport, plainTCP, Options{}, nil, nil)
+		r.flood(t)
+		all = append(all, r)
 	}
+	awaitFlat(func() (n uint64) {
+		for _, r := range all {
+			n += r.Stats().ToClient.Bytes
+		}
+		return n
+	})
 	live := newRig(t, plainTCP, plainTCP, Options{}, nil, nil)
 	defer live.end(t)
 	var took []time.Duration

@@ -244,7 +244,7 @@ func (r *rig) acked(t *testing.T) {
 		<-done
 		return n
 	}
-	for end := time.Now().Add(5 * time.Second); onTheWay() > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); onTheWay() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("what was sent is never acknowledged")
 		}
@@ -253,6 +253,13 @@ func (r *rig) acked(t *testing.T) {
 
 // stall has the backend send until nothing is taken any more.
 func (r *rig) stall(t *testing.T) {
+	t.Helper()
+	r.flood(t)
+	awaitFlat(func() uint64 { return r.Stats().ToClient.Bytes })
+}
+
+// flood has the backend send to the end of the test.
+func (r *rig) flood(t *testing.T) {
 	t.Helper()
 	done := make(chan bool)
 	go func() {
@@ -264,7 +271,6 @@ func (r *rig) stall(t *testing.T) {
 		r.backend.Close()
 		<-done
 	})
-	awaitFlat(func() uint64 { return r.Stats().ToClient.Bytes })
 }
 
 // flood has a backend that never stops talking.
@@ -277,9 +283,9 @@ func flood(r *rig) {
 	}
 }
 
-// awaitFlat waits until a number has not changed for a while.
+// awaitFlat waits until a number has not changed for a while, in which a system would have sent again what was lost.
 func awaitFlat(n func() uint64) {
-	for last, flat := n(), 0; flat < 20; time.Sleep(5 * time.Millisecond) {
+	for last, flat := n(), 0; flat < 60; time.Sleep(5 * time.Millisecond) {
 		now := n()
 		if flat++; now != last {
 			last, flat = now, 0
@@ -548,20 +554,34 @@ func TestTunnelClosesBothEndsAtFrameBoundaries(t *testing.T) {
 
 func (r *rig) waitForBytes(t *testing.T, toBackend, toClient int) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		s := r.Stats()
 		if s.ToBackend.Bytes == uint64(toBackend) && s.ToClient.Bytes == uint64(toClient) {
 			return
 		}
-		time.Sleep(time.Millisecond)
 	}
 	t.Fatalf("the tunnel did not take %d and %d bytes", toBackend, toClient)
+}
+
+// tell has a peer send something, and waits until the tunnel has read it: a clock that is turned before that would have it said later.
+func (r *rig) tell(t *testing.T, from Side, p []byte) {
+	t.Helper()
+	counted := make(chan bool)
+	r.loop.Post(func() { close(counted) }) // what the peers have read already
+	<-counted
+	s, peer := r.Stats(), r.client
+	toBackend, toClient := int(s.ToBackend.Bytes)+len(p), int(s.ToClient.Bytes)
+	if from == Backend {
+		peer, toBackend, toClient = r.backend, toBackend-len(p), toClient+len(p)
+	}
+	peer.Write(p)
+	r.waitForBytes(t, toBackend, toClient)
 }
 
 // checkClosed reads the message, if one was begun before the order, and then the Close frame.
 func checkClosed(t *testing.T, name string, conn net.Conn, message, masked []byte) {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	got := make([]byte, len(message))
 	if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, message) {
 		t.Fatalf("%s: read %q, %v; want %q", name, got, err, message)
@@ -672,7 +692,7 @@ func TestTunnelIdleTimeoutSendsCloseFrames(t *testing.T) {
 	r := newRig(t, plainTCP, plainTCP, Options{IdleTimeout: time.Minute, CloseTimeout: time.Second}, nil, nil)
 	for range 5 { // activity in one direction keeps it open
 		r.lives(t, 50*time.Second)
-		r.backend.Write(ws.AppendFrame(nil, ws.OpText, []byte("x"), nil))
+		r.tell(t, Backend, ws.AppendFrame(nil, ws.OpText, []byte("x"), nil))
 	}
 	r.lives(t, 50*time.Second)
 	clock.Skip(10 * time.Second)
