@@ -251,7 +251,7 @@ func TestTLSAskedOfPortsWithout(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := options(t, "wss://"+startTCP(t, tt.serve)+"/ws")
-			o.Timeout = 10 * haste
+			o.Timeout = haste
 			check(t, probe.Run(context.Background(), o), probe.NoTLS, tt.cause)
 		})
 	}
