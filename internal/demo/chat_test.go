@@ -70,7 +70,7 @@ func (p peer) say(m any) {
 // next reads up to the next message of a type, into m.
 func (p peer) next(kind string, m any) {
 	p.t.Helper()
-	p.SetReadDeadline(time.Now().Add(5 * time.Second))
+	p.SetReadDeadline(time.Now().Add(10 * time.Second))
 	for {
 		_, data, err := p.ReadMessage()
 		if err != nil {
@@ -92,7 +92,7 @@ func (p peer) next(kind string, m any) {
 // closed reads up to the Close frame.
 func (p peer) closed() *websocket.CloseError {
 	p.t.Helper()
-	p.SetReadDeadline(time.Now().Add(5 * time.Second))
+	p.SetReadDeadline(time.Now().Add(10 * time.Second))
 	for {
 		if _, _, err := p.ReadMessage(); err != nil {
 			var c *websocket.CloseError
@@ -287,7 +287,7 @@ func TestChatReplacesAnEarlierConnectionOfTheSameSession(t *testing.T) {
 	}
 	watcher.say(request{Type: "chat", Text: "end"})
 	moves := 0
-	watcher.SetReadDeadline(time.Now().Add(5 * time.Second))
+	watcher.SetReadDeadline(time.Now().Add(10 * time.Second))
 	for {
 		var m said
 		if err := watcher.ReadJSON(&m); err != nil {
