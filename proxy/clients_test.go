@@ -155,8 +155,7 @@ func TestConnectionsOfOneClientAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	c := &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
+	c := clientOver(t, conn)
 	c.send(upgrade)
 	c.expectSwitch()
 }

@@ -34,8 +34,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience bounds whatever a test waits for.
-const patience = 10 * time.Second
+const (
+	// patience bounds whatever a test waits for.
+	patience = 10 * time.Second
+	// lifetime bounds a backend's connection, on which many things may be waited for.
+	lifetime = 6 * patience
+)
 
 // logBuffer collects the server's log.
 type logBuffer struct {
@@ -205,7 +209,7 @@ func await(t *testing.T, what string, holds func() bool) {
 
 // client is a raw connection to the server, or to whatever speaks like one.
 type client struct {
-	net.Conn
+	*patient
 	t  *testing.T
 	br *bufio.Reader
 }
@@ -228,11 +232,12 @@ func dial(t *testing.T, address string) *client {
 // clientOver is a client on a connection, which it closes when the test ends.
 func clientOver(t *testing.T, conn net.Conn) *client {
 	t.Cleanup(func() { conn.Close() })
-	return &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
+	p := &patient{Conn: conn}
+	return &client{patient: p, t: t, br: bufio.NewReader(p)}
 }
 
 // send writes text. A peer that has closed already is no failure; what it answered says more.
-func (c *client) send(text ...string) { io.WriteString(c.Conn, strings.Join(text, "")) }
+func (c *client) send(text ...string) { io.WriteString(c, strings.Join(text, "")) }
 
 // head reads a response head as it stands on the wire.
 func (c *client) head() string {
@@ -288,27 +293,31 @@ func (c *client) waits(f *front, d time.Duration) {
 	c.t.Helper()
 	f.server.Skip(d)
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))
-	defer c.SetReadDeadline(time.Now().Add(patience))
+	defer c.endHaste()
 	if got, err := c.br.Peek(1); !os.IsTimeout(err) {
 		c.t.Fatalf("%v later came %q, %v", d, got, err)
 	}
 }
 
-// isAnswered reports whether something comes within a time.
+// isAnswered reports whether something comes within a time, or a little later. It looks twice: a deadline may have passed before the system is asked.
 func (c *client) isAnswered(within time.Duration) bool {
-	c.SetReadDeadline(time.Now().Add(within))
-	defer c.SetReadDeadline(time.Now().Add(patience))
-	_, err := c.br.Peek(1)
-	return !os.IsTimeout(err)
+	defer c.endHaste()
+	for range 2 {
+		c.SetReadDeadline(time.Now().Add(within / 2))
+		if _, err := c.br.Peek(1); !os.IsTimeout(err) {
+			return true
+		}
+	}
+	return false
 }
 
-// stall writes until nothing is taken any more, and returns how much was.
+// stall writes until nothing is taken any more, not even a part of a piece, and returns how much was.
 func (c *client) stall() (n int) {
-	defer c.SetWriteDeadline(time.Now().Add(patience))
+	defer c.endHaste()
 	for piece := make([]byte, 64<<10); ; {
 		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 		m, err := c.Write(piece)
-		if n += m; err != nil {
+		if n += m; err != nil && (m == 0 || !os.IsTimeout(err)) {
 			return n
 		}
 	}
@@ -398,7 +407,7 @@ func startBackendOn(t *testing.T, l net.Listener, serve func(*backend, net.Conn)
 			b.accepts++
 			b.mu.Unlock()
 			open.Store(conn, true)
-			conn.SetDeadline(time.Now().Add(patience))
+			conn.SetDeadline(time.Now().Add(lifetime))
 			running.Go(func() {
 				defer conn.Close()
 				serve(b, conn)

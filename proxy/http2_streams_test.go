@@ -209,7 +209,7 @@ func endless(_ *backend, conn net.Conn) {
 func TestStalledStreamStopsNoOther(t *testing.T) {
 	long := startBackend(t, endless)
 	b := startEcho(t)
-	f := startTLS(t, secureSite(`{path: /long, http: "http://`+long.address+`"}`, httpTo(b.address)))
+	f := startTLS(t, "spool_max: off\n"+secureSite(`{path: /long, http: "http://`+long.address+`"}`, httpTo(b.address)))
 	c, _ := f.dialH2()
 	c.WriteWindowUpdate(0, 1<<30)
 	for stream := uint32(1); stream < 99; stream += 2 { // each is stalled behind its window of 64 KB

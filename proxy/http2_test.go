@@ -43,8 +43,7 @@ func (f *front) dialTLS(protocols ...string) *tls.Conn {
 // dialSecure connects to the TLS listener, for HTTP/1.1.
 func (f *front) dialSecure() *client {
 	f.t.Helper()
-	conn := f.dialTLS("http/1.1")
-	return &client{Conn: conn, t: f.t, br: bufio.NewReader(conn)}
+	return clientOver(f.t, f.dialTLS("http/1.1"))
 }
 
 // dialH2 connects to the TLS listener and begins to speak HTTP/2.
@@ -60,7 +59,8 @@ func (f *front) dialH2() (*h2Client, *http2.SettingsFrame) {
 // speakH2 has sent the preface and read the server's SETTINGS, which it returns.
 func speakH2(t *testing.T, conn net.Conn) (*h2Client, *http2.SettingsFrame) {
 	t.Helper()
-	c := &h2Client{t: t, conn: conn, Framer: http2.NewFramer(conn, conn), window: map[uint32]int{0: 65535}, begin: 65535}
+	wire := &patient{Conn: conn}
+	c := &h2Client{t: t, conn: conn, Framer: http2.NewFramer(wire, wire), window: map[uint32]int{0: 65535}, begin: 65535}
 	c.encode = hpack.NewEncoder(&c.block)
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.AllowIllegalWrites = true

@@ -147,7 +147,6 @@ func TestVersionOfAHandshakeOverHTTP2(t *testing.T) {
 func TestManyTunnelsShareAConnection(t *testing.T) {
 	b := startSwitching(t, func(conn net.Conn, br *bufio.Reader) {
 		if first, _ := br.Peek(len(text("flood"))); string(first) == text("flood") {
-			conn.SetDeadline(time.Now().Add(patience))
 			for {
 				if _, err := io.WriteString(conn, serverText(strings.Repeat("x", 125))); err != nil {
 					return

@@ -87,9 +87,7 @@ func (f *front) overTLS(t *testing.T, name string, cert *tls.Certificate) *clien
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(patience))
-	t.Cleanup(func() { conn.Close() })
-	return &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
+	return clientOver(t, conn)
 }
 
 // clientIdentity makes an authority for clients, whose root is in a file, and a certificate of a client.
@@ -256,8 +254,7 @@ func TestSiteWithClientCertificatesHasNoOtherWayIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { proxied.Close() })
-	get(&client{Conn: proxied, t: t, br: bufio.NewReader(proxied)}, "locked.example", "X-Forwarded-Proto: https\r\n", 403)
+	get(clientOver(t, proxied), "locked.example", "X-Forwarded-Proto: https\r\n", 403)
 	get(f.dial(), "locked.example", "Connection: Upgrade\r\nUpgrade: websocket\r\n", 403)
 	// Without the certificate there is no connection.
 	bare := f.overTLS(t, "locked.example", nil)

@@ -70,7 +70,7 @@ func TestIntroducedClientIsWhoTheHeaderNames(t *testing.T) {
 					if split || secure {
 						io.WriteString(conn, get)
 					}
-					c := &client{Conn: conn, t: t, br: bufio.NewReader(conn)}
+					c := clientOver(t, conn)
 					body := c.expect(200).body
 					for _, want := range []string{"X-Forwarded-For: 203.0.113.7\r\n", "X-Real-IP: 203.0.113.7\r\n", "X-Forwarded-Port: 8443\r\n"} {
 						if !strings.Contains(body, want) {

@@ -57,7 +57,7 @@ func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 			buf := make([]byte, 64<<10)
 			for range 20 {
 				c.send(request)
-				n, err := c.Conn.Read(buf)
+				n, err := c.Read(buf)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +69,7 @@ func TestSmallAnswerLeavesInOneWrite(t *testing.T) {
 		})
 		t.Run("TLS "+path, func(t *testing.T) {
 			wire, secure := f.recordTLS("http/1.1")
-			c := &client{Conn: secure, t: t, br: bufio.NewReader(secure)}
+			c := clientOver(t, secure)
 			for i := range 5 {
 				wire.read = nil
 				c.send(request)

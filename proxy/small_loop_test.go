@@ -182,5 +182,5 @@ func (f *front) dialBatched() (*client, *batchConn) {
 	f.t.Helper()
 	batch := &batchConn{Conn: dial(f.t, f.secure).Conn}
 	conn := ctls.Client(batch, &ctls.Config{ServerName: "example.com", InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	return &client{Conn: conn, t: f.t, br: bufio.NewReader(conn)}, batch
+	return clientOver(f.t, conn), batch
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func TestStaticDoesNotWaitForANamedPipe(t *testing.T) {
@@ -15,7 +14,6 @@ func TestStaticDoesNotWaitForANamedPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := f.dial()
-	c.SetDeadline(time.Now().Add(3 * time.Second))
 	c.send("GET /pipe HTTP/1.1\r\n" + host + "\r\n")
 	c.expect(404)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestHostsNoSiteHasAreRefused has a site that answers everything, so that only the check of the name is left.
@@ -189,7 +188,6 @@ func TestBackendHeadsNobodyCheckedAre502(t *testing.T) {
 func TestSpaceBeforeTheColonOfAResponseHeaderIsNoWayAroundItsCheck(t *testing.T) {
 	b := startHeads(t, always("HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\nnot for you"))
 	c := start(t, oneSite(httpTo(b.address))).dial()
-	c.SetDeadline(time.Now().Add(2 * time.Second))
 	c.send(get)
 	if a := c.answer("GET"); a.StatusCode != 502 {
 		t.Errorf("answered %s %q, %v", a.Status, a.body, a.err)

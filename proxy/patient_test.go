@@ -1,0 +1,66 @@
+package proxy_test
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// patient is a connection of which each read and each write has patience, however many there are, unless the test sets a deadline of its own.
+type patient struct {
+	net.Conn
+	ownRead, ownWrite atomic.Bool
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if !p.ownRead.Load() {
+		p.Conn.SetReadDeadline(time.Now().Add(patience))
+	}
+	return p.Conn.Read(b)
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	if !p.ownWrite.Load() {
+		p.Conn.SetWriteDeadline(time.Now().Add(patience))
+	}
+	return p.Conn.Write(b)
+}
+
+func (p *patient) SetReadDeadline(at time.Time) error {
+	p.ownRead.Store(true)
+	return p.Conn.SetReadDeadline(at)
+}
+
+func (p *patient) SetWriteDeadline(at time.Time) error {
+	p.ownWrite.Store(true)
+	return p.Conn.SetWriteDeadline(at)
+}
+
+func (p *patient) SetDeadline(at time.Time) error {
+	p.ownRead.Store(true)
+	p.ownWrite.Store(true)
+	return p.Conn.SetDeadline(at)
+}
+
+// endHaste gives both directions patience again.
+func (p *patient) endHaste() {
+	p.ownRead.Store(false)
+	p.ownWrite.Store(false)
+}
+
+// watch knows how much of a server's time has gone by, of which some goes by itself, and the more the slower the machine is.
+type watch struct {
+	f       *front
+	began   time.Time
+	skipped time.Duration
+}
+
+func (f *front) watch() *watch { return &watch{f: f, began: time.Now()} }
+
+// turnTo turns the clock, which nobody else is to turn, until so much has gone by since the watch began.
+func (w *watch) turnTo(d time.Duration) {
+	if left := d - time.Since(w.began) - w.skipped; left > 0 {
+		w.skipped += left
+		w.f.server.Skip(left)
+	}
+}
