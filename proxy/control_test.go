@@ -16,16 +16,20 @@ import (
 // openTunnel opens a tunnel and returns its number.
 func (f *front) openTunnel() (*client, uint64) {
 	f.t.Helper()
-	before := f.server.TunnelCount()
+	before := f.newestTunnel()
 	c := f.dial()
 	c.send(upgrade)
 	c.expectSwitch()
-	var live []proxy.TunnelStatus
-	await(f.t, "the tunnel", func() bool {
-		live = f.server.Tunnels()
-		return len(live) > before
-	})
-	return c, live[len(live)-1].ID
+	await(f.t, "the tunnel", func() bool { return f.newestTunnel() > before })
+	return c, f.newestTunnel()
+}
+
+// newestTunnel returns the number of the tunnel that was opened last of those that are open, or 0. Others may end meanwhile, and be counted for a moment longer.
+func (f *front) newestTunnel() uint64 {
+	if live := f.server.Tunnels(); len(live) > 0 {
+		return live[len(live)-1].ID
+	}
+	return 0
 }
 
 // startFlood is a backend that never stops talking.
@@ -98,16 +102,12 @@ func TestControlDoesNotWaitForAStalledClient(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		return before > 0 && f.server.Tunnels()[0].ToClient.Bytes == before
 	})
-	begin := time.Now()
-	if err := f.server.CloseTunnel(id, 1001, "enough"); err != nil {
+	if err := f.server.CloseTunnel(id, 1001, "enough"); err != nil { // it would return at the end of the tunnel if it waited
 		t.Fatal(err)
-	}
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("CloseTunnel took %s", took)
 	}
 	f.server.Skip(4 * time.Second)
 	if n := f.server.TunnelCount(); n != 1 {
-		t.Error("the client had less than five seconds")
+		t.Error("the client had less than five seconds, or CloseTunnel took as long")
 	}
 	f.server.Skip(time.Second)
 	await(t, "the end of the tunnel", func() bool { return f.server.TunnelCount() == 0 })

@@ -63,7 +63,7 @@ func (b *silentBackend) serve(conn net.Conn) {
 // openSilently opens tunnels to /ws in which nothing is said, and waits until all are known.
 func (f *front) openSilently(t testing.TB, n int) (conns []net.Conn) {
 	t.Helper()
-	before := f.server.TunnelCount()
+	before := len(f.server.Tunnels())
 	conns = make([]net.Conn, n)
 	br := bufio.NewReader(nil)
 	for i := range conns {

@@ -58,11 +58,11 @@ const annaInTwoGroups = "x-wstunnel-user: anna\r\nX-Wstunnel-Groups: lobby, room
 // tagged opens a tunnel, and returns the head of the 101 too.
 func (f *front) tagged(target string) (c *client, head string) {
 	f.t.Helper()
-	before := f.server.TunnelCount()
+	before := f.newestTunnel()
 	c = f.dial()
 	c.send(strings.Replace(upgrade, "GET /ws ", "GET "+target+" ", 1))
 	head = c.head()
-	await(f.t, "the tunnel", func() bool { return len(f.server.Tunnels()) > before })
+	await(f.t, "the tunnel", func() bool { return f.newestTunnel() > before })
 	return c, head
 }
 
