@@ -187,11 +187,11 @@ func TestDrainTellsTheBackendOfASilentClient(t *testing.T) {
 	c, _ := f.openTunnel()
 	f.server.Drain(proxy.DrainScope{})
 	c.expectGoingAway(t)
-	f.server.Skip(4900 * time.Millisecond)
+	f.server.Skip(4 * time.Second)
 	if len(seen) > 0 {
 		t.Error("the backend was told too early")
 	}
-	f.server.Skip(100 * time.Millisecond)
+	f.server.Skip(time.Second)
 	if e := <-seen; e.op != ws.OpClose || code(e.payload) != ws.CloseGoingAway || e.err != io.EOF {
 		t.Errorf("the backend saw %+v, want a Close with 1001 and the end of the stream", e)
 	}
@@ -210,10 +210,12 @@ func TestDrainIsSpreadInRandomOrder(t *testing.T) {
 		c, _ := f.openTunnel()
 		clients = append(clients, c)
 	}
+	drain := f.watch()
 	f.server.Drain(proxy.DrainScope{})
 	closed := make([]bool, tunnels)
 	var order []int
 	for second := range 20 {
+		drain.turnTo(time.Duration(second)*time.Second + 300*time.Millisecond)
 		await(t, "the next Close frame", func() bool {
 			for i, c := range clients {
 				if !closed[i] && c.isAnswered(time.Millisecond) {
@@ -226,7 +228,6 @@ func TestDrainIsSpreadInRandomOrder(t *testing.T) {
 		if len(order) != second+1 {
 			t.Fatalf("%d tunnels are closed after %d s, want %d", len(order), second, second+1)
 		}
-		f.server.Skip(time.Second)
 	}
 	inOrder := true
 	for i, c := range order {
