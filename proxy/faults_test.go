@@ -81,8 +81,8 @@ func TestBrokenBackendIs502(t *testing.T) {
 				c.send(request)
 				if tt.answer == "" && request == get { // it is asked whether it speaks FastCGI
 					await(t, "the question", func() bool { return b.accepted() == 2 })
-					c.waits(f, 900*time.Millisecond)
-					f.server.Skip(100 * time.Millisecond)
+					c.waits(f, 500*time.Millisecond)
+					f.server.Skip(500 * time.Millisecond)
 				}
 				c.expect(502)
 			}
