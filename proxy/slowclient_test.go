@@ -303,12 +303,12 @@ func TestChunkedBodyIsCollectedAsLongAsItComes(t *testing.T) {
 	}
 	h2, _ := f.dialH2()
 	h2.post(1)
-	for range 5 {
+	for n := range 5 {
 		for _, c := range slow {
 			c.send("1\r\nx\r\n")
 		}
 		h2.WriteData(1, false, []byte("x"))
-		await(t, "a byte of each", func() bool { return f.server.Counts().Kept%5 == 0 && f.server.Counts().Kept > 0 })
+		await(t, "a byte of each", func() bool { return f.server.Counts().Kept == int64(5*(n+1)) })
 		f.server.Skip(time.Second)
 	}
 	f.asked(t)
@@ -321,11 +321,14 @@ func TestChunkedBodyIsCollectedAsLongAsItComes(t *testing.T) {
 			t.Errorf("told %s", got)
 		}
 	}
-	f.server.Skip(900 * time.Millisecond) // 1.9 s after the last byte
+	slow[0].send("1\r\nx\r\n")
+	h2.WriteData(1, false, []byte("x"))
+	await(t, "a byte more of each", func() bool { return f.server.Counts().Kept == 12 })
+	f.server.Skip(1500 * time.Millisecond)
 	if n := f.server.Counts().Backends; n != 0 {
 		t.Errorf("%d connections to the backend", n)
 	}
-	f.server.Skip(200 * time.Millisecond)
+	f.server.Skip(600 * time.Millisecond)
 	await(t, "the backend", func() bool { return f.server.Counts().Backends > 0 })
 }
 
