@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,12 +166,13 @@ func TestAnotherServerTakesTunnelsOver(t *testing.T) {
 	for i, c := range clients {
 		c.echoes(strings.Repeat("after ", i*50_000))
 	}
-	if n := s.old.server.Counts(); n != (proxy.Counts{}) {
-		t.Errorf("the old server still counts %+v", n)
-	}
+	await(t, "the old server to count nothing", func() bool { return s.old.server.Counts() == (proxy.Counts{}) })
 	if n := s.young.server.Counts(); n.Clients != 3 || n.ByClient != 1 || n.Live != 3 {
 		t.Errorf("the young server counts %+v", n)
 	}
+	await(t, "all messages to be counted", func() bool {
+		return !slices.ContainsFunc(s.young.server.Tunnels(), func(now proxy.TunnelStatus) bool { return now.ToClient.Messages != 2 })
+	})
 	for i, now := range s.young.server.Tunnels() {
 		then := was[i]
 		if now.ToBackend.Messages != 2 || now.ToClient.Messages != 2 || !now.Since.Equal(then.Since) {
@@ -186,6 +188,7 @@ func TestAnotherServerTakesTunnelsOver(t *testing.T) {
 	c.expect(503) // max_connections holds on
 	clients[0].Close()
 	await(t, "the end in the log", func() bool { return strings.Count(s.young.log.String(), `"tunnel closed"`) == 1 })
+	await(t, "its place", func() bool { return s.young.server.Counts().Live == 2 }) // which is given back behind that line
 	s.young.socket().echoes("a new one")
 	if strings.Contains(s.old.log.String(), `"tunnel closed"`) {
 		t.Error("the old server has logged an end")
