@@ -343,6 +343,7 @@ func TestStickyClientStaysAtItsServer(t *testing.T) {
 			}
 		}
 		f.apply(t, plainListener+yaml)
+		await(t, "the end of the socket before", func() bool { return fmt.Sprint(fl.openTunnels()) == "[0 0 0]" })
 		before := fl.openTunnels()
 		socket := f.open(field)
 		for i, n := range fl.openTunnels() {
