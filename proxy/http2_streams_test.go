@@ -174,12 +174,15 @@ func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	b := startBackend(t, func(_ *backend, conn net.Conn) {
 		rawHead(bufio.NewReader(conn))
 		io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
-		time.Sleep(100 * time.Millisecond) // a reset is not to overtake it
+		io.Copy(io.Discard, conn) // a reset is not to overtake it
 	})
-	c, _ := startTLS(t, secureSite(httpTo(b.address))).dialH2()
+	f := startTLS(t, secureSite(httpTo(b.address)))
+	c, _ := f.dialH2()
 	for stream := uint32(1); stream < 9; stream += 2 {
 		c.post(stream)
 		c.WriteData(stream, false, make([]byte, 1000))
+		await(t, "what came", func() bool { return f.server.Counts().Kept == 1000 })
+		f.server.Skip(2 * time.Second) // in which more may come, before it goes on
 		if got := c.whole(stream); got != `403 "no" end` {
 			t.Errorf("answered %s", got)
 		}
@@ -258,22 +261,18 @@ func TestWindowThatIsHeldShutEndsItsStream(t *testing.T) {
 					}
 				}
 			}()
-			for turned := 0; ; turned += 5 {
-				select {
-				case end := <-ended:
-					if end != "CANCEL" || turned < 50 || turned > 130 {
-						t.Errorf("ended after %d s: %s", turned, end)
-					}
-					await(t, "nothing kept", func() bool { n := f.server.Counts(); return n.Kept == 0 && n.Backends == 0 && n.Clients == 1 })
-					return
-				case <-time.After(5 * time.Millisecond):
-				}
+			turned := 0
+			for ; f.server.Counts().Backends > 0; turned += 5 {
 				if turned > 200 {
 					t.Fatal("it may hold its window shut for ever")
 				}
 				open(c)
 				f.server.Skip(5 * time.Second)
 			}
+			if end := <-ended; end != "CANCEL" || turned < 50 || turned > 130 {
+				t.Errorf("ended after %d s: %s", turned, end)
+			}
+			await(t, "nothing kept", func() bool { n := f.server.Counts(); return n.Kept == 0 && n.Backends == 0 && n.Clients == 1 })
 		})
 	}
 }
@@ -344,7 +343,7 @@ func TestUploadOverHTTP2GoesAsFastAsItsBackend(t *testing.T) {
 	}()
 	c.post(1)
 	open, sent := int(window), 0
-	stalled := false
+	stalled, pause := false, 300*time.Millisecond
 	for sent < size {
 		if n := min(open, 16384, size-sent); n > 0 {
 			if err := c.WriteData(1, sent+n == size, make([]byte, n)); err != nil {
@@ -358,11 +357,11 @@ func TestUploadOverHTTP2GoesAsFastAsItsBackend(t *testing.T) {
 			if f, ok := frame.(*http2.WindowUpdateFrame); ok && f.StreamID == 1 {
 				open += int(f.Increment)
 			}
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(pause):
 			if stalled {
 				t.Fatalf("no window after %d bytes", sent)
 			}
-			stalled = true
+			stalled, pause = true, patience
 			close(begin)
 		}
 	}
