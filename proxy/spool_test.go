@@ -467,7 +467,7 @@ func TestEarlyAnswerLetsTheClientSendOn(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the client can't send on")
 			}
 			await(t, "one file", func() bool { return f.server.Counts().SpoolFiles == 1 && f.server.Counts().Backends == 0 })
@@ -493,7 +493,6 @@ func TestRefusedUpgradeToASlowClientHoldsNoSlot(t *testing.T) {
 		if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 200") {
 			t.Fatalf("answered %q", head)
 		}
-		await(t, "the answer", func() bool { return f.server.Counts().Spooled > int64(i+1)*12<<20 })
-		time.Sleep(300 * time.Millisecond)
+		await(t, "the answer", func() bool { n := f.server.Counts(); return n.Spooled > int64(i+1)*12<<20 && n.Backends == 0 })
 	}
 }
