@@ -58,9 +58,9 @@ func TestSilentConnectionsCostLittle(t *testing.T) {
 	}
 	const echoing = 1 // for the backend's end of the tunnel
 	// The loops have both ends of the tunnel too, and the listener.
-	if grown := runtime.NumGoroutine() - goroutines - echoing; grown > (n+3)*perConnection {
-		t.Errorf("%d goroutines more for %d silent connections", grown, n)
-	}
+	await(t, fmt.Sprintf("no more than %d goroutines for %d silent connections", (n+3)*perConnection, n), func() bool { // some live for a moment
+		return runtime.NumGoroutine()-goroutines-echoing <= (n+3)*perConnection
+	})
 	f.server.Skip(time.Minute)
 	deadline := time.Now().Add(patience)
 	for i, conn := range conns {
@@ -199,9 +199,7 @@ func TestPanicWhileATunnelOpensEndsThatConnectionOnly(t *testing.T) {
 		}
 		c.Close()
 		<-backendGone
-	}
-	if n := f.server.TunnelCount(); n != 0 {
-		t.Errorf("%d tunnels are left", n)
+		await(t, "nothing to be left", func() bool { return f.server.Counts().Clients == 0 && f.server.TunnelCount() == 0 })
 	}
 	await(t, "the lines in the log", func() bool { return strings.Count(f.log.String(), "panic in a callback") == 3 })
 }
