@@ -22,6 +22,7 @@ func TestBackendConnectionsAreKeptAlive(t *testing.T) {
 			c.expect(200)
 			c.expect(200)
 			c.Close()
+			await(t, "it to be kept", func() bool { return f.server.Counts().Idle == 1 })
 		}
 		if n := b.accepted(); n != 1 {
 			t.Errorf("%d connections for twenty times %q one after the other", n, request)
