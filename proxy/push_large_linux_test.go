@@ -22,6 +22,7 @@ func TestLargeMessageToManyHoldsNoLoop(t *testing.T) {
 		}
 		clients[i].send(upgrade)
 		clients[i].expectSwitch()
+		clients[i].SetDeadline(time.Time{}) // nothing comes until all are there
 		go io.Copy(io.Discard, clients[i].br)
 	}
 	await(t, "all of them", func() bool { return len(f.server.Tunnels()) == many })
