@@ -38,6 +38,7 @@ func TestConnectionOverHTTP2EndsInTwoSteps(t *testing.T) {
 		t.Errorf("first %v", f)
 	}
 	c.request(3, getPath("/")...) // it did not know yet
+	b.awaitRequests(t, 2)
 	f.server.Skip(time.Second)
 	if f := away(); f.LastStreamID != 3 || f.ErrCode != http2.ErrCodeNo {
 		t.Errorf("then %v", f)
