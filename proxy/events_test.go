@@ -159,7 +159,7 @@ func TestEventWithoutSubscribersCostsNothing(t *testing.T) {
 	f := start(t, oneSite(socketTo(startEcho(t).address)))
 	s := f.server.Subscribe(nil)
 	s.Close()
-	if n := testing.AllocsPerRun(100, func() { f.server.Publish(proxy.Event{Kind: proxy.EventReloaded}) }); n > 0 {
-		t.Errorf("%v allocations", n)
-	}
+	await(t, "a turn without allocations", func() bool { // those of others, such as of the test before, are counted too
+		return testing.AllocsPerRun(100, func() { f.server.Publish(proxy.Event{Kind: proxy.EventReloaded}) }) == 0
+	})
 }
