@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -58,20 +60,40 @@ func TestUploadBehindAPipelinedRequestIsTaken(t *testing.T) {
 	}
 }
 
+// counted counts what is written to it.
+type counted struct{ atomic.Int64 }
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.Add(int64(len(p)))
+	return len(p), nil
+}
+
 // TestUploadMayTakeLongerThanResponseHead: that time begins when the request is sent.
 func TestUploadMayTakeLongerThanResponseHead(t *testing.T) {
-	b := startEcho(t)
+	var taken counted
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		for br := bufio.NewReader(conn); ; {
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			io.Copy(&taken, req.Body)
+			io.WriteString(conn, ok)
+		}
+	})
 	f := start(t, "min_rate: off\ntimeouts: {response_head: 20s}\n"+oneSite(httpTo(b.address)))
 	for _, framing := range []string{"Content-Length: 10\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"} {
 		c := f.dial()
 		c.send("POST / HTTP/1.1\r\n", host, framing)
-		for range 10 {
+		before := taken.Load()
+		for n := range int64(10) {
 			c.waits(f, 50*time.Second)
 			if strings.HasPrefix(framing, "T") {
 				c.send("1\r\nb\r\n")
 			} else {
 				c.send("b")
 			}
+			await(t, "the byte", func() bool { return f.server.Counts().Kept+taken.Load()-before == n+1 })
 		}
 		if strings.HasPrefix(framing, "T") {
 			c.send("0\r\n\r\n")
