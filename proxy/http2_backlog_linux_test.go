@@ -3,6 +3,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"io"
 	"net"
@@ -21,6 +22,7 @@ func (f *front) deaf() *h2Client {
 	c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
 	c.WriteWindowUpdate(0, 1<<30)
 	c.request(1, getPath("/")...)
+	await(f.t, "the answer", func() bool { return f.server.Counts().Kept > 0 })
 	return c
 }
 
@@ -43,18 +45,34 @@ func TestClientThatTakesNothingIsLeftThoughItPings(t *testing.T) {
 	await(t, "the connection's end", func() bool { return f.server.Counts().Clients == 0 })
 }
 
+// zeros are without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
 // TestClientThatTakesItsAnswerSlowlyIsServed.
 func TestClientThatTakesItsAnswerSlowlyIsServed(t *testing.T) {
-	f := startTLS(t, secureSite(httpTo(startBackend(t, endless).address)))
+	var sent counted
+	b := startBackend(t, func(_ *backend, conn net.Conn) {
+		rawHead(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+		io.Copy(io.MultiWriter(conn, &sent), zeros{})
+	})
+	f := startTLS(t, "spool_max: off\n"+secureSite(httpTo(b.address)))
 	c := f.deaf()
-	awaitFlat(func() uint64 { return uint64(f.server.Counts().Kept) })
+	awaitFlat(func() uint64 { return uint64(sent.Load()) })
 	for range 6 {
 		c.WritePing(false, [8]byte{})
 		f.server.Skip(40 * time.Second)
-		if _, err := io.CopyN(io.Discard, c.conn, 1<<20); err != nil {
-			t.Fatal(err)
+		for before := sent.Load(); sent.Load() == before; { // its system says so in steps, and a little later
+			c.conn.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.CopyN(io.Discard, c.conn, 64<<10); err != nil {
+				t.Fatal(err)
+			}
 		}
-		time.Sleep(50 * time.Millisecond) // its system says so a little later
 	}
 	if n := f.server.Counts().Clients; n != 1 {
 		t.Errorf("%d clients", n)
