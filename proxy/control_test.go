@@ -125,9 +125,10 @@ func TestSilentClientIsPinged(t *testing.T) {
 	}
 	c.Write(ws.AppendFrame(nil, ws.OpPong, []byte(payload), &[4]byte{1, 2, 3, 4}))
 	c.expectEcho("alive")
-	took := time.Duration(0)
-	for closed := false; !closed; took += 5 * time.Second {
-		f.server.Skip(5 * time.Second)
+	silence, took := f.watch(), time.Duration(0)
+	for closed := false; !closed; {
+		took += 5 * time.Second
+		silence.turnTo(took)
 		for c.isAnswered(10*time.Millisecond) && !closed {
 			op, _ := frame(t, c.br)
 			closed = op == ws.OpClose
