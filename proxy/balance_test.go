@@ -13,7 +13,8 @@ import (
 	"wstunnel/internal/upstream"
 )
 
-// fleet are servers of an upstream that each answer with their number, from 0, and take every WebSocket.
+// fleet are servers of an upstream that each answer with their number, from 0, and take every WebSocket. Nobody else listens at their IP address, be it at the port of one
+// that has gone.
 type fleet []*fleetServer
 
 type fleetServer struct {
@@ -25,7 +26,7 @@ type fleetServer struct {
 func startFleet(t *testing.T, n int) (all fleet) {
 	t.Helper()
 	for i := range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", "127.0.0.5:0")
 		if err != nil {
 			t.Fatal(err)
 		}

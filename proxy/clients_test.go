@@ -86,13 +86,8 @@ func TestUpgradeOnAConnectionThatWasUsedBefore(t *testing.T) {
 }
 
 func TestDeadServerOfAnUpstreamIsPassedOver(t *testing.T) {
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
 	live := startEchoSocket(t)
-	f := start(t, fmt.Sprintf("upstreams: {chat: {servers: [%q, %q]}}\n", dead.Addr(), live.address)+
+	f := start(t, fmt.Sprintf("upstreams: {chat: {servers: [%q, %q]}}\n", closedPort(t), live.address)+
 		oneSite(`{path: /ws, websocket: "ws://chat"}`))
 	for range 4 {
 		c := f.dial()

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// closedPort is an address that refuses connections.
+// closedPort is an address that refuses connections: of an IP address at which nobody else takes a port meanwhile.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.6:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -263,7 +263,7 @@ func TestHeldRequestIs503AtLast(t *testing.T) {
 
 // TestHandshakeIsHeldWhoseServerDiesUnderIt: what was in its queue then is reset.
 func TestRequestIsHeldWhoseServerDiesUnderIt(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.6:0")
 	if err != nil {
 		t.Fatal(err)
 	}
