@@ -71,7 +71,7 @@ func TestFailuresToAcceptAreLoggedOnceASecond(t *testing.T) {
 		for _, step := range []struct {
 			skip  time.Duration
 			lines int
-		}{{0, 1}, {500 * time.Millisecond, 1}, {2 * time.Second, 2}, {2 * time.Second, 3}} {
+		}{{0, 1}, {100 * time.Millisecond, 1}, {2 * time.Second, 2}, {2 * time.Second, 3}} {
 			f.server.Skip(step.skip)
 			if lines := strings.Count(f.log.String(), "accepting failed"); lines != step.lines {
 				t.Errorf("%v later there are %d lines in the log, want %d", step.skip, lines, step.lines)
