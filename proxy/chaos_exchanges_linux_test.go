@@ -210,10 +210,9 @@ func (c *orderer) pipeline(secure bool) error {
 		return err
 	}
 	defer raw.Close()
-	raw.SetDeadline(time.Now().Add(patience))
-	conn := io.ReadWriter(raw)
+	conn := net.Conn(&patient{Conn: raw})
 	if secure {
-		conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "example.com"})
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "example.com"})
 	}
 	var orders []order
 	var text strings.Builder

@@ -62,9 +62,8 @@ func TestSilentConnectionsCostLittle(t *testing.T) {
 		return runtime.NumGoroutine()-goroutines-echoing <= (n+3)*perConnection
 	})
 	f.server.Skip(time.Minute)
-	deadline := time.Now().Add(patience)
 	for i, conn := range conns {
-		conn.SetReadDeadline(deadline)
+		conn.SetReadDeadline(time.Now().Add(patience))
 		if _, err := conn.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
 			t.Fatalf("connection %d is still open: %v", i, err)
 		}

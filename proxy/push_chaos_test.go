@@ -112,8 +112,8 @@ func checkMixture(t *testing.T, mode, scheme string, compressed bool) {
 // hearAll reads to the Close frame, and returns how many messages there were of each speaker. Each has to number its own.
 func hearAll(conn *websocket.Conn) (heard map[string]int, err error) {
 	heard = map[string]int{}
-	conn.SetReadDeadline(time.Now().Add(2 * patience))
 	for {
+		conn.SetReadDeadline(time.Now().Add(patience))
 		_, message, err := conn.ReadMessage()
 		if websocket.IsCloseError(err, 4000) {
 			return heard, nil
