@@ -229,7 +229,7 @@ func (c *client) sendUntilItStalls(f *front) {
 func TestRelayEndsAWriteThatStallsForLong(t *testing.T) {
 	b := startSocket(t, func(conn net.Conn, br *bufio.Reader) {
 		go io.Copy(io.Discard, br)
-		flood := bytes.Repeat([]byte(serverText(strings.Repeat("x", 1000))), 1000)
+		flood := bytes.Repeat([]byte(serverText(strings.Repeat("x", 50_000))), 20)
 		for {
 			if _, err := conn.Write(flood); err != nil {
 				return
