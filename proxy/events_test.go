@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,7 +103,12 @@ func TestSubscriberThatNeverTakesHoldsUpNobody(t *testing.T) {
 		tunnels = kept/2 + clients*20
 	}
 	tunnels -= tunnels % clients
-	f := start(t, oneSite(socketTo(startSocket(t, func(_ net.Conn, br *bufio.Reader) { io.Copy(io.Discard, br) }).address)))
+	var ended atomic.Int64
+	b := startSocket(t, func(_ net.Conn, br *bufio.Reader) {
+		io.Copy(io.Discard, br)
+		ended.Add(1)
+	})
+	f := start(t, oneSite(socketTo(b.address)))
 	asleep, awake := f.server.Subscribe(nil), f.server.Subscribe(nil)
 	var opening sync.WaitGroup
 	for range clients {
@@ -144,6 +150,7 @@ func TestSubscriberThatNeverTakesHoldsUpNobody(t *testing.T) {
 		t.Errorf("who has taken nothing has missed %d, %v; want %d", missed, err, 2*tunnels-kept)
 	}
 	some = nil
+	await(t, "the ends of the backend, which have memory too", func() bool { return ended.Load() == int64(tunnels) })
 	with := heap()
 	asleep.Close()
 	awake.Close()
