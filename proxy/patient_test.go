@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"net"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,15 @@ func (p *patient) SetDeadline(at time.Time) error {
 	p.ownRead.Store(true)
 	p.ownWrite.Store(true)
 	return p.Conn.SetDeadline(at)
+}
+
+// dialPatiently is for an [http.Transport].
+func dialPatiently(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &patient{Conn: conn}, nil
 }
 
 // endHaste gives both directions patience again.

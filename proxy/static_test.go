@@ -355,6 +355,7 @@ func (f *front) fetch(t *testing.T, overH2 bool, url string, header map[string]s
 		TLSClientConfig:    &tls.Config{ServerName: "example.com", InsecureSkipVerify: true},
 		ForceAttemptHTTP2:  overH2,
 		DisableCompression: true,
+		DialContext:        dialPatiently,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	r, err := http.NewRequest("GET", url, nil)
@@ -365,7 +366,7 @@ func (f *front) fetch(t *testing.T, overH2 bool, url string, header map[string]s
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
-	resp, err := (&http.Client{Timeout: patience, Transport: transport}).Do(r)
+	resp, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
