@@ -33,14 +33,14 @@ func startDeaf(t *testing.T) *backend {
 }
 
 // alone runs a test that measures the heap in a process of its own, where no other test leaves or frees anything. It reports whether this is
-// that process.
+// that process. Whatever it waits for has patience; that it hangs is found out in minutes.
 func alone(t *testing.T) bool {
 	t.Helper()
 	const sign = "WSTUNNEL_TEST_ALONE"
 	if os.Getenv(sign) == t.Name() {
 		return true
 	}
-	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v", "-test.timeout=1m")
+	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v", "-test.timeout=5m")
 	run.Env = append(os.Environ(), sign+"="+t.Name())
 	if out, err := run.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
 		t.Errorf("%v\n%s", err, out)
