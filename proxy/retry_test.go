@@ -300,6 +300,7 @@ func TestHandshakesAreMeteredPerServer(t *testing.T) {
 	fl := startFleet(t, 2)
 	f := start(t, fl.upstream("handshakes_per_second: 1")+oneSite(`{path: /, proxy: fleet, timeouts: {handshake: 3s}}`))
 	var clients []*client
+	metered := f.watch()
 	for range 10 {
 		c := f.dial()
 		c.send(upgrade)
@@ -309,7 +310,7 @@ func TestHandshakesAreMeteredPerServer(t *testing.T) {
 	open := func() int64 { counts := fl.openTunnels(); return counts[0] + counts[1] }
 	await(t, "one at each server", func() bool { return open() == 2 })
 	for i := range 3 {
-		f.server.Skip(time.Second + 20*time.Millisecond)
+		metered.turnTo(time.Duration(i+1)*time.Second + 300*time.Millisecond)
 		await(t, "two more", func() bool { return open() == int64(2*i+4) })
 		f.server.Skip(0)
 		if n := open(); n != int64(2*i+4) {
@@ -338,24 +339,36 @@ func TestClientsThatLeaveKeepNoTimes(t *testing.T) {
 	fl := startFleet(t, 1)
 	f := start(t, fl.upstream("handshakes_per_second: 1")+oneSite(`{path: /, proxy: fleet, timeouts: {handshake: 3s}}`))
 	var clients []*client
-	for range 4 {
-		c := f.dial()
-		c.send(upgrade)
-		f.server.Skip(0)
-		clients = append(clients, c)
-	}
 	waiting := func() (waiting, active int) {
 		s := f.snapshot("fleet").Servers[0]
 		return s.Waiting, s.Active
 	}
-	await(t, "three wait", func() bool { n, active := waiting(); return n == 3 && active == 3 })
-	for _, c := range clients[1:] {
+	await(t, "three to wait", func() bool { // one of them a second does not, be the machine slow
+		if n, _ := waiting(); n < 3 {
+			c := f.dial()
+			c.send(upgrade)
+			f.server.Skip(0)
+			clients = append(clients, c)
+		}
+		n, active := waiting()
+		return n == 3 && active == 3
+	})
+	for _, c := range clients {
 		c.Close()
 	}
 	await(t, "nobody waits", func() bool { n, active := waiting(); return n == 0 && active == 0 })
-	last := f.dial()
-	last.send(upgrade)
-	await(t, "it waits", func() bool { n, _ := waiting(); return n == 1 })
+	var last *client
+	await(t, "one to wait", func() bool {
+		last = f.dial()
+		last.send(upgrade)
+		waits := false
+		await(t, "that, or its answer", func() bool {
+			n, _ := waiting()
+			waits = n == 1
+			return waits || last.isAnswered(2*time.Millisecond)
+		})
+		return waits
+	})
 	f.server.Skip(time.Second + 20*time.Millisecond)
 	if a := last.answer("GET"); a.StatusCode != 101 {
 		t.Errorf("got %s", a.Status)
