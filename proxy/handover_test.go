@@ -248,9 +248,10 @@ func TestOldServerWindsDown(t *testing.T) {
 	if a := busy.expect(200); a.body == "" {
 		t.Error("the answer that was under way is empty")
 	}
-	for len(done) == 0 {
+	await(t, "the end", func() bool {
 		s.old.server.Skip(time.Second)
-	}
+		return len(done) > 0
+	})
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
