@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -107,6 +108,45 @@ func TestWatcherThatNeverReadsIsClosed(t *testing.T) {
 		s.all.Wait()
 		client.Close()
 	})
+}
+
+// farewells are tunnels of which there is one more thing to tell in the end.
+type farewells struct{ busy }
+
+func (farewells) Watch([]string) Watch { return &lastWord{} }
+
+type lastWord struct{ said bool }
+
+func (w *lastWord) Next(ctx context.Context) (missed int, some []Event, err error) {
+	<-ctx.Done()
+	time.Sleep(50 * time.Millisecond) // as on a machine that has much to do
+	if w.said {
+		return 0, nil, ctx.Err()
+	}
+	w.said = true
+	return 0, []Event{{Event: "upgrade"}}, nil
+}
+
+func (*lastWord) Close() {}
+
+// TestWatchersAreToldOfTheEnd, on a server that is closed when it has hardly let them go.
+func TestWatchersAreToldOfTheEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	socket, err := Listen(path, Rights{0o600, -1}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := NewDesk(quiet{}, farewells{}, nil, slog.New(slog.DiscardHandler)).Serve(socket)
+	d := dialAny(t, "unix", path)
+	io.WriteString(d, "WATCH\n")
+	if line, err := d.br.ReadString('\n'); line != "OK 0\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	server.Leave()
+	go server.Close()
+	if line, err := d.br.ReadString('\n'); !strings.Contains(line, "upgrade") {
+		t.Errorf("it is told %q, %v", line, err)
+	}
 }
 
 func TestSoManyMayWatch(t *testing.T) {

@@ -72,6 +72,17 @@ func (s *Server) Close() {
 		s.http.Close()
 	}
 	s.sorter.door.Close()
+	s.sorter.crowd.unwatch()
+	s.sorter.leave(false)
+	talked := make(chan struct{})
+	go func() {
+		s.sorter.all.Wait()
+		close(talked)
+	}()
+	select {
+	case <-talked:
+	case <-ctx.Done():
+	}
 	s.end()
 	s.sorter.leave(true)
 	s.sorter.all.Wait()
