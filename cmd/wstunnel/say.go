@@ -37,7 +37,7 @@ refresh is a table of its own.`,
 		Example: "  wstunnel tunnels --site chat.example.com\n  wstunnel tunnels --user anna --json\n  wstunnel tunnels --watch --sort idle",
 	}
 	client := controlFlags(cmd)
-	cmd.Flags().StringVar(&f.Site, "site", "", "those of the site with this first `HOST`")
+	cmd.Flags().StringVar(&f.Site, "site", "", "those of the site with this `HOST`")
 	cmd.Flags().StringVar(&f.User, "user", "", "those of this `USER`, as backends name users")
 	cmd.Flags().StringVar(&f.Group, "group", "", "those in this `GROUP`")
 	cmd.Flags().StringVar(&address, "client", "", "those from this `ADDRESS`")
@@ -149,7 +149,7 @@ of users and groups, between two messages of their backends. Where the text is -
 	client := controlFlags(cmd)
 	cmd.Flags().StringArrayVar(&to.Users, "user", nil, "to the tunnels of this `USER`; may be given again")
 	cmd.Flags().StringArrayVar(&to.Groups, "group", nil, "to the tunnels in this `GROUP`; may be given again")
-	cmd.Flags().StringVar(&to.Site, "site", "", "of these, only to those of the site with this first `HOST`")
+	cmd.Flags().StringVar(&to.Site, "site", "", "of these, only to those of the site with this `HOST`")
 	completeNames(cmd, client)
 	cmd.ValidArgsFunction = completeID(client, "user", "group")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
