@@ -230,13 +230,13 @@ func checkClosing(t *testing.T, b browser, php backend, path string, overHTTP2 b
 		}
 	}
 	since := php.out.len()
-	script[bool](t, b, `await connect('`+path+`'); location.reload(); return true`)
+	script[bool](t, b, `await connect('`+path+`'); window.leaving = true; location.reload(); return true`)
 	// Over HTTP/2 Chromium resets the stream without a Close frame.
 	if line := php.awaitLine(t, since, `^close (.*)|^gone.*`); line != "1001 " && !(overHTTP2 && line == "") {
 		t.Errorf("when the page was left, the backend got %q, want 1001", line)
 	}
+	b.await(t, `!window.leaving && document.readyState === 'complete'`)
 	if refused := script[string](t, b, `
-		while (document.readyState !== 'complete') await new Promise(resolve => setTimeout(resolve, 20));
 		try { await connect('`+path+`/refuse'); return 'opened' } catch { return 'refused' }`); refused != "refused" {
 		t.Errorf("a handshake that the backend refused: %s", refused)
 	}

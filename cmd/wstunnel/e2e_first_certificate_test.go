@@ -115,9 +115,7 @@ func TestFirstCertificateIsAwaited(t *testing.T) {
 	}
 	open()
 	f.awaitLogs(t, 0, 2, "certificate obtained")
-	eventually(t, "the page that comes by itself", func() bool {
-		return script[string](t, b, `return location.href`) == "https://a.example:"+securePort+"/page.php"
-	})
+	b.await(t, "location.href === 'https://a.example:"+securePort+"/page.php'") // which comes by itself
 	for _, host := range []string{"a.example", "b.example"} {
 		if resp, _ := f.plainGet(t, host); resp.StatusCode != 308 || resp.Header.Get("Location") != "https://"+host+":"+securePort+"/page.php?a=b" {
 			t.Errorf("%s with its certificate: %s %v", host, resp.Status, resp.Header)
