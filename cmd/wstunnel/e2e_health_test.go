@@ -41,8 +41,8 @@ func TestProcessThatHangsIsFoundOut(t *testing.T) {
 	f.awaitLog(t, 0, "tunnel opened", "backend", hung.address)
 	f.awaitLog(t, 0, "tunnel opened", "backend", well.address)
 
-	hung.signal(t, syscall.SIGSTOP)
 	since := f.out.len()
+	hung.signal(t, syscall.SIGSTOP)
 	if e := f.awaitLog(t, since, "server is down", "server", hung.address); !strings.HasSuffix(e.text("reason"), "2 checks in a row failed, the last one: no answer within 1s") {
 		t.Errorf("the log says %v", e)
 	}
