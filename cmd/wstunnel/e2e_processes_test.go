@@ -9,9 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // TestTunnelsOfOlderProcessesAreReached: of four, one stays in the first process and one in the second, since they have TLS.
@@ -69,9 +66,7 @@ func TestTunnelsOfOlderProcessesAreReached(t *testing.T) {
 		t.Errorf("the overview has %+v", o)
 	}
 	l.says("KICK "+all[0].ID+" 4001 out", "OK 1")
-	if _, _, err := anna.ReadMessage(); !websocket.IsCloseError(err, 4001) {
-		t.Errorf("anna reads %v", err)
-	}
+	anna.awaitClose(4001)
 	watching.awaitClosed("anna")
 	eventually(t, "the first process ends", func() bool { return !isAlive(u.pids[0]) })
 	l.says("SEND MESSAGE "+all[0].ID+" x", "ERR 410 ")
@@ -90,9 +85,8 @@ func TestTunnelsOfOlderProcessesAreReached(t *testing.T) {
 // awaitClosed waits for the event that a user's tunnel has ended.
 func (l *lines) awaitClosed(user string) {
 	l.t.Helper()
-	l.SetDeadline(time.Now().Add(patience))
 	for {
-		line, err := l.br.ReadString('\n')
+		line, err := l.readLine()
 		if err != nil {
 			l.t.Errorf("no event of the end of %s's tunnel: %v", user, err)
 			return
