@@ -3,8 +3,12 @@ package proxy_test
 import (
 	"context"
 	"net"
+	"os"
 	"sync/atomic"
+	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // patient is a connection of which each read and each write has patience, however many there are, unless the test sets a deadline of its own.
@@ -73,4 +77,69 @@ func (w *watch) turnTo(d time.Duration) {
 		w.skipped += left
 		w.f.server.Skip(left)
 	}
+}
+
+// waits turns the server's clock, and expects nothing to have come by then, nor the end.
+func (c *client) waits(f *front, d time.Duration) {
+	c.t.Helper()
+	f.server.Skip(d)
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	defer c.endHaste()
+	if got, err := c.br.Peek(1); !os.IsTimeout(err) {
+		c.t.Fatalf("%v later came %q, %v", d, got, err)
+	}
+}
+
+// isAnswered reports whether something comes within a time, or a little later. It looks twice: a deadline may have passed before the system is asked.
+func (c *client) isAnswered(within time.Duration) bool {
+	defer c.endHaste()
+	for range 2 {
+		c.SetReadDeadline(time.Now().Add(within / 2))
+		if _, err := c.br.Peek(1); !os.IsTimeout(err) {
+			return true
+		}
+	}
+	return false
+}
+
+// stall writes until nothing is taken any more, not even a part of a piece, and returns how much was.
+func (c *client) stall() (n int) {
+	defer c.endHaste()
+	for piece := make([]byte, 64<<10); ; {
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		m, err := c.Write(piece)
+		if n += m; err != nil && (m == 0 || !os.IsTimeout(err)) {
+			return n
+		}
+	}
+}
+
+// hurry turns the server's clock forward all the time, a hundred times as fast as it goes, until the returned function is called.
+func (f *front) hurry() (end func()) {
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				f.server.Skip(100 * time.Millisecond)
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
+}
+
+// settled are tests of which the last has left nothing, be it a little later: whoever looks for goroutines that are left does so for less than half a second.
+type settled struct{ *testing.M }
+
+func (s settled) Run() (code int) {
+	code = s.M.Run()
+	for end := time.Now().Add(patience); code == 0 && goleak.Find() != nil && time.Now().Before(end); {
+	}
+	return code
 }
