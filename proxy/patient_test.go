@@ -90,7 +90,7 @@ func (c *client) waits(f *front, d time.Duration) {
 	}
 }
 
-// isAnswered reports whether something comes within a time, or a little later. It looks twice: a deadline may have passed before the system is asked.
+// isAnswered reports whether something comes within a time. It looks twice: a deadline may have passed before the system is asked.
 func (c *client) isAnswered(within time.Duration) bool {
 	defer c.endHaste()
 	for range 2 {
