@@ -67,7 +67,8 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 		s.log.Error("upgrade failed; this process goes on", "error", err)
 		return done, err
 	}
-	defer context.AfterFunc(s.ctx, next.stop)() // a stop meanwhile is one of both
+	apart := context.AfterFunc(s.ctx, next.stop) // a stop meanwhile is one of both
+	defer apart()
 	go s.answerCalls(next)
 	them, err := s.prepare(next)
 	if err != nil {
@@ -89,6 +90,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 	left := s.server.TunnelCount()
 	s.log.Info("upgraded: another process has taken over", "process", next.pid, "version", them.Program, "tunnels_handed_over", moved, "tunnels_left", left)
 	s.server.Publish(proxy.Event{Kind: proxy.EventUpgrade, Reason: them.Program})
+	apart() // before this process ends because there is nothing left in it
 	go s.windDown(next)
 	return admin.Upgraded{PID: next.pid, Version: them.Program, Moved: moved, Left: left}, nil
 }
