@@ -119,12 +119,12 @@ func (s *Server) known(scope DrainScope) (DrainScope, error) {
 	return scope, fmt.Errorf("there is no upstream %q", scope.Upstream)
 }
 
-// setDraining begins or ends a drain, and reports whether that changed anything.
+// setDraining begins or ends a drain, and reports whether that changed anything. It does not when the server stops.
 func (s *Server) setDraining(scope DrainScope, draining bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := maps.Clone(*s.drained.Load())
-	if next[scope] == draining {
+	if s.stopped || next[scope] == draining {
 		return false
 	}
 	if draining {

@@ -355,6 +355,9 @@ func (s *Server) StopAccepting() {
 func (s *Server) AcceptAgain() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped {
+		return nil
+	}
 	s.handed = false
 	s.tunnels.tryAgain()
 	var errs []error

@@ -19,6 +19,7 @@ import (
 	"wstunnel/internal/handover"
 	"wstunnel/internal/logs"
 	"wstunnel/internal/reactor"
+	"wstunnel/internal/ws"
 	"wstunnel/proxy"
 	"wstunnel/tls"
 )
@@ -323,4 +324,29 @@ func TestSecureTunnelStays(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+// TestServerThatStopsTakesNoTunnel, and says so at once: the other process waits for that, and this one for its word about those that it has.
+func TestServerThatStopsTakesNoTunnel(t *testing.T) {
+	b := echoSocket(t)
+	yaml := plainListener + oneSite(socketTo(b.address))
+	old := startWith(t, yaml)
+	c, _ := old.openTunnel()
+	s := succeed(t, old, yaml)
+	old.server.StopAccepting() // so that the next one is the young server's
+	silent, _ := s.young.openTunnel()
+	stopped := s.young.beginShutdown()
+	if op, _ := frame(t, silent.br); op != ws.OpClose { // which is not answered
+		t.Fatalf("got a frame %d", op)
+	}
+	s.handOver(t, 0)
+	select {
+	case <-stopped:
+		t.Error("it was refused behind the stop")
+	default:
+	}
+	c.echoes("where it was")
+	s.young.server.Hurry()
+	s.young.server.Skip(10 * time.Second)
+	<-stopped
 }

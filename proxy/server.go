@@ -371,13 +371,13 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.shutdown(ctx, ni
 // shutdown ends all, but for the tunnels that a keeper takes, if there is one.
 func (s *Server) shutdown(ctx context.Context, keeper *keeper) error {
 	s.endOpening()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
 	defer s.cancel()
+	s.mu.Lock() // and not to the end: another process may wait for what it is answered about a tunnel
+	s.stopped = true
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	s.mu.Unlock()
 	if s.clients == nil {
 		return nil
 	}

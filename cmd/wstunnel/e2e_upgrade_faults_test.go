@@ -54,6 +54,10 @@ func TestStopDuringAnUpgradeStops(t *testing.T) {
 		}
 		return strings.Contains(err.Error(), syscall.ECONNREFUSED.Error())
 	})
+	u.awaitLogs(t, 0, 4, "tunnel closed", "close_code", goingAway, "cause", "drain") // in whichever process
+	if strings.Contains(u.out.String(), "did not answer in time") {
+		t.Error("one process waited for the other in vain")
+	}
 }
 
 // startBefore starts a front with tunnels, which an upgrade leads to a process that successor.py keeps between it and the real one: that does what it is told
