@@ -361,7 +361,16 @@ func startBackendOn(t *testing.T, l net.Listener, serve func(*backend, net.Conn)
 	t.Cleanup(func() {
 		l.Close()
 		open.Range(func(conn, _ any) bool { conn.(net.Conn).Close(); return true })
-		running.Wait()
+		ended := make(chan struct{})
+		go func() {
+			running.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Error("a backend goes on though its connections are closed")
+		}
 	})
 	return b
 }
