@@ -90,6 +90,15 @@ func script[T any](t *testing.T, b browser, body string) T {
 	return v
 }
 
+// protocolOf is a function of JavaScript that returns the protocol by which a URL was fetched. The browser notes that a moment behind the answer.
+const protocolOf = `async url => {
+	for (;;) {
+		const [entry] = performance.getEntriesByName(url);
+		if (entry) return entry.nextHopProtocol;
+		await new Promise(resolve => setTimeout(resolve, 10));
+	}
+}`
+
 // closing is a CloseEvent.
 type closing struct {
 	Code     int

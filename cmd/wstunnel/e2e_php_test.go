@@ -119,7 +119,7 @@ func (s site) checkAssets(t *testing.T, b browser) {
 		const urls = Array.from({length: 40}, (_, n) => '`+s.url+`' + kinds[n % 4] + n);
 		const answers = await Promise.all(urls.map(async url => {
 			const answer = await fetch(url, {cache: 'no-store'}), body = await answer.text();
-			return [answer.status, performance.getEntriesByName(url)[0].nextHopProtocol, body.length > 1000 ? 'whole' : body].join(' ');
+			return [answer.status, await (`+protocolOf+`)(url), body.length > 1000 ? 'whole' : body].join(' ');
 		}));
 		return answers.reduce((counts, answer) => ({...counts, [answer]: 1 + (counts[answer] || 0)}), {})`)
 	if got["200 h2 whole"] != 40 {
