@@ -249,11 +249,13 @@ func TestDialsUnderWayAreBounded(t *testing.T) {
 
 func TestClientThatIsDroppedForWantOfDescriptorsIsToldOfInTheLog(t *testing.T) {
 	f := start(t, oneSite(httpTo(startEcho(t).address)))
-	await(t, "a word about the client", func() bool { // others may close a file meanwhile
+	await(t, "a word about the client", func() bool {
 		c := f.dial()
 		defer c.Close()
 		await(t, "the connection", func() bool { return f.server.Counts().Clients > 0 })
+		awaitQuiet(t)
 		scarce(t, 0, func() {
+			c.SetReadDeadline(time.Now().Add(time.Second)) // where another closes a file meanwhile, the backend has none for the connection
 			c.send(get)
 			c.br.ReadByte()
 		})
