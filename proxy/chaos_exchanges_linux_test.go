@@ -337,7 +337,7 @@ func (c *orderer) overHTTP2(ctx context.Context, transport http.RoundTripper, o 
 func TestEveryAnswerBelongsToItsRequest(t *testing.T) {
 	const lasts, clients = 3 * time.Second, 60
 	b := startBackend(t, serveOrders)
-	f := startTLS(t, "access_log: off\ntimeouts: {response_head: 5s}\n"+secureSite(httpTo(b.address)))
+	f := startTLS(t, "access_log: off\n"+secureSite(httpTo(b.address)))
 	f.visitOnce()
 	before := openFiles(t) - openPipes(t)
 	var ids, answered atomic.Int64

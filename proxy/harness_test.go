@@ -20,9 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"wstunnel/internal/config"
+	"wstunnel/internal/leaks"
 	"wstunnel/internal/logs"
 	"wstunnel/proxy"
 	"wstunnel/tls"
@@ -30,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400) // as the binary has it while little lives: a loop that makes garbage has to help collect it
-	goleak.VerifyTestMain(settled{m})
+	leaks.Verify(m)
 }
 
 const (

@@ -5,10 +5,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
 
 // patient is a connection of which each read and each write has patience, however many there are, unless the test sets a deadline of its own.
@@ -132,14 +129,4 @@ func (f *front) hurry() (end func()) {
 		close(stop)
 		<-stopped
 	}
-}
-
-// settled are tests of which the last has left nothing, be it a little later: whoever looks for goroutines that are left does so for less than half a second.
-type settled struct{ *testing.M }
-
-func (s settled) Run() (code int) {
-	code = s.M.Run()
-	for end := time.Now().Add(patience); code == 0 && goleak.Find() != nil && time.Now().Before(end); {
-	}
-	return code
 }

@@ -22,9 +22,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"wstunnel/internal/config"
+	"wstunnel/internal/leaks"
 )
 
 // envCADir makes the test binary a process that loads the local CA of a directory and prints it.
@@ -40,7 +39,7 @@ func TestMain(m *testing.M) {
 		os.Stdout.Write(ca.pem())
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	leaks.Verify(m)
 }
 
 // clock is a time that tests move: the real one, or one that stands still, and what was added.

@@ -96,6 +96,7 @@ var allowed = map[string]map[string]string{
 	},
 	"wstunnel/internal/reactor": {},
 	"wstunnel/internal/pebble":  {},
+	"wstunnel/internal/leaks":   {},
 	"wstunnel/internal/tunnel": {
 		"wstunnel/internal/ws":      "a tunnel follows frames",
 		"wstunnel/internal/reactor": "it runs on an event loop",

@@ -12,13 +12,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"wstunnel/internal/config"
+	"wstunnel/internal/leaks"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leaks.Verify(m)
 }
 
 // startDemo runs a demo until the end of the test.

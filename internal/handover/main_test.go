@@ -17,15 +17,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"wstunnel/internal/leaks"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/tunnel"
 	"wstunnel/internal/ws"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Verify(m) }
 
 // waitFor bounds whatever a test waits for.
 const waitFor = 20 * time.Second

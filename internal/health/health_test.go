@@ -10,13 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"wstunnel/internal/config"
+	"wstunnel/internal/leaks"
 	"wstunnel/internal/reactor"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Verify(m) }
 
 // patience bounds whatever a test waits for.
 const patience = 20 * time.Second

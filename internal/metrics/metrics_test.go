@@ -16,12 +16,13 @@ import (
 	"time"
 	"unsafe"
 
+	"wstunnel/internal/leaks"
+
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Verify(m) }
 
 // parse reads a text as Prometheus' own parser does, and writes what it has understood.
 func parse(t *testing.T, text []byte) string {

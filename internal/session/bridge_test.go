@@ -19,14 +19,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/net/nettest"
 	"golang.org/x/sys/unix"
 
+	"wstunnel/internal/leaks"
 	"wstunnel/internal/reactor"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Verify(m) }
 
 // patience bounds whatever a test waits for.
 const patience = 10 * time.Second

@@ -21,9 +21,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"wstunnel/internal/leaks"
 	"wstunnel/internal/reactor"
 	"wstunnel/internal/ws"
 )
@@ -46,7 +46,7 @@ func (m looped) Run() int {
 	return m.M.Run()
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(looped{m}) }
+func TestMain(m *testing.M) { leaks.Verify(looped{m}) }
 
 // transport is a way to be connected. The tunnel accepts a client's connection, over TLS as the server, and dials a backend's, as the client.
 type transport struct {
