@@ -90,6 +90,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 	left := s.server.TunnelCount()
 	s.log.Info("upgraded: another process has taken over", "process", next.pid, "version", them.Program, "tunnels_handed_over", moved, "tunnels_left", left)
 	s.server.Publish(proxy.Event{Kind: proxy.EventUpgrade, Reason: them.Program})
+	s.desk.CloseWeb() // those who watch have been told
 	apart() // before this process ends because there is nothing left in it
 	go s.windDown(next)
 	return admin.Upgraded{PID: next.pid, Version: them.Program, Moved: moved, Left: left}, nil
@@ -151,7 +152,6 @@ func (s *service) passOn(next *successor) error {
 	s.successor.Store(next)
 	s.certificates.Close()
 	s.endpoint.Close()
-	s.desk.CloseWeb()
 	return nil
 }
 
