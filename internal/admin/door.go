@@ -2,13 +2,17 @@ package admin
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // peer is who has connected.
@@ -84,21 +88,38 @@ func (c *caller) Close() error {
 	return err
 }
 
-const (
-	// lastWords is how long it may take to write that there is no room, to one who has been sent nothing yet or has read it.
-	lastWords = 10 * time.Millisecond
-	// farewell is how long such a connection is open yet.
-	farewell = time.Second
-)
+// farewell is how long a connection is open yet that was told that there is no room.
+const farewell = time.Second
 
 // dismiss says that there is no room.
 func (c *caller) dismiss() {
-	c.SetWriteDeadline(time.Now().Add(lastWords))
 	if c.http.Load() {
-		io.WriteString(c.UnixConn, noRoom())
+		io.WriteString(atOnce{c}, noRoom())
 	} else {
-		tell(c.UnixConn, 0, errNoRoom)
+		tell(atOnce{c}, 0, errNoRoom)
 	}
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(farewell))
+}
+
+// atOnce writes what a connection has room for, and waits for no more: to one who has been sent nothing yet, or has read it, that is all.
+type atOnce struct {
+	conn interface {
+		syscall.Conn
+		SetWriteDeadline(time.Time) error
+	}
+}
+
+// Write writes what there is room for.
+func (w atOnce) Write(p []byte) (n int, err error) {
+	w.conn.SetWriteDeadline(time.Time{})
+	raw, err := w.conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	gone := raw.Write(func(fd uintptr) bool {
+		n, err = unix.Write(int(fd), p)
+		return true
+	})
+	return max(n, 0), cmp.Or(gone, err)
 }

@@ -148,8 +148,7 @@ func (v *visitor) dismiss() {
 		v.TCPConn.Close()
 		return
 	}
-	v.SetWriteDeadline(time.Now().Add(lastWords))
-	io.WriteString(v.TCPConn, noRoom())
+	io.WriteString(atOnce{v}, noRoom())
 	v.CloseWrite()
 	v.SetReadDeadline(time.Now().Add(farewell))
 }
