@@ -97,10 +97,11 @@ func TestDeadServerOfAnUpstreamIsPassedOver(t *testing.T) {
 	}
 }
 
+// TestBackendMayBeNamed takes a name that is not there for which no resolver asks the network.
 func TestBackendMayBeNamed(t *testing.T) {
 	b := startEchoSocket(t)
 	_, port, _ := net.SplitHostPort(b.address)
-	f := start(t, oneSite(socketTo("localhost:"+port), `{path: /nowhere, websocket: "ws://no-such-host.invalid:9000"}`))
+	f := start(t, oneSite(socketTo("localhost:"+port), `{path: /nowhere, websocket: "ws://no-such-host.onion:9000"}`))
 	c := f.dial()
 	c.send(upgrade)
 	c.expectSwitch()

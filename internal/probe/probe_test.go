@@ -463,7 +463,7 @@ func TestUnreachable(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	check(t, probe.Run(context.Background(), options(t, "ws://"+address)), probe.NoConnection, "Nothing listens on 127.0.0.1:PORT, or a firewall refuses connections.")
-	check(t, probe.Run(context.Background(), options(t, "ws://nosuch.invalid")), probe.NoAddress, "There is no address for the name nosuch.invalid.")
+	check(t, probe.Run(context.Background(), options(t, "ws://nosuch.onion")), probe.NoAddress, "There is no address for the name nosuch.onion.")
 	o := options(t, "ws://chat.example")
 	o.Network, o.Address = "unix", t.TempDir()+"/no.sock"
 	check(t, probe.Run(context.Background(), o), probe.NoConnection, "There is no socket at "+o.Address+".")
