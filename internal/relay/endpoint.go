@@ -118,6 +118,9 @@ func (c *endpoint) refuse(bad *frameError) {
 	if bad.cause == tunnel.CauseProtocol {
 		timeout = violationTimeout
 		c.failed.Store(true)
+		if c.closeSent.Load() { // it has been told already
+			c.CloseWrite()
+		}
 	}
 	r := tunnel.Result{By: tunnel.Proxy, Cause: bad.cause, Code: bad.code, Err: fmt.Errorf("%s: %w", c.side, bad)}
 	c.session.end(r, bad.reason, timeout)
