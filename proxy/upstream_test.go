@@ -145,16 +145,20 @@ func TestNewestIdleConnectionIsUsedFirst(t *testing.T) {
 		pass(turn)
 	}, "")
 	f := start(t, oneSite(httpTo(b.address)))
-	answer := func(i int) {
+	awaitTurn := func(i int) {
+		t.Helper()
 		await(t, "the request", func() bool { order.Lock(); defer order.Unlock(); return len(turns) > i })
+	}
+	answer := func(i int) {
+		t.Helper()
+		awaitTurn(i)
 		close(turns[i])
 	}
 	var last string
 	first, second := f.dial(), f.dial()
 	first.send(get)
-	await(t, "the first request", func() bool { return b.made.Load() == 1 })
+	awaitTurn(0)
 	second.send(get)
-	await(t, "the second request", func() bool { return b.made.Load() == 2 })
 	answer(1)
 	second.expect(200)
 	await(t, "an idle connection", func() bool { return f.server.Counts().Idle == 1 })
