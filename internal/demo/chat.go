@@ -195,17 +195,18 @@ func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "426: /ws speaks WebSocket; this request has no Upgrade: websocket", http.StatusUpgradeRequired)
 		return
 	}
+	if !c.begin() {
+		http.Error(w, "503: "+stopping, http.StatusServiceUnavailable)
+		return
+	}
+	defer c.handlers.Done()
 	conn, err := c.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		c.log.Debug("demo: chat handshake refused", "remote", r.RemoteAddr, "error", err)
 		return
 	}
 	cl := newClient(c, conn, r)
-	if !c.open(cl) {
-		conn.Close()
-		return
-	}
-	defer c.handlers.Done()
+	c.open(cl)
 	go cl.write()
 	cl.read()
 	c.leave(cl)
@@ -217,20 +218,31 @@ func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cl.cut.Stop()
 }
 
-// open counts cl among the connections; false if the chat is already closed. A client too many
-// is taken in only to be told so: a browser cannot see the status of a refused handshake.
-func (c *chat) open(cl *client) bool {
+// stopping is said to those who are connected when the demo ends.
+const stopping = "the demo is stopping"
+
+// begin counts a handshake among what the end waits for; false if the chat is already closed.
+func (c *chat) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return false
+	if !c.closed {
+		c.handlers.Add(1)
 	}
-	c.handlers.Add(1)
-	if len(c.clients) >= c.limits.clients {
+	return !c.closed
+}
+
+// open counts cl among the connections. One that comes too late, or a client too many, is taken in only to be told so: a browser
+// cannot see the status of a refused handshake.
+func (c *chat) open(cl *client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		cl.kick(websocket.CloseGoingAway, stopping)
+	case len(c.clients) >= c.limits.clients:
 		cl.kick(websocket.CloseTryAgainLater, "the demo is full")
 	}
 	c.clients[cl] = true
-	return true
 }
 
 // close ends every connection and waits for it.
@@ -238,7 +250,7 @@ func (c *chat) close() {
 	c.mu.Lock()
 	c.closed = true
 	for cl := range c.clients {
-		cl.kick(websocket.CloseGoingAway, "the demo is stopping")
+		cl.kick(websocket.CloseGoingAway, stopping)
 	}
 	c.mu.Unlock()
 	c.handlers.Wait()
