@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // fpm is Debian's php-fpm on a Unix socket.
@@ -69,13 +70,25 @@ func (f *fpm) start() {
 	})
 }
 
-// stop ends it as `systemctl stop` does.
+// stop ends it as `systemctl stop` does. A signal that comes while it begins anew can be lost to it.
 func (f *fpm) stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.cmd != nil {
-		f.cmd.Process.Signal(syscall.SIGTERM)
-		f.cmd.Wait()
+		ended := make(chan struct{})
+		go func() {
+			f.cmd.Wait()
+			close(ended)
+		}()
+		await(f.t, "php-fpm to stop", func() bool {
+			f.cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-ended:
+				return true
+			case <-time.After(500 * time.Millisecond):
+				return false
+			}
+		})
 		f.cmd = nil
 	}
 	if f.t.Failed() {
