@@ -45,6 +45,7 @@ func soak(ctx context.Context, o options) (*report, error) {
 	}
 	r := &report{tally: run.tally, peer: o.peer, duration: o.duration, tunnels: int(open.Load()), before: run.front.usage()}
 	run.disturb(ctx, o, r)
+	run.awaitOpen(ctx, o) // again, behind a backend that has just come back
 	r.left, r.after = int(open.Load()), run.front.usage()
 	run.endClients()
 	return r, nil
