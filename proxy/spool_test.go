@@ -285,8 +285,8 @@ func (c *h2Client) sendBody(stream uint32, p []byte, end bool) {
 		c.window[stream] = c.begin
 	}
 	for len(p) > 0 {
-		n := min(len(p), 16<<10)
-		for c.window[0] < n || c.window[stream] < n {
+		n := min(len(p), 16<<10, c.window[0], c.window[stream])
+		if n == 0 {
 			frame, err := c.ReadFrame()
 			if err != nil {
 				c.t.Fatal(err)
@@ -294,6 +294,7 @@ func (c *h2Client) sendBody(stream uint32, p []byte, end bool) {
 			if update, ok := frame.(*http2.WindowUpdateFrame); ok {
 				c.window[update.StreamID] += int(update.Increment)
 			}
+			continue
 		}
 		c.window[0] -= n
 		c.window[stream] -= n
