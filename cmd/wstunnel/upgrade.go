@@ -91,7 +91,7 @@ func (s *service) upgrade() (done admin.Upgraded, err error) {
 	s.log.Info("upgraded: another process has taken over", "process", next.pid, "version", them.Program, "tunnels_handed_over", moved, "tunnels_left", left)
 	s.server.Publish(proxy.Event{Kind: proxy.EventUpgrade, Reason: them.Program})
 	s.desk.CloseWeb() // those who watch have been told
-	apart() // before this process ends because there is nothing left in it
+	apart()           // before this process ends because there is nothing left in it
 	go s.windDown(next)
 	return admin.Upgraded{PID: next.pid, Version: them.Program, Moved: moved, Left: left}, nil
 }
