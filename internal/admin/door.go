@@ -112,7 +112,7 @@ type atOnce struct {
 
 // Write writes what there is room for.
 func (w atOnce) Write(p []byte) (n int, err error) {
-	w.conn.SetWriteDeadline(time.Time{})
+	w.conn.SetWriteDeadline(time.Now().Add(farewell)) // of another's write, if there is one
 	raw, err := w.conn.SyscallConn()
 	if err != nil {
 		return 0, err
