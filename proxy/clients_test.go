@@ -97,7 +97,7 @@ func TestDeadServerOfAnUpstreamIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestBackendMayBeNamed takes a name that is not there for which no resolver asks the network.
+// TestBackendMayBeNamed takes a name that is not there of a kind for which no name server is asked (RFC 7686): it may lose the question.
 func TestBackendMayBeNamed(t *testing.T) {
 	b := startEchoSocket(t)
 	_, port, _ := net.SplitHostPort(b.address)

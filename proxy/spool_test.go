@@ -286,7 +286,7 @@ func (c *h2Client) sendBody(stream uint32, p []byte, end bool) {
 	}
 	for len(p) > 0 {
 		n := min(len(p), 16<<10, c.window[0], c.window[stream])
-		if n == 0 {
+		if n <= 0 {
 			frame, err := c.ReadFrame()
 			if err != nil {
 				c.t.Fatal(err)

@@ -51,7 +51,8 @@ func (d *Desk) Admit(a *Access) {
 func (d *Desk) newHTTP(c *crowd, h http.HandlerFunc) *http.Server {
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead, IdleTimeout: headTimeout,
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		DisableGeneralOptionsHandler: true, // who may not ask has no answer to OPTIONS either
+		ErrorLog:                     slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return withWatching(withConnection(ctx, &connection{conn.(member), c}), c.watching)
 		},

@@ -102,7 +102,8 @@ func (c *caller) dismiss() {
 	c.SetReadDeadline(time.Now().Add(farewell))
 }
 
-// atOnce writes what a connection has room for, and waits for no more: to one who has been sent nothing yet, or has read it, that is all.
+// atOnce writes what a connection has room for, and waits for nothing, not for another's write either, which ends. To one who has been sent nothing yet, or has
+// read it, that is all.
 type atOnce struct {
 	conn interface {
 		syscall.Conn
@@ -112,14 +113,11 @@ type atOnce struct {
 
 // Write writes what there is room for.
 func (w atOnce) Write(p []byte) (n int, err error) {
-	w.conn.SetWriteDeadline(time.Now().Add(farewell)) // of another's write, if there is one
+	w.conn.SetWriteDeadline(time.Now())
 	raw, err := w.conn.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
-	gone := raw.Write(func(fd uintptr) bool {
-		n, err = unix.Write(int(fd), p)
-		return true
-	})
+	gone := raw.Control(func(fd uintptr) { n, err = unix.Write(int(fd), p) })
 	return max(n, 0), cmp.Or(gone, err)
 }

@@ -350,6 +350,31 @@ func TestChatDropsASlowClientAndServesTheOthers(t *testing.T) {
 	t.Error("the slow client is still there")
 }
 
+// TestWhoComesWhileTheChatStopsIsTold, be it in the middle of the handshake.
+func TestWhoComesWhileTheChatStopsIsTold(t *testing.T) {
+	c, url := startChat(t, defaultLimits())
+	closed := make(chan struct{})
+	c.upgrader.CheckOrigin = func(*http.Request) bool {
+		go func() {
+			c.close()
+			close(closed)
+		}()
+		for stops := false; !stops; time.Sleep(time.Millisecond) {
+			c.mu.Lock()
+			stops = c.closed
+			c.mu.Unlock()
+		}
+		return true
+	}
+	if got := dial(t, url).closed(); got.Code != websocket.CloseGoingAway || got.Text != stopping {
+		t.Errorf("%v", got)
+	}
+	<-closed
+	if _, resp, err := websocket.DefaultDialer.Dial(url, nil); err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("got %v, %v", resp, err)
+	}
+}
+
 func TestCloseEndsAllConnectionsWith1001(t *testing.T) {
 	d, err := Start(Options{HTTPPort: 1, HTTPSPort: 2, Storage: "x"})
 	if err != nil {

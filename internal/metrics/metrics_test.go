@@ -16,10 +16,10 @@ import (
 	"time"
 	"unsafe"
 
-	"wstunnel/internal/leaks"
-
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"wstunnel/internal/leaks"
 )
 
 func TestMain(m *testing.M) { leaks.Verify(m) }

@@ -43,14 +43,13 @@ func (p *probe) resolve(ctx context.Context, s *Step) *failure {
 	}
 	s.Result = err.Error()
 	dns, _ := errors.AsType[*net.DNSError](err)
-	_, unasked := errors.AsType[*net.AddrError](err) // names of .onion are never looked up (RFC 7686)
 	switch {
 	case dns != nil && dns.IsTimeout || errors.Is(err, context.DeadlineExceeded):
 		s.Result = fmt.Sprintf("no answer within %v", time.Since(begin).Round(time.Second/10))
 		return fail(NoAddress, "The name server did not say in time what the address of "+name+" is.",
 			"see whether this machine resolves other names; its name servers are in /etc/resolv.conf",
 			"--connect ADDRESS:PORT probes without asking for the name")
-	case unasked, dns != nil && dns.IsNotFound:
+	case dns != nil && dns.IsNotFound:
 		s.Result = "no such name, or one without an address"
 		return fail(NoAddress, "There is no address for the name "+name+".",
 			"see whether the name is spelt right",

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/net/dns/dnsmessage"
 
 	"wstunnel/internal/probe"
 	"wstunnel/internal/ws"
@@ -455,6 +456,33 @@ func TestMixedContent(t *testing.T) {
 	check(t, probe.Run(context.Background(), o), probe.Open, "")
 }
 
+// knowsNobody asks a name server that says of every name that it is not there.
+func knowsNobody(t *testing.T) *net.Resolver {
+	t.Helper()
+	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		for p := make([]byte, 512); ; {
+			n, from, err := server.ReadFromUDPAddrPort(p)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(p[:n]) == nil {
+				m.Response, m.RCode, m.Additionals = true, dnsmessage.RCodeNameError, nil
+				answer, _ := m.Pack()
+				server.WriteToUDPAddrPort(answer, from)
+			}
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
 func TestUnreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -463,8 +491,10 @@ func TestUnreachable(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	check(t, probe.Run(context.Background(), options(t, "ws://"+address)), probe.NoConnection, "Nothing listens on 127.0.0.1:PORT, or a firewall refuses connections.")
-	check(t, probe.Run(context.Background(), options(t, "ws://nosuch.onion")), probe.NoAddress, "There is no address for the name nosuch.onion.")
-	o := options(t, "ws://chat.example")
+	o := options(t, "ws://nosuch.example")
+	o.Resolver = knowsNobody(t)
+	check(t, probe.Run(context.Background(), o), probe.NoAddress, "There is no address for the name nosuch.example.")
+	o = options(t, "ws://chat.example")
 	o.Network, o.Address = "unix", t.TempDir()+"/no.sock"
 	check(t, probe.Run(context.Background(), o), probe.NoConnection, "There is no socket at "+o.Address+".")
 }

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"wstunnel/internal/leaks"
-
 	"golang.org/x/sys/unix"
+
+	"wstunnel/internal/leaks"
 )
 
 func TestMain(m *testing.M) { leaks.Verify(m) }
