@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -307,5 +308,59 @@ func TestPageTakesNoRoomFromThoseWithAToken(t *testing.T) {
 	}
 	if got := d.status(t); got != http.StatusOK {
 		t.Errorf("one with a token is answered %d", got)
+	}
+}
+
+// TestNoRoomIsSaidWithoutWaiting for a peer that reads nothing, and the write that waits for it ends.
+func TestNoRoomIsSaidWithoutWaiting(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialAny(t, "unix", l.Addr().String())
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	say := atOnce{conn.(*net.UnixConn)}
+	for err == nil { // until there is no room
+		_, err = say.Write(make([]byte, 1<<10))
+	}
+	conn.SetWriteDeadline(time.Time{})
+	ended := make(chan error)
+	go func() {
+		_, err := conn.Write(make([]byte, 1<<20))
+		ended <- err
+	}()
+	for told := false; !told; {
+		select {
+		case err := <-ended:
+			if !os.IsTimeout(err) {
+				t.Errorf("the write ended: %v", err)
+			}
+			told = true
+		case <-time.After(10 * time.Millisecond):
+			if n, err := io.WriteString(say, noRoom()); n > 0 || err == nil {
+				t.Fatalf("%d bytes were written, %v", n, err)
+			}
+		}
+	}
+}
+
+// TestStrangersHaveNoAnswerToOPTIONS of the server as a whole (RFC 9110, section 9.3.7) either.
+func TestStrangersHaveNoAnswerToOPTIONS(t *testing.T) {
+	desk := NewDesk(slow{}, nil, nil, slog.New(slog.DiscardHandler))
+	settle, err := desk.Move("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle(true)
+	defer desk.CloseWeb()
+	d := dialAny(t, "tcp", desk.web.current.Addr().String())
+	io.WriteString(d, "OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+	if got := d.status(t); got != http.StatusUnauthorized {
+		t.Errorf("answered %d", got)
 	}
 }
