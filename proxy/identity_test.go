@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,9 @@ func openAndLocked(t *testing.T, backend, caFile string) string {
 		site("example.com", "hsts: 180d, ") + site("locked.example", "client_ca: "+caFile+", ")
 }
 
+// spelt is what chance spells in a head, be it a name that a client claims.
+var spelt = regexp.MustCompile(`wstunnel-[a-z2-7]+`)
+
 func TestSubjectOfTheClientReachesTheBackendAndCannotBeForged(t *testing.T) {
 	subject := pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
 		{Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: "Müller, Söhne"},
@@ -161,7 +165,7 @@ func TestSubjectOfTheClientReachesTheBackendAndCannotBeForged(t *testing.T) {
 	if want := "X-Client-Subject: CN=a\\0D\\0AX-Evil: 1,O=M\\C3\\BCller\\, S\\C3\\B6hne\r\n"; !strings.Contains(body, want) {
 		t.Errorf("no %q in\n%s", want, body)
 	}
-	if strings.Contains(body, "=admin") || strings.Contains(body, "=root") || strings.Contains(body, "=cgi") {
+	if said := spelt.ReplaceAllString(body, ""); strings.Contains(said, "admin") || strings.Contains(said, "root") || strings.Contains(said, "cgi") {
 		t.Errorf("what the client claims has arrived:\n%s", body)
 	}
 
@@ -187,7 +191,7 @@ func TestSubjectOfTheClientReachesTheBackendOfATunnel(t *testing.T) {
 				}
 				heads := b.seen()
 				head := heads[len(heads)-1]
-				if got := strings.Join(field(head, "X-Client-Subject"), " and "); got != want || strings.Contains(head, "=cgi") {
+				if got := strings.Join(field(head, "X-Client-Subject"), " and "); got != want || strings.Contains(spelt.ReplaceAllString(head, ""), "cgi") {
 					t.Errorf("%s: the backend was told %q, want %q:\n%s", host, got, want, head)
 				}
 			}

@@ -60,7 +60,8 @@ func TestTwoHundredReloadsDisturbNobody(t *testing.T) {
 	tally := run.tally
 	tally.mu.Lock()
 	for _, troubles := range []map[string]int{tally.refused, tally.failed} {
-		maps.DeleteFunc(troubles, func(text string, _ int) bool { // who waited too long for a TLS handshake, since all came at once, has come again
+		// Who waited too long for a TLS handshake, since all came at once, has come again. Answers count.
+		maps.DeleteFunc(troubles, func(text string, _ int) bool {
 			return !strings.Contains(text, "answered")
 		})
 	}

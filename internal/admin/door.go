@@ -102,8 +102,7 @@ func (c *caller) dismiss() {
 	c.SetReadDeadline(time.Now().Add(farewell))
 }
 
-// atOnce writes what a connection has room for, and waits for nothing, not for another's write either, which ends. To one who has been sent nothing yet, or has
-// read it, that is all.
+// atOnce writes what a connection has room for: all, to one who has been sent nothing yet or has read it. It waits for nothing, and ends a write that does.
 type atOnce struct {
 	conn interface {
 		syscall.Conn
